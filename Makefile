@@ -1,0 +1,38 @@
+# make train   set up everything and learn a sentence by heart; ARGS="model.layers=3 seed=7" are passed on
+# make test    set up everything and pass the tests
+# make lint    format, lint, types, layering
+# The set-up happens once and again when the requirements change. PYTHON=python3.12 chooses the interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup train test lint
+.DEFAULT_GOAL := train
+
+train: setup
+	@echo "== python train.py $(ARGS)"
+	@$(BIN)/python train.py $(ARGS)
+
+test: setup lint
+	@echo "== tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@echo "== format, lint, types, layering"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "error: $$($(PYTHON) --version 2>&1): charlstm needs Python 3.11, 3.12 or 3.13;" \
+		"name one with make PYTHON=python3.11"; exit 2; }
+	@echo "== setting up .venv with $$($(PYTHON) --version): torch and a few more, some minutes the first time"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $(READY)
+	@echo "== ready: .venv/bin/python"

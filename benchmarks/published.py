@@ -1,0 +1,66 @@
+"""`python -m benchmarks.published [seeds=10]`: the two published experiments, their losses beside ours.
+
+The published figures are those of one run each, printed with four digits every tenth epoch. The recall is
+measured free-running, from the start token and a zero state; the published one was fed the true text.
+"""
+
+import statistics
+import sys
+
+from benchmarks import machine
+from charlstm import command_line, run, runtime, sampling, trainer
+from charlstm.model import Model
+from charlstm.settings import TrainSettings
+
+# the loss of epochs 0, 10, 20, ...
+PUBLISHED = {
+    "notebook": [
+        *(2.1684, 1.809, 1.7084, 1.5447, 1.2709, 0.8998, 0.5241, 0.277, 0.1345, 0.0732, 0.0453, 0.0308, 0.0227),
+        *(0.018, 0.015, 0.013, 0.0127, 0.0109, 0.0099, 0.0086, 0.0078, 0.0072, 0.0068, 0.0067, 0.0066, 0.0062),
+    ],
+    "notebook_batch": [
+        *(2.3259, 1.7039, 1.6237, 1.4879, 1.3073, 0.9638, 0.5845, 0.3288, 0.1696, 0.0991, 0.0698, 0.0534, 0.0424),
+        *(0.0339, 0.0279, 0.0238, 0.0209, 0.0188, 0.0172, 0.0159, 0.0146, 0.0145, 0.0127, 0.0117, 0.0111),
+    ],
+}
+
+
+def losses(experiment: str, *overrides: str) -> tuple[list[float], bool, int | None]:
+    """Run an experiment; returns the loss of every epoch, whether its end recalls the sentence, and the
+    epochs until a free run was exact for the first time."""
+    settings = command_line.compose("train", TrainSettings, [f"experiment={experiment}", *overrides])
+    text, vocabulary = run.prepare(settings)
+    ids = vocabulary.encode_framed(text)
+    runtime.prepare(settings.seed, threads=1)
+    model = Model(settings.model, len(vocabulary))
+    curve, first = [], None
+    for progress in trainer.memorize(model, vocabulary, ids, settings.train):
+        curve.append(progress.loss)
+        first = progress.epoch if progress.recalled and first is None else first
+    return curve, sampling.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1, first
+
+
+def main(seeds: int) -> int:
+    """Print the tables; returns 1 if a median is off by more than a factor of 2 or a recall fails."""
+    print(machine.describe())
+    missed = False
+    for experiment, published in PUBLISHED.items():
+        runs = [losses(experiment, f"seed={seed}") for seed in range(seeds)]
+        print(f"\nexperiment={experiment}, {seeds} seeds")
+        print(f"{'epoch':>6} {'published':>10} {'median':>8} {'least':>8} {'most':>8} {'published/median':>17}")
+        for epoch in range(0, len(published) * 10, 50):
+            ours = [curve[epoch] for curve, _, _ in runs]
+            ratio = published[epoch // 10] / statistics.median(ours)
+            missed |= not 0.5 <= ratio <= 2
+            row = f"{statistics.median(ours):8.4f} {min(ours):8.4f} {max(ours):8.4f} {ratio:17.2f}"
+            print(f"{epoch:6} {published[epoch // 10]:10.4f} {row}")
+        recalled = sum(known for _, known, _ in runs)
+        firsts = sorted(first for _, _, first in runs if first is not None)
+        missed |= recalled < seeds
+        print(f"recalled free-running after the last epoch: {recalled} of {seeds}")
+        print(f"first exact free run, epochs: {firsts}")
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1].removeprefix("seeds=")) if sys.argv[1:] else 10))

@@ -1,0 +1,152 @@
+"""A model as one file: safetensors, with JSON metadata and a SHA-256 over every byte. Needs no torch.
+
+The file is a standard safetensors file. Its header's metadata has one entry, `charlstm`: a JSON object with
+everything but the weights. In it stands the SHA-256 of the whole file, computed with the digest's own 64
+characters set to zero.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from charlstm.config import convert
+from charlstm.numpy_model import NumpyModel
+from charlstm.settings import ModelConfig
+from charlstm.vocabulary import Vocabulary
+
+FORMAT = 1
+NO_DIGEST = b"0" * 64
+
+
+class CheckpointError(ValueError):
+    """A file is not a usable checkpoint; the message has its path, the reason and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What sampling needs to know of a trained model.
+
+    Attributes:
+        config: the `model` settings.
+        vocabulary: its characters.
+        task: what it was trained for (`memorize`).
+        text_length: characters of the text that it was trained on.
+        figures: the last figures of its training.
+        provenance: the versions and the seed that made it.
+        weights: float32 arrays under the names of `model.Model`'s parameters.
+    """
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    task: str
+    text_length: int
+    figures: dict[str, Any]
+    provenance: dict[str, Any]
+    weights: dict[str, NDArray[np.float32]]
+
+    def model(self) -> NumpyModel:
+        """The network, ready to write."""
+        return NumpyModel(self.config, self.weights)
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write atomically: whoever looks at `path` finds the old file or the whole new one.
+
+    Raises:
+        OSError: the file cannot be written; what was at `path` is untouched.
+    """
+    metadata = {
+        "format": FORMAT,
+        "sha256": NO_DIGEST.decode(),
+        "task": checkpoint.task,
+        "model": asdict(checkpoint.config),
+        "characters": checkpoint.vocabulary.characters,
+        "text_length": checkpoint.text_length,
+        "figures": checkpoint.figures,
+        "provenance": checkpoint.provenance,
+    }
+    weights = {name: np.ascontiguousarray(w) for name, w in checkpoint.weights.items()}
+    blob = safetensors.numpy.save(weights, {"charlstm": json.dumps(metadata)})
+    digest = hashlib.sha256(blob).hexdigest().encode()
+    _write_atomically(path, blob.replace(NO_DIGEST, digest, 1))
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint: a file, or a run directory, which means its `best.safetensors`.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it is not one of ours.
+    """
+    path = path / "best.safetensors" if path.is_dir() else path
+    try:
+        blob = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such checkpoint; give the file or run directory that train.py printed"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        weights = safetensors.numpy.load(blob)
+        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+        metadata = json.loads(header["__metadata__"]["charlstm"])
+        digest, version = metadata["sha256"].encode(), metadata["format"]
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{path}: not a charlstm checkpoint, or cut off; train the model again") from None
+    if hashlib.sha256(blob.replace(digest, NO_DIGEST, 1)).hexdigest().encode() != digest:
+        raise CheckpointError(
+            f"{path}: damaged: its SHA-256 does not match its content; use another copy or train again"
+        )
+    if version != FORMAT:
+        raise CheckpointError(f"{path}: format {version}, this charlstm reads format {FORMAT}; upgrade charlstm")
+    try:
+        checkpoint = Checkpoint(
+            config=convert(ModelConfig, metadata["model"]),
+            vocabulary=Vocabulary(metadata["characters"]),
+            task=metadata["task"],
+            text_length=metadata["text_length"],
+            figures=metadata["figures"],
+            provenance=metadata["provenance"],
+            weights=weights,
+        )
+        checkpoint.model()
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its content does not fit together: {error}") from None
+    return checkpoint
+
+
+def _write_atomically(path: Path, blob: bytes) -> None:
+    # The temporary file lies in the same directory: a rename is atomic only within one file system.
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself is durable only once the directory is
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _umask() -> int:
+    # mkstemp makes files for the owner alone; the only way to read the umask is to set it
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

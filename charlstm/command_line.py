@@ -1,0 +1,162 @@
+"""The command line -> typed settings, by Hydra, with our answers to what is wrong.
+
+Hydra alone stops at the first problem, advises `+key` for a typo, makes the run directory before anything
+is checked, and reads `data.text=a,b` as a sweep. So every request is composed and checked once before Hydra
+runs it, and values of keys that take free text are quoted for Hydra's grammar first.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from charlstm.config import RequestError, convert, keys_of, takes_text, unknown_key
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+S = TypeVar("S")
+
+
+def ask(name: str, settings_type: type[S]) -> S:
+    """The settings that the command line asks for; `--help` and wrong requests end the process here.
+
+    Args:
+        name: of the YAML file in `conf/`.
+        settings_type: the dataclass that its keys fill.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print((sys.modules["__main__"].__doc__ or "").strip(), _keys_with_comments(name), sep="\n\n")
+        sys.exit(0)
+    with answered():
+        return compose(name, settings_type, quote_free_text(arguments, settings_type))
+
+
+def run(name: str, settings_type: type[S], check: Callable[[S], object], job: Callable[[S, Path], int]) -> None:
+    """Let Hydra make the run directory and run a job in it: once, or with `--multirun` once for each choice.
+
+    Args:
+        name, settings_type: as for `ask`.
+        check: raises ValueError for what can be seen only by looking at files; runs before any directory
+            is made.
+        job: gets the settings and the run directory; returns the exit code.
+    """
+    exit_codes = []
+
+    def run_one(config: DictConfig) -> None:
+        exit_codes.append(job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir)))
+
+    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
+    with answered():
+        if flags <= {"-h", "--help"}:  # any other flag, such as --cfg or --multirun, is Hydra's to understand
+            check(ask(name, settings_type))
+            _refuse_used_directory(sys.argv[1:])
+        if not flags & {"-m", "--multirun"}:
+            sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+    sys.exit(max(exit_codes, default=0))
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Within this context a ValueError is a wrong request: a line for each problem, and exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
+            print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+
+def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
+    """The settings of `conf/<name>.yaml` with overrides as on the command line.
+
+    Raises:
+        RequestError: lists every problem of the request.
+    """
+    right, problems = _check_keys(name, settings_type, overrides)
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra.compose(name, right)
+        settings = _settings(config, settings_type)
+    except RequestError as error:
+        problems += error.problems
+    except (HydraException, OmegaConfBaseException) as error:
+        problems.append(" ".join(str(error).split()))
+    if problems:
+        raise RequestError(problems)
+    return settings
+
+
+def quote_free_text(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
+    """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged."""
+    free = {key for key, hint in keys_of(settings_type).items() if takes_text(hint)}
+    quoted = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        quoted.append(f"{key}={_quote(value)}" if equals and key in free else argument)
+    return quoted
+
+
+def _quote(value: str) -> str:
+    # OmegaConf: \${ is a literal ${, and backslashes before it are doubled
+    value = re.sub(r"(\\*)\$\{", lambda m: 2 * m[1] + r"\${", value)
+    # Hydra: within quotes \' is a quote, and backslashes before one, or before the end, are doubled
+    value = re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value)
+    return f"'{value}'"
+
+
+def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split overrides into those that Hydra can take and the problems of the others."""
+    known = list(keys_of(settings_type))
+    groups = {path.name: sorted(p.stem for p in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
+    right, problems = [], []
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+        except HydraException:
+            problems.append(f"{override}: not of the form key=value; put values with special signs in quotes")
+            continue
+        key = parsed.key_or_group
+        if key.startswith("hydra") or key in known:
+            if parsed.is_sweep_override():
+                problems.append(f"{override}: several values; add --multirun to run them one after another")
+            else:
+                right.append(override)
+        elif key in groups and key != "hydra" and name == "train":
+            if parsed.value() in [*groups[key], None]:
+                right.append(override)
+            else:
+                choices = " | ".join(groups[key])
+                problems.append(f"{override}: no such {key}; there are {choices}")
+        else:
+            problems.append(unknown_key(key, [*known, *groups] if name == "train" else known))
+    return right, problems
+
+
+def _refuse_used_directory(overrides: Sequence[str]) -> None:
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group == "hydra.run.dir":
+            directory = Path(str(override.value()))
+            if (directory / "result.json").exists():
+                raise ValueError(f"hydra.run.dir = {directory}: holds the result of another run; name a new one")
+
+
+def _settings(config: DictConfig, settings_type: type[S]) -> S:
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return convert(settings_type, {str(key): value for key, value in values.items()})
+
+
+def _keys_with_comments(name: str) -> str:
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    return re.sub(r"\Adefaults:\n(  .*\n)*", "", text.partition("\nhydra:")[0]).strip()

@@ -1,0 +1,156 @@
+"""One run: settings -> a complete run directory (configuration, log, curves, checkpoint, `result.json`).
+
+The heavy rooms are imported where they are needed: a wrong request is answered before torch, which takes
+seconds, and mostly before NumPy too.
+"""
+
+import logging
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charlstm import __version__, corpus, runtime
+from charlstm.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from charlstm.checkpoint import Checkpoint
+    from charlstm.model import Model
+    from charlstm.numpy_model import NumpyModel
+    from charlstm.vocabulary import Ids, Vocabulary
+
+log = logging.getLogger("charlstm")
+
+PRINTED_CHARACTERS = 2000
+
+
+def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
+    """The text of a request and its vocabulary. Imports no torch, unless CUDA is asked for.
+
+    Raises:
+        ValueError: text, alphabet, model and layout do not fit together.
+    """
+    text = corpus.read_text(settings.data)
+
+    from charlstm.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(settings.data.alphabet) if settings.data.alphabet else Vocabulary.of_text(text)
+    vocabulary.encode(text, source=corpus.source_name(settings.data))
+    settings.model.fit_vocabulary(len(vocabulary))
+    settings.train.fit_text(len(text) + 2)
+    if settings.device == "cuda":
+        runtime.choose_device("cuda")
+    return text, vocabulary
+
+
+def train(settings: TrainSettings, directory: Path) -> int:
+    """Run `settings` and leave everything in `directory`; returns the exit code."""
+    from charlstm import checkpoint, sampling
+    from charlstm.model import Model
+    from charlstm.tracking import write_result
+    from charlstm.trainer import DivergedError
+
+    text, vocabulary = prepare(settings)
+    ids = vocabulary.encode_framed(text)
+    device = runtime.choose_device(settings.device)
+    threads = runtime.choose_threads(settings.threads, settings.model.hidden, settings.train.batch)
+    runtime.prepare(settings.seed, threads)
+    model = Model(settings.model, len(vocabulary)).to(device)
+    log.info(
+        f"{corpus.source_name(settings.data)}: {len(text):,} characters, {len(set(text))} distinct; "
+        f"{settings.model.cell} of {settings.model.layers} x {settings.model.hidden}, "
+        f"{model.parameter_count():,} parameters; {device}, {threads} thread{'s' * (threads > 1)}"
+    )
+
+    with runtime.StopSignals() as stop:
+        try:
+            figures = _fit(model, vocabulary, ids, settings, directory, stop)
+        except DivergedError as error:
+            log.error(f"error: {error}")
+            return 1
+        right = sampling.recall(model.in_numpy(), vocabulary, ids)
+        figures |= {
+            "task": settings.task,
+            "recalled": right == len(ids) - 1,
+            "params": model.parameter_count(),
+            "device": str(device),
+            "precision": "float32",
+            "threads": threads,
+        }
+        path = directory / "best.safetensors"
+        trained = checkpoint.Checkpoint(
+            config=settings.model,
+            vocabulary=vocabulary,
+            task=settings.task,
+            text_length=len(text),
+            figures=figures,
+            provenance=_provenance(settings),
+            weights=model.weights(),
+        )
+        checkpoint.save(trained, path)
+        write_result(directory, figures | {"checkpoint": str(path)})
+        _conclude(trained, right, path)
+    return stop.exit_code()
+
+
+def _fit(
+    model: "Model",
+    vocabulary: "Vocabulary",
+    ids: "Ids",
+    settings: TrainSettings,
+    directory: Path,
+    stop: runtime.StopSignals,
+) -> dict[str, Any]:
+    """Train with curves and a progress bar; returns the last figures."""
+    from charlstm import trainer
+    from charlstm.tracking import Tracker
+
+    recalled_at_epoch = None
+    with Tracker(directory, total=settings.train.epochs) as tracker:
+        for progress in trainer.memorize(model, vocabulary, ids, settings.train):
+            if progress.recalled and recalled_at_epoch is None:
+                recalled_at_epoch = progress.epoch
+            tracker.advance(progress.shown())
+            if progress.epoch % settings.train.log_every == 0 or progress.recalled:
+                tracker.curves(progress.step, progress.curves())
+            if progress.epoch % settings.train.sample_every == 0:
+                tracker.text(progress.step, "written", _written(model.in_numpy(), vocabulary, len(ids)))
+            if stop.received:
+                break
+        tracker.text(progress.step, "written", _written(model.in_numpy(), vocabulary, len(ids)))
+    return progress.figures() | {"recalled_at_epoch": recalled_at_epoch}
+
+
+def _written(model: "NumpyModel", vocabulary: "Vocabulary", length: int) -> str:
+    """What the model writes from the start token, taking the likeliest character each time."""
+    from charlstm import sampling
+
+    return "".join(sampling.write(model, vocabulary, min(length, PRINTED_CHARACTERS)))
+
+
+def _provenance(settings: TrainSettings) -> dict[str, Any]:
+    versions = {name: version(name) for name in ("torch", "numpy")}
+    return {"charlstm": __version__, "python": platform.python_version(), "seed": settings.seed} | versions
+
+
+def _conclude(trained: "Checkpoint", right: int, path: Path) -> None:
+    """Say what came of it and what to do next."""
+    figures = trained.figures
+    spent = f"{figures['epochs']} epochs and {figures['train_seconds']:.1f} s"
+    log.info("")
+    log.info(_written(trained.model(), trained.vocabulary, trained.text_length + 1))
+    log.info("")
+    if figures["recalled"]:
+        log.info(f"Exact: written back from the start token alone, end token included, after {spent}.")
+    else:
+        log.info(
+            f"Not by heart after {spent}: of its own writing, {right:,} of {trained.text_length + 1:,} characters "
+            "(the end token counts as one) are right before the first error. Try more train.epochs, a larger "
+            "model.hidden or another seed."
+        )
+    shown = Path(os.path.relpath(path))
+    shown = path if ".." in shown.parts else shown
+    log.info(f"checkpoint  {shown}")
+    log.info(f"write       python sample.py ckpt={shown.parent}")
+    log.info(f"curves      tensorboard --logdir {shown.parts[0] if not shown.is_absolute() else shown.parent}")

@@ -1,0 +1,57 @@
+"""What several test files share: settings as the command line makes them, and runs of the real commands."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from charlstm import command_line
+from charlstm.corpus import PROJECT
+from charlstm.settings import TrainSettings
+
+SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
+
+
+def settings(*overrides: str) -> TrainSettings:
+    """The settings of `train.py` with these overrides."""
+    return command_line.compose("train", TrainSettings, overrides)
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run a Python command of the project in an empty folder; returns the finished process."""
+
+    def run(script: str, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(PROJECT / script), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+            env=os.environ | {"PYTHONWARNINGS": "default"},
+            **more,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of one real main job."""
+    directory = tmp_path_factory.mktemp("main job") / "run"
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
+        cwd=directory.parent,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (directory / "standard output").write_text(done.stdout, encoding="utf-8")
+    return directory

@@ -1,0 +1,68 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+from conftest import SENTENCE, settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm import batches
+from charlstm.settings import Layout
+from charlstm.vocabulary import Vocabulary
+
+
+def test_sequence():
+    (window,) = batches.sequence(np.arange(10, 15), 1, 64)
+    assert window.inputs.tolist() == [[10], [11], [12], [13]]
+    assert window.targets.tolist() == [[11], [12], [13], [14]]
+
+
+def test_staggered_as_published():
+    # 70 symbols in 5 streams: at step j the batch reads j ... j + 4 and predicts j + 1 ... j + 5; 65 steps
+    ids = np.arange(len(SENTENCE) + 2)
+    (window,) = batches.staggered(ids, 5, 64)
+    assert window.inputs.shape == window.targets.shape == (65, 5)
+    for j in range(65):
+        assert window.inputs[j].tolist() == [j, j + 1, j + 2, j + 3, j + 4]
+        assert window.targets[j].tolist() == [j + 1, j + 2, j + 3, j + 4, j + 5]
+
+
+def test_streams_by_hand():
+    first, second = batches.streams(np.arange(11), 2, 3)
+    assert first.inputs.tolist() == [[0, 5], [1, 6], [2, 7]]
+    assert first.targets.tolist() == [[1, 6], [2, 7], [3, 8]]
+    assert second.inputs.tolist() == [[3, 8], [4, 9]]
+    assert second.targets.tolist() == [[4, 9], [5, 10]]
+
+
+@given(symbols=st.integers(3, 200), batch=st.integers(1, 50), window=st.integers(1, 60))
+def test_streams_predict_every_symbol_and_continue_across_windows(symbols, batch, window):
+    batch = min(batch, symbols - 1)
+    cut = batches.streams(np.arange(symbols), batch, window)
+    inputs = np.concatenate([w.inputs for w in cut])
+    targets = np.concatenate([w.targets for w in cut])
+    assert (targets == inputs + 1).all()
+    assert (np.diff(inputs, axis=0) == 1).all()  # contiguous, also from a window to the next
+    assert set(targets.ravel().tolist()) == set(range(1, symbols))
+    assert targets.size - (symbols - 1) < batch  # no more is read twice than rounding needs
+    assert all(len(w.inputs) <= window for w in cut)
+
+
+def test_the_layout_is_chosen_by_name():
+    ids = Vocabulary.of_text(SENTENCE).encode_framed(SENTENCE)
+    config = settings("train.layout=streams", "train.batch=3", "train.window=10").train
+    assert [w.inputs.shape for w in batches.windows(ids, config)] == [(10, 3), (10, 3), (3, 3)]
+
+
+def test_every_layout_of_the_settings_exists():
+    assert set(get_args(Layout)) == set(batches.LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    ("layout", "batch", "message"),
+    [("sequence", 2, "one sequence"), ("staggered", 70, "at most 69"), ("streams", 99, "at most 69")],
+)
+def test_a_batch_that_the_text_has_not(layout, batch, message):
+    config = settings(f"train.layout={layout}", f"train.batch={batch}").train
+    with pytest.raises(ValueError, match=message):
+        config.fit_text(70)

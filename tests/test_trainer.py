@@ -1,0 +1,117 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import SENTENCE, settings
+
+from charlstm import objective, sampling, trainer
+from charlstm.model import Model
+from charlstm.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.of_text(SENTENCE)
+IDS = VOCABULARY.encode_framed(SENTENCE)
+
+
+def run(*overrides, text=SENTENCE):
+    chosen = settings(*overrides)
+    vocabulary = Vocabulary.of_text(text)
+    torch.manual_seed(chosen.seed)
+    torch.set_num_threads(1)
+    model = Model(chosen.model, len(vocabulary))
+    ids = vocabulary.encode_framed(text)
+    return model, vocabulary, ids, list(trainer.memorize(model, vocabulary, ids, chosen.train))
+
+
+def test_it_stops_at_the_first_exact_free_run():
+    model, vocabulary, ids, progress = run()
+    assert [p.recalled for p in progress] == [False] * (len(progress) - 1) + [True]
+    assert sampling.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1
+    assert "".join(sampling.write(model.in_numpy(), vocabulary, 1000)) == SENTENCE
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "aaaaaaaaaa", "日本語 \n\t\0", "01" * 20])
+def test_short_and_odd_texts_are_learnt(text):
+    assert run(text=text)[-1][-1].recalled
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
+def test_every_cell_learns(cell):
+    assert run(f"model.cell={cell}", "train.lr=0.003")[-1][-1].recalled
+
+
+def test_streams_learn():
+    # only the first stream ever sees the start of the text, and each starts from zero: the free run must
+    # still find its way across the borders, so this takes a short text
+    overrides = ["train.layout=streams", "train.batch=2", "train.window=5", "train.epochs=400"]
+    assert run(*overrides, text="abcdefghijklmnopqrstuvwxyz")[-1][-1].recalled
+
+
+def test_all_epochs_are_run_if_wanted():
+    *_, progress = run("train.stop_at_recall=false", "train.epochs=90")
+    assert len(progress) == 90
+    assert sum(p.recalled for p in progress) == 1
+
+
+def test_figures_of_an_epoch():
+    chosen = settings("train.layout=streams", "train.batch=4", "train.window=7", "train.lr=1e-9", "train.clip=0")
+    torch.manual_seed(0)
+    model = Model(chosen.model, len(VOCABULARY))
+    progress = next(iter(trainer.fit(model, IDS, chosen.train)))
+    # with a learning rate of nearly nothing the epoch is one evaluation: 18 steps of 4 streams in 3 windows
+    starts = [0, 17, 34, 51]
+    scores, _ = model(torch.tensor(np.stack([IDS[s : s + 18] for s in starts], axis=1).astype("int64")))
+    targets = torch.tensor(np.stack([IDS[s + 1 : s + 19] for s in starts], axis=1).astype("int64"))
+    assert (progress.epoch, progress.step, progress.chars_seen) == (1, 3, 72)
+    # float32 sums in another order
+    assert math.isclose(progress.loss, objective.cross_entropy(scores, targets).item(), rel_tol=1e-5)
+    assert math.isclose(progress.bits_per_char, progress.loss / math.log(2))
+    assert progress.accuracy == objective.correct(scores, targets).item() / 72
+    assert progress.learning_rate == 1e-9
+    assert progress.chars_per_second == 72 / progress.seconds
+
+
+def test_the_gradient_norm_is_the_one_before_clipping():
+    chosen = settings("train.clip=1e-3").train
+    model = Model(settings().model, len(VOCABULARY))
+    copy = Model(settings().model, len(VOCABULARY))
+    copy.load_state_dict(model.state_dict())
+    progress = next(iter(trainer.fit(model, IDS, chosen)))
+    ids = torch.from_numpy(IDS.astype("int64"))[:, None]
+    objective.cross_entropy(copy(ids[:-1])[0], ids[1:]).backward()
+    expected = math.sqrt(sum(float(p.grad.square().sum()) for p in copy.parameters()))
+    assert math.isclose(progress.gradient_norm, expected, rel_tol=1e-5)  # float32 sums in another order
+
+
+def test_the_same_seed_is_the_same_run():
+    first, second = (run("seed=5", "train.epochs=12") for _ in range(2))
+    assert [p.loss for p in first[-1]] == [p.loss for p in second[-1]]
+    assert run("seed=6", "train.epochs=12")[-1][-1].loss != first[-1][-1].loss
+
+
+def test_free_runs_do_not_touch_training(monkeypatch):
+    overrides = ["train.stop_at_recall=false", "train.epochs=60"]
+    with_runs = run(*overrides)[-1]
+    monkeypatch.setattr(trainer, "WORTH_A_FREE_RUN", 2.0)  # never
+    without = run(*overrides)[-1]
+    assert [p.loss for p in with_runs] == [p.loss for p in without]
+
+
+def test_a_loss_that_is_no_number_ends_training():
+    with pytest.raises(trainer.DivergedError, match=r"the loss is (nan|inf) in epoch \d+; try a smaller train.lr"):
+        run("train.lr=100", "train.clip=0", "model.cell=rnn_relu")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_plain_engine_trains_as_the_fused_one(seed):
+    overrides = ["experiment=notebook", f"seed={seed}", "train.epochs=50"]
+    chosen = settings(*overrides)
+    vocabulary = Vocabulary(chosen.data.alphabet)
+    ids = vocabulary.encode_framed(SENTENCE)
+    losses = []
+    for engine in ["fused", "plain"]:
+        chosen = settings(*overrides, f"model.engine={engine}")
+        torch.manual_seed(seed)
+        losses.append([p.loss for p in trainer.fit(Model(chosen.model, 35), ids, chosen.train)])
+    # float32 sums in another order, over 50 steps of Adam
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)

@@ -1,0 +1,17 @@
+"""Train a character-level LSTM.
+
+    python train.py                                   learn data/hello.txt by heart
+    python train.py data.text="any sentence" seed=7   another text, other random numbers
+    python train.py data.path=some.txt model.layers=3
+    python train.py experiment=notebook               a published experiment (conf/experiment/)
+    python train.py --multirun seed=0,1,2             several runs, one after another
+
+Every run makes a directory under outputs/ (or hydra.run.dir=...). --cfg job shows the configuration
+without running, --hydra-help what else Hydra can do. All keys, with their defaults:
+"""
+
+from charlstm import command_line, run
+from charlstm.settings import TrainSettings
+
+if __name__ == "__main__":
+    command_line.run("train", TrainSettings, check=run.prepare, job=run.train)
