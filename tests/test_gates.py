@@ -51,7 +51,7 @@ def test_each_gate_is_written_by_name(name):
 
 
 def test_what_a_gate_is_to_the_cell():
-    """With only the forget gate's bias open and the input gate's shut, the LSTM keeps c and writes nothing."""
+    """With the forget gate open and the input gate shut, the LSTM keeps c as it is."""
     lstm = nn.LSTM(2, 3)
     for parameter in lstm.parameters():
         nn.init.zeros_(parameter)

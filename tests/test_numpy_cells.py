@@ -356,12 +356,12 @@ def test_published_lstm():
     assert trace(recurrent, x[:, 0])["c"][:, 0].round(8).tolist() == example["c_of_first_sequence_(T,H)"]
 
 
-def published_rnn(examples, directions=1):
+def published_rnn(examples, directions=1, dtype=np.float64):
     rnn = examples["rnn_tanh"]
     return Recurrent(
         "rnn_tanh",
         {
-            f"{name}_l0{suffix}": np.array(rnn[name], float)
+            f"{name}_l0{suffix}": np.array(rnn[name], dtype)
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             for suffix in ("", "_reverse")[:directions]
         },
@@ -388,7 +388,8 @@ def test_published_rnn_and_its_heads():
 def test_published_bidirectional_rnn():
     examples = worked_examples()
     example = examples["bidirectional_rnn"]
-    output, _ = published_rnn(examples, directions=2)(examples["rnn_tanh"]["x_(T,D)"])
+    # float32, as its last digits were published: 1 - tanh(4.5) is 0.00024676 there, 0.00024679 in float64
+    output, _ = published_rnn(examples, directions=2, dtype=np.float32)(examples["rnn_tanh"]["x_(T,D)"])
     forward, backward = output[:, :2], output[::-1, 2:]  # as it reads: from the end
     expected = example["h_backward_in_the_order_it_reads_(T,H)"]
     for value, figure in zip(backward.ravel(), np.ravel(expected), strict=True):
@@ -398,7 +399,7 @@ def test_published_bidirectional_rnn():
         np.concatenate([forward, backward], axis=-1) @ np.transpose(example["head_weight"])
         + example["head_bias"]
     )
-    assert y[:, 0].round(4).tolist() == example["y_(T)"]
+    assert [round(value, 4) for value in y[:, 0].tolist()] == example["y_(T)"]
 
 
 def test_published_gates():
