@@ -121,6 +121,22 @@ def test_a_sequence_cut_anywhere_is_the_whole(cell):
     holds()
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("batch", [None, 1, 31])
+def test_a_cut_at_the_sizes_of_a_real_model(cell, batch):
+    rng = np.random.default_rng(14)
+    weights = {k: w / 12 for k, w in random_weights(rng, cell, 65, 130, 2, dtype=np.float32).items()}
+    recurrent = Recurrent(cell, weights)
+    streams = () if batch is None else (batch,)
+    x = np.asfortranarray(rng.normal(size=(40, *streams, 65)).astype(np.float32))  # its cuts lie otherwise
+    whole, final = recurrent(x)
+    first, state = recurrent(x[:17].copy())
+    second, state = recurrent(x[17:].copy(), [np.asfortranarray(part) for part in state])
+    np.testing.assert_array_equal(np.concatenate([first, second]), whole, strict=True)
+    for part, expected in zip(state, final, strict=True):
+        np.testing.assert_array_equal(part, expected, strict=True)
+
+
 def swapped(weights):
     """The same weights with the two directions exchanged."""
     other = {k: k.removesuffix("_reverse") if k.endswith("_reverse") else k + "_reverse" for k in weights}

@@ -180,11 +180,11 @@ class Recurrent:
         bits. Every number returned is finite, or FloatingPointError is raised.
         """
         with np.errstate(all="ignore"):  # an infinite pre-activation may rightly saturate: the outcome counts
-            x = np.asarray(x, self.dtype)
+            x = np.ascontiguousarray(x, self.dtype)  # another layout in memory may be rounded otherwise
             check_input(x.shape, self.input_size)
             streams = x.shape[1:-1]
             start = self.zero_state(*streams) if state is None else state
-            parts = [np.asarray(part, self.dtype) for part in start]
+            parts = [np.ascontiguousarray(part, self.dtype) for part in start]
             check_state(
                 [part.shape for part in parts], self.cell, (len(self.weights), *streams, self.hidden_size)
             )
@@ -207,7 +207,7 @@ def trace(recurrent: Recurrent, x: ArrayLike) -> Terms:
     """
     if recurrent.bidirectional:
         raise ValueError("trace follows one direction; these weights have two")
-    x = np.asarray(x, recurrent.dtype)
+    x = np.ascontiguousarray(x, recurrent.dtype)
     check_input(x.shape, recurrent.input_size, batch=False)
     records: list[Terms] = []
 
