@@ -1,25 +1,22 @@
-"""What the tests of both engines share: the cells of torch.nn, the grid of cases, the worked examples."""
+"""What the tests of both engines share: the cells of torch.nn, the grid of cases."""
 
 import itertools
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-EXAMPLES = Path(__file__).parents[2] / "shared" / "data" / "worked_examples.json"
 
 # Every size differs from every other, and from the number of layers, directions and gates where it can,
 # so that no swapped axis passes.
 T, B, I, H = 7, 6, 5, 9
 
-# cell x layers x bidirectional x bias x state given
-GRID = pytest.mark.parametrize(
-    ("cell", "layers", "bidirectional", "bias", "given"),
-    list(itertools.product(CELLS, (1, 2, 3), (False, True), (True, False), (True, False))),
+NETWORKS = pytest.mark.parametrize(
+    ("cell", "layers", "bidirectional", "bias"),
+    list(itertools.product(CELLS, (1, 2, 3), (False, True), (True, False))),
 )
+STATES = pytest.mark.parametrize("given", [True, False], ids=["state", "no-state"])
 
 
 def fused(cell, *args, **kwargs):
@@ -40,10 +37,3 @@ def random_state(cell, *shape, **kwargs):
 def parts(state):
     """h or (h, c) -> a tuple, whatever the cell."""
     return (state,) if isinstance(state, torch.Tensor) else tuple(state)
-
-
-def worked_examples():
-    """The published figures, where they lie beside this project; docs/recurrence.md has them too."""
-    if not EXAMPLES.exists():
-        pytest.skip("no worked_examples.json beside this project")
-    return json.loads(EXAMPLES.read_text(encoding="utf-8"))

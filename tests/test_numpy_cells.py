@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recurrences import CELLS, GRID, B, H, I, T, fused, parts, random_state, worked_examples
+from recurrences import CELLS, NETWORKS, STATES, B, H, I, T, fused, parts, random_state
 
 from charlstm.cells.gates import parameter_shapes
 from charlstm.cells.numpy_cells import STEPS, Recurrent, sigmoid, trace
@@ -25,7 +25,8 @@ def random_weights(rng, cell, *sizes, dtype=np.float64):
 # --- the values ---------------------------------------------------------------------------------------
 
 
-@GRID
+@NETWORKS
+@STATES
 def test_equal_to_torch(cell, layers, bidirectional, bias, given):
     torch.manual_seed(1)
     options = {"num_layers": layers, "bias": bias, "bidirectional": bidirectional, "dtype": torch.float64}
@@ -205,6 +206,22 @@ def test_the_trace_obeys_the_equations():
     np.testing.assert_allclose(traced["h"], traced["o"] * np.tanh(traced["c"]), **close)
 
 
+def test_the_trace_obeys_the_equations_of_the_others():
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(T, I))
+    # the same numbers in another order: a few roundings
+    close = {"rtol": 0, "atol": 1e-14, "strict": True}
+    for cell, activation in (("rnn_tanh", np.tanh), ("rnn_relu", lambda a: np.maximum(0, a))):
+        traced = trace(Recurrent(cell, random_weights(rng, cell, I, H, 2)), x)
+        np.testing.assert_allclose(traced["h"], activation(traced["a_pre"]), **close)
+    traced = trace(Recurrent("gru", random_weights(rng, "gru", I, H, 2)), x)
+    before = np.concatenate([np.zeros((1, 2, H)), traced["h"][:-1]])
+    for name in "rz":
+        np.testing.assert_allclose(traced[name], 1 / (1 + np.exp(-traced[f"{name}_pre"])), **close)
+    np.testing.assert_allclose(traced["n"], np.tanh(traced["n_pre"]), **close)
+    np.testing.assert_allclose(traced["h"], traced["n"] + traced["z"] * (before - traced["n"]), **close)
+
+
 def test_the_trace_follows_one_direction_and_one_stream():
     rng = np.random.default_rng(8)
     one, both = (Recurrent("gru", random_weights(rng, "gru", I, H, 1, True, d)) for d in (False, True))
@@ -352,79 +369,3 @@ def test_shapes_that_do_not_fit(x, state, message):
     recurrent = Recurrent("lstm", random_weights(np.random.default_rng(13), "lstm", 2, 3))
     with pytest.raises(ValueError, match=message):
         recurrent(x, state)
-
-
-# --- published figures (docs/recurrence.md has them all as well) --------------------------------------
-
-
-def test_published_lstm():
-    example = worked_examples()["lstm_numpy"]
-    weights = {
-        "weight_ih_l0": np.tile(example["weight_ih_each_gate_(H,D)"], (4, 1)),
-        "weight_hh_l0": np.tile(example["weight_hh_each_gate_(H,H)"], (4, 1)),
-    }
-    recurrent = Recurrent("lstm", weights)
-    x = np.swapaxes(example["x_(N,T,D)"], 0, 1)
-    output, (h, c) = recurrent(x)
-    assert output.swapaxes(0, 1).round(8).tolist() == example["output_(N,T,H)"]
-    assert h[0].round(8).tolist() == example["h_n_(N,H)"]
-    assert c[0].round(8).tolist() == example["c_n_(N,H)"]
-    assert trace(recurrent, x[:, 0])["c"][:, 0].round(8).tolist() == example["c_of_first_sequence_(T,H)"]
-
-
-def published_rnn(examples, directions=1, dtype=np.float64):
-    rnn = examples["rnn_tanh"]
-    return Recurrent(
-        "rnn_tanh",
-        {
-            f"{name}_l0{suffix}": np.array(rnn[name], dtype)
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            for suffix in ("", "_reverse")[:directions]
-        },
-    )
-
-
-def test_published_rnn_and_its_heads():
-    examples = worked_examples()
-    x = np.array(examples["rnn_tanh"]["x_(T,D)"])
-    output, (h,) = published_rnn(examples)(x)
-    assert output.round(4).tolist() == examples["rnn_tanh"]["h_(T,H)"]
-
-    regression = examples["regression_on_last_state"]
-    y = h[-1] @ np.transpose(regression["weight"]) + regression["bias"]
-    assert y.round(4).tolist() == regression["y"]
-
-    labelling = examples["sequence_labelling"]
-    scores = np.exp(output @ np.transpose(labelling["weight"]) + labelling["bias"])
-    softmax = scores / scores.sum(axis=-1, keepdims=True)
-    assert softmax.round(4).tolist() == labelling["softmax_(T,2)"]
-    assert softmax.argmax(axis=-1).tolist() == labelling["labels"]
-
-
-def test_published_bidirectional_rnn():
-    examples = worked_examples()
-    example = examples["bidirectional_rnn"]
-    # float32, as its last digits were published: 1 - tanh(4.5) is 0.00024676 there, 0.00024679 in float64
-    output, _ = published_rnn(examples, directions=2, dtype=np.float32)(examples["rnn_tanh"]["x_(T,D)"])
-    forward, backward = output[:, :2], output[::-1, 2:]  # as it reads: from the end
-    expected = example["h_backward_in_the_order_it_reads_(T,H)"]
-    for value, figure in zip(backward.ravel(), np.ravel(expected), strict=True):
-        digits = len(str(figure).split(".")[1])  # not the same in each row
-        assert round(float(value), digits) == figure
-    y = (
-        np.concatenate([forward, backward], axis=-1) @ np.transpose(example["head_weight"])
-        + example["head_bias"]
-    )
-    assert [round(value, 4) for value in y[:, 0].tolist()] == example["y_(T)"]
-
-
-def test_published_gates():
-    example = worked_examples()["lstm_gates"]
-    weights = {
-        "weight_ih_l0": np.concatenate([np.array(example["weight_ih"][name], float) for name in "ifgo"]),
-        "weight_hh_l0": np.tile(np.array(example["weight_hh_each_gate"], float), (4, 1)),
-    }
-    traced = trace(Recurrent("lstm", weights), [example["x"]])
-    for name, pre in example["preactivation"].items():
-        assert traced[f"{name}_pre"][0, 0].tolist() == pre
-    assert traced["h"][0, 0].round(4).tolist() == example["h1"]

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from recurrences import CELLS, GRID, B, H, I, T, fused, parts, random_state, worked_examples
+from recurrences import CELLS, NETWORKS, STATES, B, H, I, T, fused, parts, random_state
 from torch import nn
 
 from charlstm.cells import numpy_cells
@@ -36,7 +36,8 @@ def run(module, x, state, probes):
     return results, torch.autograd.grad(loss, [*module.parameters(), *leaves])
 
 
-@GRID
+@NETWORKS
+@STATES
 def test_values_and_gradients_are_torchs(cell, layers, bidirectional, bias, given):
     torch.manual_seed(1)
     ours, theirs = pair(cell, I, H, num_layers=layers, bias=bias, bidirectional=bidirectional)
@@ -163,26 +164,17 @@ def test_a_step_is_a_sequence_of_one(cell):
 # --- the parameters -----------------------------------------------------------------------------------
 
 
-@GRID
-def test_initial_weights_names_and_order_are_torchs(cell, layers, bidirectional, bias, given):
-    del given  # there is no state here
+@NETWORKS
+def test_initial_weights_names_and_order_are_torchs(cell, layers, bidirectional, bias):
     options = {"num_layers": layers, "bias": bias, "bidirectional": bidirectional}
     torch.manual_seed(8)
-    theirs = fused(cell, I, H, **options)
+    theirs, next_number = fused(cell, I, H, **options), torch.rand(1)
     torch.manual_seed(8)
     ours = Recurrent(cell, I, H, **options)
+    assert torch.equal(torch.rand(1), next_number)  # as many draws, so that all that follows is the same too
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
     for name, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
-    assert torch.equal(torch.rand(1), torch.rand(1, generator=_after(theirs, 8)))  # not one draw more
-
-
-def _after(module, seed):
-    """A generator with this seed from which as many numbers were drawn as `module` has."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        torch.empty_like(parameter).uniform_(generator=generator)
-    return generator
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -291,30 +283,3 @@ def test_arguments_that_make_no_network():
         Recurrent("elman", 2, 3)
     with pytest.raises(ValueError, match="input_size=0"):
         Recurrent("gru", 0, 3)
-
-
-# --- published shapes (docs/recurrence.md has them all as well) ---------------------------------------
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_published_shapes(cell):
-    for name, example in worked_examples()["shapes"].items():
-        if name == "about":
-            continue
-        time_major = name == "time_major"  # the other examples are batch first: (B, T, ...)
-        x = torch.zeros(example["input"])
-        module = Recurrent(
-            cell,
-            x.shape[-1],
-            example["hidden"],
-            example.get("layers", 1),
-            bidirectional="bidirectional" in name,
-        )
-        output, state = module(x if time_major else x.transpose(0, 1))
-        assert list((output if time_major else output.transpose(0, 1)).shape) == example["output"]
-        for part in parts(state):
-            assert list(part.shape) == example["h_n"] == example.get("c_n", example["h_n"])
-        if cell == "lstm":
-            for l, shape in enumerate(example.get("weight_ih_shapes", [])):
-                assert list(module.get_parameter(f"weight_ih_l{l}").shape) == shape
-                assert list(module.get_parameter(f"weight_ih_l{l}_reverse").shape) == shape
