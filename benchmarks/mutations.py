@@ -1,0 +1,169 @@
+"""Would the tests notice? Breaks the project on purpose, one line at a time, and runs the tests.
+
+    python -m benchmarks.mutations              the whole table below
+    python -m benchmarks.mutations torch page   the rows with one of these words in their name
+
+Each mutation is made in a fresh copy of the project in a temporary folder; beside it is printed the first
+test that fails for it. The exit code is 1 if a mutation survives, if the text that it replaces is not there
+exactly once, or if its tests do not run or fail without any mutation.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "outputs", "multirun")
+
+
+class Mutation(NamedTuple):
+    """`old` becomes `new` in `file`; then one of `tests` (what pytest takes, blanks between) must fail."""
+
+    name: str
+    file: str
+    tests: str
+    old: str
+    new: str
+
+
+# file and tests
+NUMPY = ("charlstm/cells/numpy_cells.py", "tests/test_numpy_cells.py")
+TORCH = ("charlstm/cells/torch_cells.py", "tests/test_torch_cells.py")
+LAYERS_NUMPY = ("charlstm/cells/layers.py", "tests/test_numpy_cells.py")
+LAYERS_TORCH = ("charlstm/cells/layers.py", "tests/test_torch_cells.py")
+GATES = ("charlstm/cells/gates.py", "tests/test_gates.py")
+PAGE = ("docs/recurrence.md", "tests/test_docs.py")
+
+MUTATIONS = [
+    Mutation("numpy lstm: swap two gates", *NUMPY, "i_pre, f_pre, g_pre", "f_pre, i_pre, g_pre"),
+    Mutation("numpy lstm: drop the forget gate", *NUMPY, "c = f * c + i * g", "c = c + i * g"),
+    Mutation(
+        "numpy lstm: drop a bias",
+        *NUMPY,
+        "    pre = affine(x, weight_ih, bias_ih)",
+        "    pre = affine(x, weight_ih, None)",
+    ),
+    Mutation("numpy gru: swap two gates", *NUMPY, "r_in, z_in, n_in", "z_in, r_in, n_in"),
+    Mutation("numpy gru: drop the reset gate", *NUMPY, "n_in + r * n_rec", "n_in + n_rec"),
+    Mutation(
+        "numpy rnn: drop a bias",
+        *NUMPY,
+        "a_pre = affine(x, weight_ih, bias_ih)",
+        "a_pre = affine(x, weight_ih, None)",
+    ),
+    Mutation("numpy: forget to reverse back", *LAYERS_NUMPY, "return output[::-1]", "return output"),
+    Mutation(
+        "numpy: share a layer's weights",
+        *LAYERS_NUMPY,
+        "states[k], weights[k]",
+        "states[k], weights[min(k, 1)]",
+    ),
+    Mutation(
+        "numpy: share a direction's weights", *LAYERS_NUMPY, "states[1], weights[1]", "states[1], weights[0]"
+    ),
+    Mutation(
+        "numpy: sigmoid that overflows",
+        *NUMPY,
+        "0.5 * np.tanh(np.multiply(x, 0.5)) + 0.5",
+        "1 / (1 + np.exp(np.negative(x)))",
+    ),
+    Mutation(
+        "numpy: start from zeros in any case", *NUMPY, "if state is None else state", "if True else state"
+    ),
+    Mutation("numpy: return what is not finite", *NUMPY, "check_finite(self.cell, output, *final)", "pass"),
+    Mutation("torch lstm: swap two gates", *TORCH, "i, f, g, o = (affine", "f, i, g, o = (affine"),
+    Mutation("torch lstm: drop the forget gate", *TORCH, "c = f * c + i * g", "c = c + i * g"),
+    Mutation("torch lstm: drop a bias", *TORCH, "bias_hh)).chunk(4", "None)).chunk(4"),
+    Mutation("torch gru: swap two gates", *TORCH, "r_in, z_in, n_in", "z_in, r_in, n_in"),
+    Mutation("torch gru: drop the reset gate", *TORCH, "n_in + r * n_rec", "n_in + n_rec"),
+    Mutation(
+        "torch rnn: drop a bias",
+        *TORCH,
+        "torch.tanh(affine(x, weight_ih, bias_ih)",
+        "torch.tanh(affine(x, weight_ih, None)",
+    ),
+    Mutation("torch: forget to reverse back", *LAYERS_TORCH, "return output[::-1]", "return output"),
+    Mutation(
+        "torch: share a layer's weights",
+        *LAYERS_TORCH,
+        "states[k], weights[k]",
+        "states[k], weights[min(k, 1)]",
+    ),
+    Mutation(
+        "torch: share a direction's weights", *LAYERS_TORCH, "states[1], weights[1]", "states[1], weights[0]"
+    ),
+    Mutation(
+        "torch: cut the gradient through time",
+        *LAYERS_TORCH,
+        "state = step(x_t, state, *weights)",
+        "state = step(x_t, tuple(s.detach() for s in state), *weights)",
+    ),
+    Mutation("torch: other initial weights", *TORCH, "self.hidden_size**-0.5", "self.input_size**-0.5"),
+    Mutation(
+        "gates: another order",
+        *GATES,
+        '"input", "forget", "cell", "output"',
+        '"input", "forget", "output", "cell"',
+    ),
+    Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
+]
+
+
+def run_tests(tests: str, mutation: Mutation | None = None) -> tuple[int, str]:
+    """pytest's exit code in a copy of the project, mutated or not, and the first test that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        shutil.copytree(ROOT, project, ignore=LEFT_OUT)
+        if mutation:
+            file = project / mutation.file
+            file.write_text(file.read_text("utf-8").replace(mutation.old, mutation.new), "utf-8")
+        environment = os.environ | {"PYTHONPATH": str(project)}
+        command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-rf", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, *tests.split()],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    return done.returncode, failed[0] if failed else (done.stdout + done.stderr)[-1000:]
+
+
+def verdict(mutation: Mutation) -> tuple[bool, str]:
+    """Whether the tests notice the mutation, and the first that does or what is wrong."""
+    count = (ROOT / mutation.file).read_text("utf-8").count(mutation.old)
+    if count != 1:
+        return False, f"NOT MADE: the text to replace is {count} times in {mutation.file}: {mutation.old!r}"
+    code, found = run_tests(mutation.tests, mutation)
+    if code == 0:
+        return False, f"SURVIVED {mutation.tests}"
+    return code == 1, found if code == 1 else f"NOT RUN, pytest's exit code is {code}: {found}"
+
+
+def main(words: list[str]) -> int:
+    """Print the table, return the exit code."""
+    chosen = [row for row in MUTATIONS if not words or any(word in row.name for word in words)]
+    if not chosen:
+        print(f"no mutation has one of these words in its name: {' '.join(words)}")
+        return 1
+    noticed = []
+    for tests in sorted({row.tests for row in chosen}):
+        code, found = run_tests(tests)
+        noticed.append(code == 0)
+        print(f"{'no mutation':40}  {f'{tests} pass' if code == 0 else f'FAILED {found}'}", flush=True)
+    for row in chosen:
+        good, found = verdict(row)
+        noticed.append(good)
+        print(f"{row.name:40}  {found}", flush=True)
+    print(f"{len(chosen)} mutations, {noticed.count(False)} of all rows not as they should be")
+    return 0 if all(noticed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""The recurrences in plain torch operations: differentiable, and with the parameters of torch.nn.
+
+The same equations, letters and shapes as in `numpy_cells.py`, in the same order: four cells, then the
+module that runs one of them through a layer, a reversed layer, both directions or a stack (`layers.py`).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.cells.gates import (
+    STATE,
+    check_input,
+    check_state,
+    not_finite,
+    parameter_names,
+    parameter_shapes,
+)
+from charlstm.cells.layers import stack
+
+State = tuple[Tensor, ...]
+Bias = Tensor | None
+Cell = Callable[..., State]
+
+
+def affine(x: Tensor, weight: Tensor, bias: Bias) -> Tensor:
+    """W x + b for every row x: `(B, I)` -> `(B, rows of W)`."""
+    product = x @ weight.T
+    return product if bias is None else product + bias
+
+
+def rnn_tanh_cell(
+    x: Tensor, state: State, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Bias = None, bias_hh: Bias = None
+) -> State:
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
+
+    Elman 1990, "Finding structure in time".
+    """
+    (h,) = state
+    return (torch.tanh(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)),)
+
+
+def rnn_relu_cell(
+    x: Tensor, state: State, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Bias = None, bias_hh: Bias = None
+) -> State:
+    """h' = max(0, W_ih x + b_ih + W_hh h + b_hh)
+
+    Elman's network with rectified units: nothing bounds h, so it can overflow where tanh saturates.
+    """
+    (h,) = state
+    return (torch.relu(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)),)
+
+
+def gru_cell(
+    x: Tensor, state: State, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Bias = None, bias_hh: Bias = None
+) -> State:
+    """r  = sigmoid(W_ir x + b_ir + W_hr h + b_hr)         reset gate
+    z  = sigmoid(W_iz x + b_iz + W_hz h + b_hz)         update gate
+    n  = tanh(W_in x + b_in + r * (W_hn h + b_hn))      new value
+    h' = (1 - z) * n + z * h
+
+    Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder". The paper applies the
+    reset gate before the recurrent product, W_hn (r * h); torch.nn, and so this, after it.
+    """
+    (h,) = state
+    r_in, z_in, n_in = affine(x, weight_ih, bias_ih).chunk(3, dim=-1)
+    r_rec, z_rec, n_rec = affine(h, weight_hh, bias_hh).chunk(3, dim=-1)
+    r = torch.sigmoid(r_in + r_rec)
+    z = torch.sigmoid(z_in + z_rec)
+    n = torch.tanh(n_in + r * n_rec)
+    return ((1 - z) * n + z * h,)
+
+
+def lstm_cell(
+    x: Tensor, state: State, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Bias = None, bias_hh: Bias = None
+) -> State:
+    """i  = sigmoid(W_ii x + b_ii + W_hi h + b_hi)      input gate: how much of g is written
+    f  = sigmoid(W_if x + b_if + W_hf h + b_hf)      forget gate: how much of c is kept
+    g  = tanh(W_ig x + b_ig + W_hg h + b_hg)         cell gate: what there is to write
+    o  = sigmoid(W_io x + b_io + W_ho h + b_ho)      output gate: how much of c is shown
+    c' = f * c + i * g
+    h' = o * tanh(c')
+
+    Hochreiter & Schmidhuber 1997, "Long short-term memory"; the forget gate is of Gers et al. 2000,
+    "Learning to forget"; for its bias see Jozefowicz et al. 2015, "An empirical exploration of
+    recurrent network architectures".
+    """
+    h, c = state
+    i, f, g, o = (affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)).chunk(4, dim=-1)
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    c = f * c + i * g
+    h = o * torch.tanh(c)
+    return h, c
+
+
+CELLS: dict[str, Cell] = {
+    "lstm": lstm_cell,
+    "gru": gru_cell,
+    "rnn_tanh": rnn_tanh_cell,
+    "rnn_relu": rnn_relu_cell,
+}
+
+
+class Recurrent(nn.Module):
+    """torch.nn's RNN, GRU or LSTM written out: the same call, parameters and, for a seed, initial weights.
+
+    The parameters lie flat in this one module, under torch.nn's names and in torch.nn's order, so that a
+    `state_dict` goes both ways as it is. Time comes first, `(T, B, I)`; there is no `batch_first`.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        self.cell, self.input_size, self.hidden_size = cell, input_size, hidden_size
+        self.num_layers, self.bias, self.bidirectional = num_layers, bias, bidirectional
+        shapes = parameter_shapes(cell, input_size, hidden_size, num_layers, bias, bidirectional)
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform in +-1/sqrt(H), weights and biases, drawn in the order of the parameters as in torch.nn."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(
+        self, x: Tensor, state: Tensor | tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+        """x `(T, B, I)`, state `(L*D, B, H)` -> output `(T, B, D*H)`, final state; or all without B.
+
+        The state is h, or for the LSTM (h, c); None means zeros. Every number returned is finite, or
+        FloatingPointError is raised (to know, a GPU is waited for once in each call).
+        """
+        check_input(x.shape, self.input_size)
+        names = parameter_names(self.num_layers, self.bias, self.bidirectional)
+        shape = (len(names), *x.shape[1:-1], self.hidden_size)
+        if state is None:
+            state = tuple(x.new_zeros(shape) for _ in STATE[self.cell])
+        parts = (state,) if isinstance(state, Tensor) else tuple(state)
+        check_state([part.shape for part in parts], self.cell, shape)
+
+        weights = [[getattr(self, name) for name in group] for group in names]
+        join = partial(torch.cat, dim=-1) if self.bidirectional else None
+        outputs, finals = stack(CELLS[self.cell], x.unbind(), list(zip(*parts, strict=True)), weights, join)
+        if outputs:
+            output = torch.stack(list(outputs))
+        else:  # T = 0
+            output = x.new_zeros((0, *shape[1:-1], self.hidden_size * (2 if self.bidirectional else 1)))
+        final = tuple(torch.stack(part) for part in zip(*finals, strict=True))
+        if not all(tensor.isfinite().all() for tensor in (output, *final)):
+            raise not_finite(self.cell, output.dtype)
+        return output, final if self.cell == "lstm" else final[0]
+
+    def extra_repr(self) -> str:
+        """The arguments, as they would be typed."""
+        names = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
+        return ", ".join([repr(self.cell), *(f"{name}={getattr(self, name)}" for name in names)])

@@ -1,0 +1,16 @@
+"""Every code block of every page in docs/ runs and prints what the page says."""
+
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+SYBIL = Sybil([PythonCodeBlockParser()])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page):
+    for example in SYBIL.parse(page):  # in the order of the page: a block goes on from those above it
+        example.evaluate()
