@@ -118,7 +118,8 @@ def load(path: Path) -> Checkpoint:
             provenance=metadata["provenance"],
             weights=weights,
         )
-        checkpoint.model()
+        if checkpoint.model().vocabulary_size != len(checkpoint.vocabulary):
+            raise ValueError(f"{len(checkpoint.vocabulary.characters)} characters do not fit the weights")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its content does not fit together: {error}") from None
     return checkpoint

@@ -19,15 +19,27 @@ class NumpyModel:
     Args:
         config: the `model` settings.
         weights: arrays under the names of the torch model's parameters.
+
+    Raises:
+        ValueError: names or shapes are not those of that network.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[np.floating[Any]]]) -> None:
         recurrent = {name.removeprefix("rnn."): w for name, w in weights.items() if name.startswith("rnn.")}
         self.recurrent = Recurrent(config.cell, recurrent)
-        inputs = recurrent["weight_ih_l0"].shape[1]
+        inputs, size = self.recurrent.input_size, config.hidden
         # without an embedding the input is the one-hot vector: a row of the identity matrix
-        self.inputs = weights["embedding.weight"] if config.embedding else np.eye(inputs, dtype=np.float32)
-        self.head = (weights["head.weight"].T, weights["head.bias"]) if config.head == "linear" else None
+        self.inputs = weights.get("embedding.weight", np.eye(inputs, dtype=self.recurrent.dtype))
+        self.vocabulary_size = len(self.inputs)
+        expected = {"embedding.weight": (self.vocabulary_size, config.embedding)} if config.embedding else {}
+        self.head = None
+        if config.head == "linear":
+            expected |= {"head.weight": (self.vocabulary_size, size), "head.bias": (self.vocabulary_size,)}
+            self.head = (weights["head.weight"].T, weights["head.bias"])
+        shapes = {name: w.shape for name, w in weights.items() if not name.startswith("rnn.")}
+        found = (self.recurrent.num_layers, self.recurrent.hidden_size)
+        if shapes != expected or found != (config.layers, config.hidden) or self.recurrent.bidirectional:
+            raise ValueError(f"the weights {shapes} on layers x hidden = {found} are not those of {config}")
 
     def __call__(
         self, ids: NDArray[np.integer[Any]], state: State | None = None
