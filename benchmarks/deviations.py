@@ -5,7 +5,6 @@ python -m benchmarks.deviations cuda     the torch cells on a GPU, against cuDNN
 """
 
 import itertools
-import sys
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +16,20 @@ from charlstm.cells.gates import GATES, STATE
 GRID = list(itertools.product(GATES, (1, 2, 3), (False, True), (True, False), (True, False)))
 
 
-def fused(cell: str, *sizes: int, **options: bool) -> nn.Module:
+def fused(cell: str, *sizes: int, **options: bool) -> nn.RNNBase:
     """torch.nn's module for a cell."""
-    if cell.startswith("rnn_"):
-        return nn.RNN(*sizes, nonlinearity=cell.removeprefix("rnn_"), **options)
-    return {"lstm": nn.LSTM, "gru": nn.GRU}[cell](*sizes, **options)
+    if cell == "lstm":
+        return nn.LSTM(*sizes, **options)
+    if cell == "gru":
+        return nn.GRU(*sizes, **options)
+    return nn.RNN(*sizes, nonlinearity=cell.removeprefix("rnn_"), **options)
 
 
 def run(module: nn.Module, x: Tensor, state: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
     """Output and final state; the gradients of the parameters, the input and the state."""
-    x, *state = leaves = [tensor.clone().requires_grad_() for tensor in (x, *state)]
-    output, final = module(x, None if not state else state[0] if len(state) == 1 else tuple(state))
+    leaves = [tensor.clone().requires_grad_() for tensor in (x, *state)]
+    given = leaves[1] if len(leaves) == 2 else tuple(leaves[1:]) or None
+    output, final = module(leaves[0], given)
     results = [output, *((final,) if isinstance(final, Tensor) else final)]
     loss = sum((result**2).sum() for result in results)
     return [r.detach() for r in results], list(torch.autograd.grad(loss, [*module.parameters(), *leaves]))

@@ -161,7 +161,7 @@ def main(words: list[str]) -> int:
         good, found = verdict(row)
         noticed.append(good)
         print(f"{row.name:40}  {found}", flush=True)
-    print(f"{len(chosen)} mutations, {noticed.count(False)} of all rows not as they should be")
+    print(f"{len(noticed)} rows, {noticed.count(False)} of them not as they should be")
     return 0 if all(noticed) else 1
 
 
