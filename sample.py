@@ -35,7 +35,7 @@ def sample(settings: SampleSettings) -> Iterable[str]:
 def main() -> int:
     """Write as the command line asks; returns the exit code."""
     is_terminal = sys.stdout.isatty()
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
     try:
         with command_line.answered():
             for text in sample(command_line.ask("sample", SampleSettings)):

@@ -12,4 +12,6 @@ def describe() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = names[0] if names else platform.processor() or platform.machine()
-    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
+    return (
+        f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
+    )

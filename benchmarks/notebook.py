@@ -58,7 +58,9 @@ def main() -> None:
     ours = trainer.fit(Model(settings.model, len(vocabulary)), ids, settings.train)
     rounds = []
     for _ in range(ROUNDS + 1):
-        rounds.append((milliseconds(published, PUBLISHED_EPOCHS), milliseconds(lambda: next(ours), OUR_EPOCHS)))
+        rounds.append(
+            (milliseconds(published, PUBLISHED_EPOCHS), milliseconds(lambda: next(ours), OUR_EPOCHS))
+        )
     rounds = rounds[1:]  # the first warms up
     print(machine.describe(), "1 thread", sep=", ")
     print(f"published loop, a call a character: {statistics.median(p for p, _ in rounds):8.2f} ms an epoch")

@@ -15,11 +15,53 @@ from charlstm.settings import TrainSettings
 # the loss of epochs 0, 10, 20, ...
 PUBLISHED = {
     "notebook": [
-        *(2.1684, 1.809, 1.7084, 1.5447, 1.2709, 0.8998, 0.5241, 0.277, 0.1345, 0.0732, 0.0453, 0.0308, 0.0227),
-        *(0.018, 0.015, 0.013, 0.0127, 0.0109, 0.0099, 0.0086, 0.0078, 0.0072, 0.0068, 0.0067, 0.0066, 0.0062),
+        *(
+            2.1684,
+            1.809,
+            1.7084,
+            1.5447,
+            1.2709,
+            0.8998,
+            0.5241,
+            0.277,
+            0.1345,
+            0.0732,
+            0.0453,
+            0.0308,
+            0.0227,
+        ),
+        *(
+            0.018,
+            0.015,
+            0.013,
+            0.0127,
+            0.0109,
+            0.0099,
+            0.0086,
+            0.0078,
+            0.0072,
+            0.0068,
+            0.0067,
+            0.0066,
+            0.0062,
+        ),
     ],
     "notebook_batch": [
-        *(2.3259, 1.7039, 1.6237, 1.4879, 1.3073, 0.9638, 0.5845, 0.3288, 0.1696, 0.0991, 0.0698, 0.0534, 0.0424),
+        *(
+            2.3259,
+            1.7039,
+            1.6237,
+            1.4879,
+            1.3073,
+            0.9638,
+            0.5845,
+            0.3288,
+            0.1696,
+            0.0991,
+            0.0698,
+            0.0534,
+            0.0424,
+        ),
         *(0.0339, 0.0279, 0.0238, 0.0209, 0.0188, 0.0172, 0.0159, 0.0146, 0.0145, 0.0127, 0.0117, 0.0111),
     ],
 }
@@ -47,7 +89,9 @@ def main(seeds: int) -> int:
     for experiment, published in PUBLISHED.items():
         runs = [losses(experiment, f"seed={seed}") for seed in range(seeds)]
         print(f"\nexperiment={experiment}, {seeds} seeds")
-        print(f"{'epoch':>6} {'published':>10} {'median':>8} {'least':>8} {'most':>8} {'published/median':>17}")
+        print(
+            f"{'epoch':>6} {'published':>10} {'median':>8} {'least':>8} {'most':>8} {'published/median':>17}"
+        )
         for epoch in range(0, len(published) * 10, 50):
             ours = [curve[epoch] for curve, _, _ in runs]
             ratio = published[epoch // 10] / statistics.median(ours)

@@ -23,7 +23,10 @@ def main(seeds: int) -> int:
             subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
             result = json.loads((directory / "result.json").read_text())
             results.append(result)
-            print(f"{seed:5} {result['recalled']!s:>9} {result['epochs']:7} {result['train_seconds']:8.2f}", flush=True)
+            print(
+                f"{seed:5} {result['recalled']!s:>9} {result['epochs']:7} {result['train_seconds']:8.2f}",
+                flush=True,
+            )
     recalled = sum(result["recalled"] for result in results)
     epochs = statistics.median(result["epochs"] for result in results)
     seconds = statistics.median(result["train_seconds"] for result in results)

@@ -17,7 +17,11 @@ def seconds(*arguments: str, first_byte: bool = False) -> float:
     """Seconds until a Python process ends, or until it writes its first byte to standard output."""
     begin = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        [sys.executable, *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
     ) as process:
         assert process.stdout is not None
         process.stdout.read(1)
@@ -48,7 +52,10 @@ def main() -> None:
         "python sample.py ckpt=..., first character": sample,
     }
     for name, values in rows.items():  # the first round warms the file cache up
-        print(f"{name:46} {statistics.median(values[1:]):5.2f} s  ({min(values[1:]):.2f} to {max(values[1:]):.2f})")
+        print(
+            f"{name:46} {statistics.median(values[1:]):5.2f} s  "
+            f"({min(values[1:]):.2f} to {max(values[1:]):.2f})"
+        )
     ratios = [job / base for job, base in zip(jobs[1:], imports[1:], strict=True)]
     print(f"the main job takes {statistics.median(ratios):.2f} times the imports")
 

@@ -101,13 +101,17 @@ def load(path: Path) -> Checkpoint:
         metadata = json.loads(header["__metadata__"]["charlstm"])
         digest, version = metadata["sha256"].encode(), metadata["format"]
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{path}: not a charlstm checkpoint, or cut off; train the model again") from None
+        raise CheckpointError(
+            f"{path}: not a charlstm checkpoint, or cut off; train the model again"
+        ) from None
     if hashlib.sha256(blob.replace(digest, NO_DIGEST, 1)).hexdigest().encode() != digest:
         raise CheckpointError(
             f"{path}: damaged: its SHA-256 does not match its content; use another copy or train again"
         )
     if version != FORMAT:
-        raise CheckpointError(f"{path}: format {version}, this charlstm reads format {FORMAT}; upgrade charlstm")
+        raise CheckpointError(
+            f"{path}: format {version}, this charlstm reads format {FORMAT}; upgrade charlstm"
+        )
     try:
         checkpoint = Checkpoint(
             config=convert(ModelConfig, metadata["model"]),

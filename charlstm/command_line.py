@@ -41,7 +41,9 @@ def ask(name: str, settings_type: type[S]) -> S:
         return compose(name, settings_type, quote_free_text(arguments, settings_type))
 
 
-def run(name: str, settings_type: type[S], check: Callable[[S], object], job: Callable[[S, Path], int]) -> None:
+def run(
+    name: str, settings_type: type[S], check: Callable[[S], object], job: Callable[[S, Path], int]
+) -> None:
     """Let Hydra make the run directory and run a job in it: once, or with `--multirun` once for each choice.
 
     Args:
@@ -59,7 +61,7 @@ def run(name: str, settings_type: type[S], check: Callable[[S], object], job: Ca
     with answered():
         if flags <= {"-h", "--help"}:  # any other flag, such as --cfg or --multirun, is Hydra's to understand
             check(ask(name, settings_type))
-            _refuse_used_directory(sys.argv[1:])
+            _refuse_used_directory(quote_free_text(sys.argv[1:], settings_type))
         if not flags & {"-m", "--multirun"}:
             sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
@@ -118,7 +120,9 @@ def _quote(value: str) -> str:
 def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split overrides into those that Hydra can take and the problems of the others."""
     known = list(keys_of(settings_type))
-    groups = {path.name: sorted(p.stem for p in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
+    groups = {
+        path.name: sorted(p.stem for p in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()
+    }
     right, problems = [], []
     for override in overrides:
         try:
@@ -148,7 +152,9 @@ def _refuse_used_directory(overrides: Sequence[str]) -> None:
         if override.key_or_group == "hydra.run.dir":
             directory = Path(str(override.value()))
             if (directory / "result.json").exists():
-                raise ValueError(f"hydra.run.dir = {directory}: holds the result of another run; name a new one")
+                raise ValueError(
+                    f"hydra.run.dir = {directory}: holds the result of another run; name a new one"
+                )
 
 
 def _settings(config: DictConfig, settings_type: type[S]) -> S:

@@ -3,7 +3,6 @@ named, and a wrong key is answered with the nearest right one. Knows neither Hyd
 
 import dataclasses
 import difflib
-import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -75,7 +74,9 @@ def _dataclass(cls: type[Any], values: Any, key: str, known: Iterable[str], prob
     fields = {}
     for name, hint in hints.items():
         if name in values and dataclasses.is_dataclass(hint):
-            fields[name] = _dataclass(typing.cast(type[Any], hint), values[name], prefix + name, known, problems)
+            fields[name] = _dataclass(
+                typing.cast(type[Any], hint), values[name], prefix + name, known, problems
+            )
         elif name in values:
             try:
                 fields[name] = _value(hint, values[name])
@@ -115,10 +116,10 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 def _number(kind: type, allowed: Range, value: Any) -> int | float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    whole = is_number and (kind is float or value == int(value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = is_number and value in allowed and (kind is float or value == int(value))
     expected = f"a {'number' if kind is float else 'whole number'}, {allowed}"
-    return typing.cast("int | float", kind(_exactly(whole and value in allowed, value, expected)))
+    return typing.cast("int | float", kind(_exactly(right, value, expected)))
 
 
 def _exactly(right: bool, value: Any, expected: str) -> Any:

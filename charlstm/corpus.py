@@ -39,7 +39,9 @@ def _read_file(path: str, encoding: str) -> str:
         # bytes, because Python's text mode would translate the line ends
         return found.read_bytes().decode(encoding).removeprefix("\ufeff")
     except LookupError:
-        raise ValueError(f"data.encoding = {encoding}: no such encoding; try utf-8, latin-1 or utf-16") from None
+        raise ValueError(
+            f"data.encoding = {encoding}: no such encoding; try utf-8, latin-1 or utf-16"
+        ) from None
     except UnicodeDecodeError as error:
         wrong = error.object[error.start : error.start + 4].hex(" ")
         raise ValueError(

@@ -57,7 +57,7 @@ class Model(nn.Module):
         `state` None is the zero state.
         """
         if self.embedding is None:
-            x = functional.one_hot(ids, self.vocabulary_size).to(self.rnn.weight_hh_l0.dtype)  # (T, B, V)
+            x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
         else:
             x = self.embedding(ids)
         is_lstm = self.config.cell == "lstm"

@@ -31,7 +31,9 @@ class NumpyModel:
         # without an embedding the input is the one-hot vector: a row of the identity matrix
         self.inputs = weights.get("embedding.weight", np.eye(inputs, dtype=self.recurrent.dtype))
         self.vocabulary_size = len(self.inputs)
-        expected = {"embedding.weight": (self.vocabulary_size, config.embedding)} if config.embedding else {}
+        expected: dict[str, tuple[int, ...]] = (
+            {"embedding.weight": (self.vocabulary_size, config.embedding)} if config.embedding else {}
+        )
         self.head = None
         if config.head == "linear":
             expected |= {"head.weight": (self.vocabulary_size, size), "head.bias": (self.vocabulary_size,)}

@@ -145,12 +145,14 @@ def _conclude(trained: "Checkpoint", right: int, path: Path) -> None:
         log.info(f"Exact: written back from the start token alone, end token included, after {spent}.")
     else:
         log.info(
-            f"Not by heart after {spent}: of its own writing, {right:,} of {trained.text_length + 1:,} characters "
-            "(the end token counts as one) are right before the first error. Try more train.epochs, a larger "
-            "model.hidden or another seed."
+            f"Not by heart after {spent}: of its own writing, {right:,} of {trained.text_length + 1:,} "
+            "characters (the end token counts as one) are right before the first error. Try more "
+            "train.epochs, a larger model.hidden or another seed."
         )
     shown = Path(os.path.relpath(path))
     shown = path if ".." in shown.parts else shown
     log.info(f"checkpoint  {shown}")
     log.info(f"write       python sample.py ckpt={shown.parent}")
-    log.info(f"curves      tensorboard --logdir {shown.parts[0] if not shown.is_absolute() else shown.parent}")
+    log.info(
+        f"curves      tensorboard --logdir {shown.parts[0] if not shown.is_absolute() else shown.parent}"
+    )

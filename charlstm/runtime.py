@@ -5,6 +5,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from charlstm.settings import Device
+
 if TYPE_CHECKING:
     import torch
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 ONE_THREAD_WORK = 8192
 
 
-def choose_device(name: Literal["auto", "cpu", "cuda"]) -> "torch.device":
+def choose_device(name: Device) -> "torch.device":
     """The torch device of a `device` setting; auto is CUDA where there is one.
 
     Raises:

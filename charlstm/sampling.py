@@ -10,11 +10,11 @@ from charlstm.vocabulary import Ids, Vocabulary
 
 
 def choose(scores: NDArray[np.floating], temperature: float, random: np.random.Generator) -> int:
-    """The next id, drawn from softmax(scores / temperature); at temperature 0 the likeliest, the first of equals.
+    """The next id, drawn from softmax(scores / temperature); at temperature 0 the likeliest.
 
     Args:
         scores: `(V,)`, unnormalised log-probabilities.
-        temperature: 0 or more.
+        temperature: 0 or more; at 0 the first of equals is chosen.
         random: the only source of chance.
     """
     if temperature == 0:

@@ -12,6 +12,7 @@ Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
 Engine = Literal["fused", "plain"]
 Layout = Literal["sequence", "staggered", "streams"]
+Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "mse"]
 
 
@@ -59,8 +60,8 @@ class ModelConfig:
         """
         if self.head == "none" and self.hidden != size:
             raise ValueError(
-                f"model.hidden = {self.hidden}: with model.head=none the hidden state is the prediction, so it "
-                f"must equal the vocabulary's size, {size} (the start and end token included); "
+                f"model.hidden = {self.hidden}: with model.head=none the hidden state is the prediction, so "
+                f"it must equal the vocabulary's size, {size} (the start and end token included); "
                 f"set model.hidden={size} or model.head=linear"
             )
 
@@ -90,8 +91,8 @@ class TrainConfig:
         """
         if self.layout == "sequence" and self.batch != 1:
             raise ValueError(
-                f"train.batch = {self.batch}: train.layout=sequence reads the text as one sequence, so it must "
-                "be 1; or choose train.layout=staggered or train.layout=streams"
+                f"train.batch = {self.batch}: train.layout=sequence reads the text as one sequence, so it "
+                "must be 1; or choose train.layout=staggered or train.layout=streams"
             )
         if self.batch >= symbols:
             raise ValueError(
@@ -109,7 +110,7 @@ class TrainSettings:
     model: ModelConfig
     train: TrainConfig
     seed: Annotated[int, Range(0, 2**63 - 1)]
-    device: str
+    device: Device
     threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
 
 

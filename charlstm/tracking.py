@@ -26,7 +26,9 @@ class Tracker:
 
         self._writer = SummaryWriter(directory)
         # a bar is for people: None switches it off where standard error is no terminal
-        self._bar = tqdm(total=total, unit="epoch", disable=None, leave=False, file=sys.stderr, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=total, unit="epoch", disable=None, leave=False, file=sys.stderr, dynamic_ncols=True
+        )
 
     def __enter__(self) -> "Tracker":
         return self

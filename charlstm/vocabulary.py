@@ -77,7 +77,8 @@ class Vocabulary:
                 f"{source} has {describe(text[first])} at position {first}, which is not among the "
                 f"{len(self.characters)} known characters {shown!r}"
             )
-        return self._order[found].astype(self.dtype)
+        encoded: Ids = self._order[found].astype(self.dtype)
+        return encoded
 
     def encode_framed(self, text: str, source: str = "the text") -> Ids:
         """The ids `(T + 2,)` of a text between the start and the end token."""
@@ -94,7 +95,8 @@ class Vocabulary:
 
     def from_one_hot(self, vectors: NDArray[np.floating[Any]]) -> Ids:
         """The ids of one-hot vectors `(..., V)`, or the likeliest ids of any scores."""
-        return vectors.argmax(axis=-1).astype(self.dtype)
+        ids: Ids = vectors.argmax(axis=-1).astype(self.dtype)
+        return ids
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:

@@ -1,6 +1,5 @@
 """What several test files share: settings as the command line makes them, and runs of the real commands."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,15 +26,16 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def command(tmp_path: Path) -> Command:
     """Run a Python command of the project in an empty folder; returns the finished process."""
 
-    def run(script: str, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
             [sys.executable, str(PROJECT / script), *arguments],
             cwd=tmp_path,
             capture_output=True,
-            encoding="utf-8",
             timeout=300,
-            env=os.environ | {"PYTHONWARNINGS": "default"},
-            **more,
+        )
+        # decoded here, because subprocess would translate the line ends
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
         )
 
     return run

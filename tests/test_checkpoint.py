@@ -150,7 +150,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, small, mon
     checkpoint.save(small, path)
     before = path.read_bytes()
 
-    def full_disk(descriptor):
+    def full_disk(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
@@ -167,5 +167,7 @@ def test_it_loads_without_torch(trained):
         "print(''.join(sampling.write(c.model(), c.vocabulary, 200)), end='');"
         "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(trained)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout) == (0, SENTENCE)

@@ -46,7 +46,9 @@ def problems(*overrides):
 
 
 def test_all_problems_of_a_request_come_at_once():
-    found = problems("layers=3", "model.hiden=2", "train.lr=nan", "model.cell=lstn", "experiment=notebok", "seed")
+    found = problems(
+        "layers=3", "model.hiden=2", "train.lr=nan", "model.cell=lstn", "experiment=notebok", "seed"
+    )
     assert [problem.split(":")[0] for problem in found] == [
         *("layers", "model.hiden", "experiment=notebok", "seed", "model.cell = lstn", "train.lr = nan")
     ]
@@ -72,7 +74,12 @@ def test_what_hydra_would_stumble_over(override, expected):
 
 def test_overlays_and_overrides_combine():
     chosen = settings("experiment=notebook_batch", "train.batch=7", "seed=3")
-    assert (chosen.train.batch, chosen.train.layout, chosen.model.hidden, chosen.seed) == (7, "staggered", 35, 3)
+    assert (chosen.train.batch, chosen.train.layout, chosen.model.hidden, chosen.seed) == (
+        7,
+        "staggered",
+        35,
+        3,
+    )
 
 
 def test_nothing_of_a_request_stays_behind():

@@ -1,7 +1,9 @@
 """train.py and sample.py from outside: real processes, as a user runs them."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -72,42 +74,38 @@ def test_sample_is_repeatable_by_its_seed(command, trained):
 
 
 def test_sample_in_a_terminal_comes_character_by_character(trained):
-    import pty
-
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"], stdout=follower, stderr=subprocess.PIPE
-    )
-    os.close(follower)
-    pieces = []
-    while True:
-        try:
-            piece = os.read(leader, 1000)
-        except OSError:  # Linux's end of a terminal
-            break
-        if not piece:
-            break
-        pieces.append(piece)
-    assert process.wait(30) == 0
+    arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]
+    with subprocess.Popen(arguments, stdout=follower) as process:
+        os.close(follower)
+        pieces = []
+        with contextlib.suppress(OSError):  # which is how Linux reports the end of a terminal
+            while piece := os.read(leader, 1000):
+                pieces.append(piece)
+    os.close(leader)
+    assert process.returncode == 0
     assert b"".join(pieces).replace(b"\r\n", b"\n").decode() == SENTENCE + "\n"
     assert len(pieces) > 1
 
 
 def test_sample_into_a_closed_pipe_is_quiet(trained):
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdout.close()
-    assert process.wait(30) == 0
-    assert process.stderr.read() == b""
+    arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 WRONG = {
     ("train.py", "model.layer=3"): "error: model.layer: no such key; did you mean model.layers?",
-    ("train.py", "model.layers=-1"): "error: model.layers = -1: must be a whole number, at least 1 and at most 100",
-    ("train.py", "model.layers=x"): "error: model.layers = x: must be a whole number, at least 1 and at most 100",
+    (
+        "train.py",
+        "model.layers=-1",
+    ): "error: model.layers = -1: must be a whole number, at least 1 and at most 100",
+    (
+        "train.py",
+        "model.layers=x",
+    ): "error: model.layers = x: must be a whole number, at least 1 and at most 100",
     ("train.py", "data.path=missing.txt"): "error: data.path = missing.txt: no such file (looked in ",
     ("train.py", "data.path=empty.txt"): "error: data.path = empty.txt: the text is empty",
     ("train.py", "data.alphabet=abc"): "error: data/hello.txt has 'h' (U+0068) at position 0",
@@ -129,7 +127,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("request_", "expected"), WRONG.items(), ids=lambda r: " ".join(r) if isinstance(r, tuple) else "")
+@pytest.mark.parametrize(
+    ("request_", "expected"), WRONG.items(), ids=lambda r: " ".join(r) if isinstance(r, tuple) else ""
+)
 def test_wrong_requests_get_one_clear_line(command, trained, tmp_path, request_, expected):
     (tmp_path / "empty.txt").touch()
     (tmp_path / "used").mkdir()
@@ -182,7 +182,10 @@ def test_other_texts(command, tmp_path):
 def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
     arguments = ["experiment=notebook", "train.epochs=100000", "hydra.run.dir=run"]
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(PROJECT / "train.py"), *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/events*")) and time.monotonic() < deadline:
@@ -194,7 +197,10 @@ def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
     assert "checkpoint  run/best.safetensors" in said
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] > 0
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "sample.py"), "ckpt=run"], cwd=tmp_path, capture_output=True, timeout=60
+        [sys.executable, str(PROJECT / "sample.py"), "ckpt=run"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
     )
     assert done.returncode == 0
 

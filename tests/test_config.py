@@ -42,7 +42,11 @@ def test_the_defaults_are_right():
         ("train__lr", "1e-3x", "train.lr = 1e-3x: must be a number"),
         ("train__epochs", 1e30, "train.epochs = 1e+30: must be a whole number"),
         ("train__stop_at_recall", 1, "train.stop_at_recall = 1: must be true or false"),
-        ("model__cell", "lstn", "model.cell = lstn: must be lstm | gru | rnn_tanh | rnn_relu; did you mean lstm?"),
+        (
+            "model__cell",
+            "lstn",
+            "model.cell = lstn: must be lstm | gru | rnn_tanh | rnn_relu; did you mean lstm?",
+        ),
         ("data__text", 5, "data.text = 5: must be text; in YAML, put it in quotes or null"),
         ("threads", "many", "threads = many: must be a whole number, at least 1 and at most 1024 or auto"),
         ("threads", 0, "threads = 0: must be"),
@@ -57,7 +61,8 @@ def test_each_wrong_value_is_named_with_what_is_allowed(key, value, expected):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("train__epochs", 1e3), ("train__lr", 1), ("threads", "auto"), ("threads", 3), ("seed", 2**63 - 1)]
+    ("key", "value"),
+    [("train__epochs", 1e3), ("train__lr", 1), ("threads", "auto"), ("threads", 3), ("seed", 2**63 - 1)],
 )
 def test_numbers_may_be_written_either_way(key, value):
     assert problems(**{key: value}) == []

@@ -68,7 +68,9 @@ def test_paths_that_are_no_file(tmp_path):
             read_text(data(path=path))
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that even root cannot read: Linux only")
+@pytest.mark.skipif(
+    not Path("/proc/self/mem").exists(), reason="a file that even root cannot read: Linux only"
+)
 def test_a_file_that_cannot_be_read():
     with pytest.raises(ValueError, match="data.path = /proc/self/mem: cannot be read: Input/output error"):
         read_text(data(path="/proc/self/mem"))

@@ -60,7 +60,9 @@ def test_carried_state_makes_windows_one_sequence(kind):
     whole, end = model(ids)
     first, state = model(ids[:4])
     second, state = model(ids[4:], detach(state))
-    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=1e-6)  # other kernels for other T
+    torch.testing.assert_close(
+        torch.cat([first, second]), whole, rtol=0, atol=1e-6
+    )  # other kernels for other T
     torch.testing.assert_close(state, end, rtol=0, atol=1e-6)
 
 

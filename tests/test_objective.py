@@ -12,7 +12,9 @@ def test_cross_entropy_is_the_mean_of_minus_log_probability():
     first = -2.0 + math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5))
     expected = (first + math.log(3)) / 2
     # float32 has seven digits
-    assert math.isclose(objective.cross_entropy(scores, torch.tensor([[1, 2]])).item(), expected, rel_tol=1e-6)
+    assert math.isclose(
+        objective.cross_entropy(scores, torch.tensor([[1, 2]])).item(), expected, rel_tol=1e-6
+    )
 
 
 def test_mse_is_summed_over_steps_and_averaged_over_the_rest():

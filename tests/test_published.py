@@ -1,3 +1,4 @@
+import json
 import statistics
 
 import pytest
@@ -16,10 +17,9 @@ def test_the_published_curves_come_out(experiment):
 
 
 def test_the_published_figures_are_copied_right():
-    import json
-
     source = PROJECT.parent / "shared" / "data" / "notebook_losses.json"
     if not source.exists():
         pytest.skip("needs ../shared")
     figures = json.loads(source.read_text())
-    assert PUBLISHED == {"notebook": figures["single"], "notebook_batch": figures["staggered_batch_of_5"]}
+    assert PUBLISHED["notebook"] == figures["single"]
+    assert PUBLISHED["notebook_batch"] == figures["staggered_batch_of_5"]

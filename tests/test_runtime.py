@@ -7,7 +7,7 @@ import torch
 from charlstm import runtime
 
 
-def test_a_signal_is_noted_and_the_second_one_ends(monkeypatch):
+def test_a_signal_is_noted_and_the_second_one_ends():
     before = signal.getsignal(signal.SIGINT)
     with runtime.StopSignals() as stop:
         assert (stop.received, stop.exit_code()) == (None, 0)

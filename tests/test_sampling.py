@@ -22,9 +22,12 @@ def random_model(seed=0):
 def test_frequencies_are_the_softmax_of_the_scores(temperature):
     scores = np.array([1.0, -0.5, 2.0, 0.0, -3.0], dtype=np.float32)
     random = np.random.default_rng(1)
-    draws, n = np.bincount([sampling.choose(scores, temperature, random) for _ in range(20_000)], minlength=5), 20_000
+    draws, n = (
+        np.bincount([sampling.choose(scores, temperature, random) for _ in range(20_000)], minlength=5),
+        20_000,
+    )
     expected = np.exp(scores / temperature) / np.exp(scores / temperature).sum() * n
-    # chi-square with 4 degrees of freedom; 23.5 is exceeded by chance once in 10,000 seeds, and this one is fixed
+    # chi-square with 4 degrees of freedom; 23.5 is exceeded by chance once in 10,000 seeds
     assert ((draws - expected) ** 2 / expected).sum() < 23.5
 
 
@@ -47,14 +50,18 @@ def test_no_temperature_and_no_score_overflows():
 
 def test_the_same_seed_writes_the_same_text():
     model = random_model()
-    texts = ["".join(sampling.write(model, VOCABULARY, 50, None, 1.0, np.random.default_rng(s))) for s in (7, 7, 8)]
+    texts = [
+        "".join(sampling.write(model, VOCABULARY, 50, None, 1.0, np.random.default_rng(s))) for s in (7, 7, 8)
+    ]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_the_start_token_is_never_written_and_the_end_token_ends():
     model = random_model()
     model.head[1][VOCABULARY.start] = 1e4  # the model wants nothing but the start token
-    ids = list(itertools.islice(sampling.generate(model, VOCABULARY, None, 1.0, np.random.default_rng(0)), 200))
+    ids = list(
+        itertools.islice(sampling.generate(model, VOCABULARY, None, 1.0, np.random.default_rng(0)), 200)
+    )
     assert VOCABULARY.start not in ids
     text = "".join(sampling.write(model, VOCABULARY, 200, None, 1.0, np.random.default_rng(0)))
     assert text == VOCABULARY.decode(np.array(ids[: ids.index(VOCABULARY.end)]))

@@ -25,7 +25,9 @@ def test_curves_have_their_points(tmp_path):
     assert [(e.step, e.value) for e in curves.Scalars("loss")] == [(1, 2.0), (5, 1.5)]
 
 
-@pytest.mark.parametrize("text", ["# no heading\n\n* no list <b>", "", "``` no fence ```", "x" * (SHOWN_CHARACTERS + 1)])
+@pytest.mark.parametrize(
+    "text", ["# no heading\n\n* no list <b>", "", "``` no fence ```", "x" * (SHOWN_CHARACTERS + 1)]
+)
 def test_text_is_shown_as_it_is(tmp_path, text):
     with Tracker(tmp_path, total=1) as tracker:
         tracker.text(3, "written", text)

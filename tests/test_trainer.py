@@ -54,7 +54,9 @@ def test_all_epochs_are_run_if_wanted():
 
 
 def test_figures_of_an_epoch():
-    chosen = settings("train.layout=streams", "train.batch=4", "train.window=7", "train.lr=1e-9", "train.clip=0")
+    chosen = settings(
+        "train.layout=streams", "train.batch=4", "train.window=7", "train.lr=1e-9", "train.clip=0"
+    )
     torch.manual_seed(0)
     model = Model(chosen.model, len(VOCABULARY))
     progress = next(iter(trainer.fit(model, IDS, chosen.train)))
@@ -98,7 +100,9 @@ def test_free_runs_do_not_touch_training(monkeypatch):
 
 
 def test_a_loss_that_is_no_number_ends_training():
-    with pytest.raises(trainer.DivergedError, match=r"the loss is (nan|inf) in epoch \d+; try a smaller train.lr"):
+    with pytest.raises(
+        trainer.DivergedError, match=r"the loss is (nan|inf) in epoch \d+; try a smaller train.lr"
+    ):
         run("train.lr=100", "train.clip=0", "model.cell=rnn_relu")
 
 
@@ -114,13 +118,11 @@ def engines(seed, dtype):
     return losses
 
 
-# Seed 0 is left out in float32: there a change of the weights by one unit in the last place changes the fused
-# engine's own losses by 4e-3 within 50 epochs (`python -m benchmarks.engines`); in float64 it agrees too.
-@pytest.mark.parametrize(
-    ("seed", "dtype", "tolerance"),
-    [(0, torch.float64, 1e-9), (1, torch.float32, 1e-4), (2, torch.float32, 1e-4), (3, torch.float32, 1e-4)],
-)
-def test_the_plain_engine_trains_as_the_fused_one(seed, dtype, tolerance):
-    fused, plain = engines(seed, dtype)
-    # sums in another order, over 50 steps of Adam
-    np.testing.assert_allclose(fused, plain, rtol=tolerance)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_plain_engine_trains_as_the_fused_one(seed):
+    fused, plain = engines(seed, torch.float64)
+    np.testing.assert_allclose(fused, plain, rtol=1e-9)  # sums in another order, over 50 steps of Adam
+    fused, plain = engines(seed, torch.float32)
+    # In float32 training itself makes rounding grow: seed 0's losses move by 4e-3 within 50 epochs when
+    # the fused engine starts from weights one unit in the last place off (`python -m benchmarks.engines`).
+    np.testing.assert_allclose(fused[:30], plain[:30], rtol=1e-4)

@@ -43,7 +43,9 @@ def test_tokens_are_no_characters():
     assert vocabulary.encode_framed("01").tolist() == [2, 0, 1, 3]
 
 
-@pytest.mark.parametrize(("size", "dtype"), [(254, "uint8"), (255, "uint16"), (65534, "uint16"), (65535, "uint32")])
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(254, "uint8"), (255, "uint16"), (65534, "uint16"), (65535, "uint32")]
+)
 def test_ids_are_stored_in_the_smallest_type(size, dtype):
     characters = "".join(map(chr, range(size)))  # two more ids for the tokens
     assert Vocabulary(characters).encode(characters).dtype == dtype
