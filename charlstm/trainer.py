@@ -40,6 +40,7 @@ class Progress:
         loss: what was optimised, averaged over the epoch's windows by their length.
         bits_per_char: of the epoch; None where the scores are no log-probabilities (`train.loss=mse`).
         accuracy: share of characters right while fed the true text.
+        chars_per_second: of the epoch's training alone, without what the driver does in between.
         learning_rate: of the epoch's steps.
         gradient_norm: before clipping, averaged over the epoch's steps.
         recalled: a free run after this epoch was exact to the end token.
@@ -52,24 +53,20 @@ class Progress:
     loss: float
     bits_per_char: float | None
     accuracy: float
+    chars_per_second: float
     learning_rate: float
     gradient_norm: float
     recalled: bool = False
 
-    @property
-    def chars_per_second(self) -> float:
-        """Characters trained on per second, over the whole run so far."""
-        return self.chars_seen / self.seconds
-
     def curves(self) -> dict[str, float | None]:
-        """What TensorBoard draws against the step."""
+        """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page."""
         return {
-            "loss": self.loss,
-            "bits_per_char": self.bits_per_char,
-            "accuracy": self.accuracy,
-            "learning_rate": self.learning_rate,
-            "gradient_norm": self.gradient_norm,
-            "chars_per_second": self.chars_per_second,
+            "train/loss": self.loss,
+            "train/bits_per_char": self.bits_per_char,
+            "train/accuracy": self.accuracy,
+            "train/learning_rate": self.learning_rate,
+            "train/gradient_norm": self.gradient_norm,
+            "train/chars_per_second": self.chars_per_second,
         }
 
     def shown(self) -> str:
@@ -84,7 +81,7 @@ class Progress:
             "steps": self.step,
             "chars_seen": self.chars_seen,
             "train_seconds": self.seconds,
-            "chars_per_second": self.chars_per_second,
+            "chars_per_second": self.chars_seen / self.seconds,
             "loss": self.loss,
             "bits_per_char": self.bits_per_char,
             "accuracy": self.accuracy,
@@ -133,19 +130,22 @@ def fit(model: Model, text: Ids, config: TrainConfig) -> Iterator[Progress]:
     predicted = sum(window.targets.numel() for window in windows)
     begin = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
+        epoch_begin = time.perf_counter()
         loss, correct, norm = _epoch(model, windows, optimizer, config).tolist()
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} in epoch {epoch}; try a smaller train.lr, or train.clip=1 if it is 0"
             )
+        now = time.perf_counter()
         yield Progress(
             epoch=epoch,
             step=epoch * len(windows),
             chars_seen=epoch * predicted,
-            seconds=time.perf_counter() - begin,
+            seconds=now - begin,
             loss=loss,
             bits_per_char=loss / objective.NATS_PER_BIT if config.loss == "cross_entropy" else None,
             accuracy=correct / predicted,
+            chars_per_second=predicted / (now - epoch_begin),
             learning_rate=config.lr,
             gradient_norm=norm,
         )

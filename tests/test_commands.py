@@ -46,7 +46,8 @@ def test_the_run_directory_is_complete(trained):
 def test_the_curves_of_the_main_job(trained):
     curves = EventAccumulator(str(trained))
     curves.Reload()
-    names = {"loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second"}
+    figures = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second")
+    names = {f"train/{figure}" for figure in figures}
     assert set(curves.Tags()["scalars"]) == names
     epochs = json.loads((trained / "result.json").read_text())["epochs"]
     for name in names:
