@@ -6,8 +6,6 @@ changed by at most half a unit in the last place. Where that grows above 1e-4, n
 add in another order can agree better.
 """
 
-import sys
-
 import numpy as np
 import torch
 
@@ -49,4 +47,4 @@ def main(seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1].removeprefix("seeds=")) if sys.argv[1:] else 6)
+    main(machine.count("seeds", 6))

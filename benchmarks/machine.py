@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,3 +16,9 @@ def describe() -> str:
     return (
         f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
     )
+
+
+def count(name: str, default: int) -> int:
+    """The number that the command line gives as `name=3`, or the default."""
+    (given,) = sys.argv[1:] or [f"{name}={default}"]
+    return int(given.removeprefix(f"{name}="))

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.notebook`: an epoch of the published experiment, as published and as ours.
+"""`python -m benchmarks.notebook [rounds=7]`: an epoch of the published experiment, as published and as ours.
 
 Both train 3 LSTM layers of 35 units on the sentence's 69 steps with Adam on one thread, in turns in one
 process. The published loop calls `nn.LSTM` once for each character, adds up the losses, and then goes back
@@ -17,7 +17,7 @@ from charlstm import command_line, run, runtime, trainer
 from charlstm.model import Model
 from charlstm.settings import TrainSettings
 
-ROUNDS, PUBLISHED_EPOCHS, OUR_EPOCHS = 7, 3, 60
+PUBLISHED_EPOCHS, OUR_EPOCHS = 3, 60
 
 
 def published_epochs(one_hot: torch.Tensor) -> Callable[[], None]:
@@ -48,7 +48,7 @@ def milliseconds(epoch: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - begin) / times * 1000
 
 
-def main() -> None:
+def main(repeats: int) -> None:
     """Print the medians over the rounds and the median of each round's ratio."""
     settings = command_line.compose("train", TrainSettings, ["experiment=notebook", "train.epochs=1000000"])
     text, vocabulary = run.prepare(settings)
@@ -57,7 +57,7 @@ def main() -> None:
     published = published_epochs(torch.from_numpy(vocabulary.one_hot(ids)))
     ours = trainer.fit(Model(settings.model, len(vocabulary)), ids, settings.train)
     rounds = []
-    for _ in range(ROUNDS + 1):
+    for _ in range(repeats + 1):
         rounds.append(
             (milliseconds(published, PUBLISHED_EPOCHS), milliseconds(lambda: next(ours), OUR_EPOCHS))
         )
@@ -70,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(machine.count("rounds", 7))

@@ -107,4 +107,4 @@ def main(seeds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1].removeprefix("seeds=")) if sys.argv[1:] else 10))
+    sys.exit(main(machine.count("seeds", 10)))

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.startup`: wall times from process start to exit, beside the imports they stand on."""
+"""`python -m benchmarks.startup [rounds=7]`: wall times from start to exit, beside the imports below them."""
 
 import statistics
 import subprocess
@@ -9,8 +9,6 @@ from pathlib import Path
 
 from benchmarks import machine
 from charlstm.corpus import PROJECT
-
-ROUNDS = 7
 
 
 def seconds(*arguments: str, first_byte: bool = False) -> float:
@@ -31,11 +29,11 @@ def seconds(*arguments: str, first_byte: bool = False) -> float:
     return first if first_byte else time.perf_counter() - begin
 
 
-def main() -> None:
+def main(repeats: int) -> None:
     """Take turns, so that a noisy machine is noisy for all; print medians and the ratio."""
     with tempfile.TemporaryDirectory() as folder:
         imports, jobs, wrong, help_, sample = [], [], [], [], []
-        for n in range(ROUNDS + 1):
+        for n in range(repeats + 1):
             run = f"{folder}/{n}"
             imports.append(seconds("-c", "import torch, torch.utils.tensorboard, hydra"))
             jobs.append(seconds("train.py", f"hydra.run.dir={run}"))
@@ -61,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(machine.count("rounds", 7))

@@ -7,6 +7,7 @@ seconds, and mostly before NumPy too.
 import logging
 import os
 import platform
+import signal
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,8 @@ def train(settings: TrainSettings, directory: Path) -> int:
         )
         checkpoint.save(trained, path)
         write_result(directory, figures | {"checkpoint": str(path)})
+        if stop.received:
+            log.info(f"Stopped by {signal.Signals(stop.received).name}: what was learnt so far is saved.")
         _conclude(trained, right, path)
     return stop.exit_code()
 
@@ -142,7 +145,11 @@ def _conclude(trained: "Checkpoint", right: int, path: Path) -> None:
     log.info(_written(trained.model(), trained.vocabulary, trained.text_length + 1))
     log.info("")
     if figures["recalled"]:
-        log.info(f"Exact: written back from the start token alone, end token included, after {spent}.")
+        first = figures["recalled_at_epoch"]
+        earlier = f" (for the first time after {first})" if first and first < figures["epochs"] else ""
+        log.info(
+            f"Exact: written back from the start token alone, end token included, after {spent}{earlier}."
+        )
     else:
         log.info(
             f"Not by heart after {spent}: of its own writing, {right:,} of {trained.text_length + 1:,} "

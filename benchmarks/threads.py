@@ -1,0 +1,49 @@
+"""`python -m benchmarks.threads [rounds=5]`: training steps on one thread and on all, by hidden x streams.
+
+It stands behind `threads=auto` (`runtime.ONE_THREAD_WORK`).
+"""
+
+import statistics
+
+import torch
+
+from benchmarks import machine
+from benchmarks.notebook import milliseconds
+from charlstm import command_line, runtime, trainer
+from charlstm.model import Model
+from charlstm.settings import TrainSettings
+from charlstm.vocabulary import Vocabulary
+
+SIZES = [(35, 1), (128, 1), (128, 8), (128, 32), (256, 1), (256, 16), (512, 1), (512, 16)]
+STEPS = 2
+
+
+def main(repeats: int) -> None:
+    """Print a row for each size; the two take turns."""
+    cores = runtime.available_cores()
+    vocabulary = Vocabulary("abcdefghijklmnopqrstuvwxyz")
+    print(machine.describe())
+    print(
+        f"{'hidden':>6} {'streams':>7} {'product':>8} {'1 thread':>10} {f'{cores} threads':>10} {'ratio':>6}"
+    )
+    for hidden, batch in SIZES:
+        overrides = [f"model.hidden={hidden}", "train.layout=streams", f"train.batch={batch}"]
+        settings = command_line.compose("train", TrainSettings, [*overrides, "train.epochs=1000000"])
+        text = vocabulary.encode_framed("hello" * (13 * batch))
+        epochs = trainer.fit(Model(settings.model, len(vocabulary)), text, settings.train)
+        rounds = []
+        for _ in range(repeats + 1):
+            pair = []
+            for threads in (1, cores):
+                torch.set_num_threads(threads)
+                pair.append(milliseconds(lambda epochs=epochs: next(epochs), STEPS))
+            rounds.append(pair)
+        one, all_ = (statistics.median(pair[k] for pair in rounds[1:]) for k in (0, 1))
+        print(
+            f"{hidden:6} {batch:7} {hidden * batch:8} {one:8.1f}ms {all_:8.1f}ms {one / all_:6.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(machine.count("rounds", 5))

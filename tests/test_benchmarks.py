@@ -1,0 +1,31 @@
+"""The benchmarks run, at their smallest: that their figures are good is not for a test to say."""
+
+import subprocess
+import sys
+
+import pytest
+
+from charlstm.corpus import PROJECT
+
+SMALLEST = {
+    "recall seeds=1": "recalled 1 of 1",
+    "published seeds=1": "recalled free-running after the last epoch: 1 of 1",
+    "engines seeds=1": "plain/fused, float64",
+    "notebook rounds=1": "ratio: ",
+    "startup rounds=1": "the main job takes ",
+    "threads rounds=1": "1 thread",
+}
+
+
+@pytest.mark.parametrize("command", SMALLEST)
+def test_it_runs(command):
+    name, argument = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", argument],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert SMALLEST[command] in done.stdout
