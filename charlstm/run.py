@@ -129,7 +129,7 @@ def _written(model: "NumpyModel", vocabulary: "Vocabulary", length: int) -> str:
     """What the model writes from the start token, taking the likeliest character each time."""
     from charlstm import sampling
 
-    return "".join(sampling.write(model, vocabulary, min(length, PRINTED_CHARACTERS)))
+    return sampling.likeliest(model, vocabulary, min(length, PRINTED_CHARACTERS))
 
 
 def _provenance(settings: TrainSettings) -> dict[str, Any]:

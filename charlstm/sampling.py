@@ -1,57 +1,173 @@
-"""State + strategy -> the next character, in NumPy: the text that a model writes, fed its own output."""
+"""A model that writes, fed its own output: streams side by side, each to its own end. NumPy only."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.numpy_model import NumpyModel
+from charlstm.scoring import surprisal
+from charlstm.stepper import Stepper
+from charlstm.strategy import Floats, Integers, Strategy
 from charlstm.vocabulary import Ids, Vocabulary
 
 
-def choose(scores: NDArray[np.floating], temperature: float, random: np.random.Generator) -> int:
-    """The next id, drawn from softmax(scores / temperature); at temperature 0 the likeliest.
+def mask(vocabulary: Vocabulary, ban: str = "") -> NDArray[np.float64]:
+    """A strategy's mask `(V,)`: the start token, which is never a target of training, and what is banned.
+
+    Characters of `ban` that the vocabulary has not are never written anyway.
+
+    Raises:
+        ValueError: nothing is left to write.
+    """
+    mask = np.zeros(len(vocabulary))
+    mask[vocabulary.start] = -np.inf
+    for character in ban:
+        position = vocabulary.characters.find(character)
+        if position >= 0:
+            mask[position] = -np.inf
+    if not np.isfinite(mask[: vocabulary.start]).any():
+        raise ValueError(f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some to write")
+    return mask
+
+
+class Writer:
+    """B streams that a model writes side by side: what is chosen for each is fed back to it.
 
     Args:
-        scores: `(V,)`, unnormalised log-probabilities.
-        temperature: 0 or more; at 0 the first of equals is chosen.
-        random: the only source of chance.
+        model: the network.
+        vocabulary: its characters.
+        strategy: how the next character is chosen; may be changed at any time.
+        seeds: one for each stream. It alone decides the stream's random numbers.
+        prompt: ids `(T,)` that all streams read after the start token.
+        measure: whether to compute `bits`.
+
+    Attributes:
+        bits: `(B,)`, -log2 of the probabilities that the model itself, whatever the strategy, gave to what
+            was written last.
     """
-    if temperature == 0:
-        return int(scores.argmax())
-    relative = scores.astype(np.float64) - scores.max()  # at most 0, so that nothing overflows
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, as it should
-        cumulative = np.exp(relative / temperature).cumsum()
-    return int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+
+    def __init__(
+        self,
+        model: NumpyModel,
+        vocabulary: Vocabulary,
+        strategy: Strategy,
+        seeds: Sequence[int] = (0,),
+        prompt: Iterable[int] = (),
+        *,
+        measure: bool = False,
+    ) -> None:
+        self.strategy = strategy
+        self.bits: Floats = np.zeros(len(seeds))
+        self._measure = measure
+        self.seed(seeds)
+        # as long as all streams read the same, one is stepped for all of them
+        self._stepper = Stepper(model)
+        self._step = 0
+        self._rows = np.arange(1)
+        self._last_seen = np.full((1, len(vocabulary)), np.iinfo(np.int64).min)  # the step of each id
+        self._scores: Floats = np.empty(0)
+        for id_ in itertools.chain([vocabulary.start], prompt):
+            self._read(np.array([id_]))
+        if len(seeds) > 1:
+            state = self._stepper.state
+            self._stepper = Stepper(model, len(seeds))
+            self._stepper.state = tuple(np.repeat(part, len(seeds), axis=1) for part in state)
+            self._scores = np.repeat(self._scores, len(seeds), axis=0)
+            self._rows = np.arange(len(seeds))
+            self._last_seen = np.repeat(self._last_seen, len(seeds), axis=0)
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Begin the random numbers of each stream anew, with these seeds."""
+        self._random = [np.random.default_rng(seed) for seed in seeds]
+
+    def read(self, ids: Iterable[int]) -> None:
+        """Let all streams read ids that they have not written."""
+        for id_ in ids:
+            self._read(np.full(len(self._random), id_))
+
+    def write(self) -> Integers:
+        """The next id of each stream, `(B,)`, chosen and fed back.
+
+        The end token is chosen like any character: whether to stop there is for the caller to say.
+        """
+        uniform = np.array([random.random() for random in self._random])
+        repeated = None
+        if self.strategy.repetition_penalty != 1:
+            repeated = self._last_seen >= self._step - self.strategy.repetition_window
+        chosen = self.strategy.choose(self._scores, uniform, repeated)
+        if self._measure:
+            self.bits = surprisal(self._scores, chosen)
+        self._read(chosen)
+        return chosen
+
+    def _read(self, ids: Integers) -> None:
+        self._last_seen[self._rows, ids] = self._step
+        self._step += 1
+        self._scores = self._stepper(ids)
 
 
-def generate(
-    model: NumpyModel,
-    vocabulary: Vocabulary,
-    prompt: Ids | None = None,
-    temperature: float = 0.0,
-    random: np.random.Generator | None = None,
-) -> Iterator[int]:
-    """Ids one by one, for ever: each is fed back in; the first follows the start token and the prompt.
-
-    The end token comes out like any character (stop there); the start token, which is never a target of
-    training, is never chosen.
+class Passage:
+    """Where a text that comes character by character ends. It keeps none of it but what may be cut off.
 
     Args:
-        prompt: ids `(T,)` read before the first is written.
-        temperature: see `choose`.
-        random: needed above temperature 0.
+        length: characters at most.
+        stops: strings that end it, left out themselves; of several that end at the same character the
+            longest counts.
+
+    Attributes:
+        ending: why it ended: `end` (the end token), `stop` or `length`; None while it goes on.
     """
-    random = random or np.random.default_rng()
-    ids = np.concatenate([[vocabulary.start], [] if prompt is None else prompt]).astype(np.intp)
-    state = None
-    while True:
-        scores, state = model(ids, state)
-        last = scores[-1]
-        last[vocabulary.start] = -np.inf
-        chosen = choose(last, temperature, random)
-        yield chosen
-        ids = np.array([chosen])
+
+    def __init__(self, length: int, stops: Sequence[str] = ()) -> None:
+        self.ending: str | None = None if length else "length"
+        self._held = ""  # what may turn out to be the beginning of a stop
+        self._left = length
+        self._stops = sorted(stops, key=len, reverse=True)
+
+    def add(self, character: str | None) -> str:
+        """Take the next character, None for the end token; returns what is certain to stay since the last."""
+        if character is None:
+            return self.finish("end")
+        self._held += character
+        self._left -= 1
+        for stop in self._stops:
+            if self._held.endswith(stop):
+                self._held = self._held.removesuffix(stop)
+                return self.finish("stop")
+        if not self._left:
+            return self.finish("length")
+        return self._release(len(self._held) - self._beginning_of_a_stop())
+
+    def finish(self, ending: str) -> str:
+        """End it; returns what was held back."""
+        self.ending = ending
+        return self._release(len(self._held))
+
+    def _beginning_of_a_stop(self) -> int:
+        longest = len(self._stops[0]) - 1 if self._stops else 0
+        for n in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-n:]) for stop in self._stops):
+                return n
+        return 0
+
+    def _release(self, characters: int) -> str:
+        piece, self._held = self._held[:characters], self._held[characters:]
+        return piece
+
+
+def stream(writer: Writer, vocabulary: Vocabulary, passage: Passage) -> Iterator[str]:
+    """What a writer of one stream writes, piece by piece, until the passage has ended."""
+    while passage.ending is None:
+        (chosen,) = writer.write().tolist()
+        yield passage.add(None if chosen == vocabulary.end else vocabulary.characters[chosen])
+
+
+def likeliest(model: NumpyModel, vocabulary: Vocabulary, length: int) -> str:
+    """What the model writes from the start token when it always takes the likeliest character."""
+    writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
+    return "".join(stream(writer, vocabulary, Passage(length)))
 
 
 def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:
@@ -65,25 +181,8 @@ def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:
     Returns:
         N - 1 when the model knows the text by heart, end token included.
     """
-    right = 0
-    for written, wanted in zip(generate(model, vocabulary), text[1:].tolist(), strict=False):
-        if written != wanted:
-            break
-        right += 1
-    return right
-
-
-def write(
-    model: NumpyModel,
-    vocabulary: Vocabulary,
-    length: int,
-    prompt: Ids | None = None,
-    temperature: float = 0.0,
-    random: np.random.Generator | None = None,
-) -> Iterator[str]:
-    """Characters one by one, at most `length` of them, until the end token. Arguments as for `generate`."""
-    written = generate(model, vocabulary, prompt, temperature, random)
-    for _, chosen in zip(range(length), written, strict=False):
-        if chosen == vocabulary.end:
-            return
-        yield vocabulary.characters[chosen]
+    writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
+    for right, wanted in enumerate(text[1:].tolist()):
+        if writer.write() != wanted:
+            return right
+    return len(text) - 1

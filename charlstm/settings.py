@@ -120,9 +120,24 @@ class SampleSettings:
 
     ckpt: str | None
     prompt: str
+    prompt_file: str | None
+    unknown: Literal["error", "skip", "nearest"]
+    echo: bool
     length: Annotated[int, Range(0, 10**12)] | None
+    stop: str | None
     temperature: Annotated[float, Range(0, 100)] | None
+    top_k: Annotated[int, Range(1, 2**31)] | None
+    top_p: Annotated[float, Range(0, 1, above=True)] | None
+    min_p: Annotated[float, Range(0, 1)] | None
+    repetition_penalty: Annotated[float, Range(0, 1e6, above=True)]
+    repetition_window: Annotated[int, Range(1, 2**31)]
+    ban: str
     seed: Annotated[int, Range(0, 2**63 - 1)] | None
+    samples: Annotated[int, Range(1, 10**6)]
+    best_of: Annotated[int, Range(1, 10**4)]
+    format: Literal["text", "json", "jsonl"]
+    out: str | None
+    interactive: bool
 
 
 Settings = TrainSettings | SampleSettings

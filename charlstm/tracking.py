@@ -12,6 +12,20 @@ from tqdm import tqdm
 SHOWN_CHARACTERS = 2000
 
 
+def progress(total: int, description: str | None = None) -> "tqdm[Any]":
+    """A bar over `total` characters on standard error, for people, and only where it takes over a second."""
+    return tqdm(
+        total=total,
+        desc=description,
+        unit="char",
+        unit_scale=True,
+        delay=1,
+        leave=False,
+        dynamic_ncols=True,
+        disable=sys.stderr is None or not sys.stderr.isatty(),
+    )
+
+
 class Tracker:
     """The curves and the progress bar of one run; use it as a context.
 

@@ -4,6 +4,7 @@ The V ids of a vocabulary are its characters in order, then the start token, the
 tokens have no character, so no text can contain them; iteration over a text is by Unicode code point.
 """
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,26 @@ class Vocabulary:
         ids = self.encode(text, source)
         return np.concatenate([[self.start], ids, [self.end]]).astype(self.dtype)
 
+    def skip_unknown(self, text: str) -> str:
+        """The text without the characters that this vocabulary has not."""
+        known = set(self.characters)
+        return "".join(character for character in text if character in known)
+
+    def replace_unknown(self, text: str) -> str:
+        """The text with unknown characters replaced by known ones, where Unicode says which are near.
+
+        Tried in this order: composed (NFC); then for each unknown character its decomposition (NFD),
+        without its width or ligature (NFKC, NFKD), without its accents, and all of these in the other
+        case (Unicode Standard Annex 15). What has none stays unknown.
+        """
+        known = set(self.characters)
+        if known.issuperset(text):
+            return text
+        return "".join(
+            character if character in known else _nearest(character, known)
+            for character in unicodedata.normalize("NFC", text)
+        )
+
     def decode(self, ids: Ids) -> str:
         """The text of ids `(T,)`; tokens, which have no character, are left out."""
         return "".join(self.characters[i] for i in np.asarray(ids).tolist() if i < self.start)
@@ -102,3 +123,12 @@ class Vocabulary:
 def _code_points(text: str) -> NDArray[np.uint32]:
     # UTF-32 is an array of code points: one copy in place of a Python loop over the characters
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def _nearest(character: str, known: set[str]) -> str:
+    forms = [unicodedata.normalize(form, character) for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    forms.append("".join(c for c in forms[-1] if not unicodedata.combining(c)))
+    for form in [*forms, *(other for f in forms for other in (f.lower(), f.upper(), f.casefold()))]:
+        if known.issuperset(form):
+            return form
+    return character
