@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.numpy_model import NumpyModel
+from charlstm.stepper import Stepper
 from charlstm.vocabulary import Ids, Vocabulary
 
 
@@ -43,15 +44,15 @@ def generate(
         random: needed above temperature 0.
     """
     random = random or np.random.default_rng()
-    ids = np.concatenate([[vocabulary.start], [] if prompt is None else prompt]).astype(np.intp)
-    state = None
+    step = Stepper(model)
+    scores = step([vocabulary.start])
+    for known in [] if prompt is None else prompt:
+        scores = step([known])
     while True:
-        scores, state = model(ids, state)
-        last = scores[-1]
-        last[vocabulary.start] = -np.inf
-        chosen = choose(last, temperature, random)
+        scores[0, vocabulary.start] = -np.inf
+        chosen = choose(scores[0], temperature, random)
         yield chosen
-        ids = np.array([chosen])
+        scores = step([chosen])
 
 
 def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:
