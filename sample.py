@@ -7,8 +7,6 @@
 All keys, with their defaults:
 """
 
-import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,21 +30,13 @@ def sample(settings: SampleSettings) -> Iterable[str]:
     yield from sampling.write(trained.model(), trained.vocabulary, length, prompt, temperature, random)
 
 
-def main() -> int:
-    """Write as the command line asks; returns the exit code."""
-    is_terminal = sys.stdout.isatty()
-    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
-    try:
-        with command_line.answered():
-            for text in sample(command_line.ask("sample", SampleSettings)):
-                print(text, end="", flush=is_terminal)
-        print(end="\n" if is_terminal else "", flush=True)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `sample.py | head`: nobody reads on; what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+def main() -> None:
+    """Write as the command line asks."""
+    with command_line.output() as is_terminal:
+        for text in sample(command_line.ask("sample", SampleSettings)):
+            print(text, end="", flush=is_terminal)
+        print(end="\n" if is_terminal else "")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
