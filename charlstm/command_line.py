@@ -82,14 +82,17 @@ def answered() -> Iterator[None]:
 
 @contextmanager
 def output() -> Iterator[bool]:
-    """Within this context standard output is UTF-8 with line ends as they are; yields whether people watch it.
+    """Standard output is UTF-8 with line ends as they are, in this context; yields whether it is a terminal.
 
+    A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
     Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
     or a closed output (`>&-`) by silence, a full disk by a line and exit code 1, Ctrl-C by exit code 130.
     Files that are read within must answer for their own OSErrors.
     """
     if sys.stdout is not None:  # which is what Python makes of a closed one
-        sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(  # type: ignore[union-attr]
+            encoding="utf-8", errors="backslashreplace", newline=""
+        )
     try:
         try:
             with answered():

@@ -30,8 +30,8 @@ def read_files(text: str | None, path: str | None, encoding: str) -> dict[str, s
     """
     if (text is None) == (not path):
         raise ValueError(
-            "path: give it or text, one of the two: path=FILE, path=FOLDER (its .txt files), path=- (standard "
-            "input), or text=..."
+            "path: give it or text, one of the two: path=FILE, path=FOLDER (its .txt files), "
+            "path=- (standard input), or text=..."
         )
     if text is not None:
         return {"text": _given(text, "text")}
