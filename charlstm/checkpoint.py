@@ -86,15 +86,16 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: there is none, it is damaged, or it is not one of ours.
     """
-    path = path / "best.safetensors" if path.is_dir() else path
     try:
+        path = path / "best.safetensors" if path.is_dir() else path
         blob = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such checkpoint; give the file or run directory that train.py printed"
         ) from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be read: {reason}") from None
     try:
         weights = safetensors.numpy.load(blob)
         header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])

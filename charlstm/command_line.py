@@ -5,6 +5,7 @@ is checked, and reads `data.text=a,b` as a sweep. So every request is composed a
 runs it, and values of keys that take free text are quoted for Hydra's grammar first.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +78,36 @@ def answered() -> Iterator[None]:
         for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def output() -> Iterator[bool]:
+    """Standard output is UTF-8 with line ends as they are, in this context; yields whether it is a terminal.
+
+    A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
+    Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
+    or a closed output (`>&-`) by silence, a full disk by a line and exit code 1, Ctrl-C by exit code 130.
+    Files that are read within must answer for their own OSErrors.
+    """
+    if sys.stdout is not None:  # which is what Python makes of a closed one
+        sys.stdout.reconfigure(  # type: ignore[union-attr]
+            encoding="utf-8", errors="backslashreplace", newline=""
+        )
+    try:
+        try:
+            with answered():
+                yield sys.stdout is not None and sys.stdout.isatty()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        # Python flushes once more at its end: what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
 
 
 def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:

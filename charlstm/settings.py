@@ -14,6 +14,8 @@ Engine = Literal["fused", "plain"]
 Layout = Literal["sequence", "staggered", "streams"]
 Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "mse"]
+Piece = Literal["char", "word", "line", "file"]
+Format = Literal["text", "tsv", "json"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,20 @@ class SampleSettings:
     interactive: bool
 
 
-Settings = TrainSettings | SampleSettings
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """All that `python -m charlstm.score` takes."""
+
+    ckpt: str | None
+    path: str | None
+    text: str | None
+    encoding: str
+    per: Piece | None
+    sort: bool
+    format: Format
+
+
+Settings = TrainSettings | SampleSettings | ScoreSettings
 
 
 def as_mapping(settings: Settings) -> dict[str, object]:

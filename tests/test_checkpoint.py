@@ -3,6 +3,7 @@ import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +144,12 @@ def test_missing_ones_are_named(tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(CheckpointError, match="no such checkpoint"):
             checkpoint.load(path)
+
+
+@pytest.mark.parametrize(("path", "reason"), [("x" * 300, "File name too long"), ("a\0b", "null byte")])
+def test_paths_that_no_file_can_have(path, reason):
+    with pytest.raises(CheckpointError, match=f"cannot be read: .*{reason}"):
+        checkpoint.load(Path(path))
 
 
 def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, small, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,6 +96,22 @@ def test_sample_into_a_closed_pipe_is_quiet(trained):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full: Linux only")
+def test_sample_on_a_full_disk_says_so(trained):
+    for argument in (f"ckpt={trained}", "--help"):
+        arguments = [sys.executable, str(PROJECT / "sample.py"), argument]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.stderr == "error: standard output cannot be written: No space left on device\n"
+        assert done.returncode == 1
+
+
+def test_sample_without_standard_output_is_quiet(trained):
+    line = shlex.join([sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]) + " >&-"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 WRONG = {

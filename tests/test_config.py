@@ -2,7 +2,7 @@ import pytest
 from conftest import settings
 
 from charlstm.config import RequestError, convert, keys_of, unknown_key
-from charlstm.settings import ModelConfig, SampleSettings, TrainSettings, as_mapping
+from charlstm.settings import ModelConfig, SampleSettings, ScoreSettings, TrainSettings, as_mapping
 
 GOOD = as_mapping(settings())
 
@@ -112,7 +112,7 @@ def test_every_key_of_the_yaml_files_has_a_comment_and_a_type():
 
     from charlstm.command_line import CONF
 
-    for name, cls in {"train": TrainSettings, "sample": SampleSettings}.items():
+    for name, cls in {"train": TrainSettings, "sample": SampleSettings, "score": ScoreSettings}.items():
         lines = (CONF / f"{name}.yaml").read_text().split("\nhydra:")[0].splitlines()
         keys = [n for n, line in enumerate(lines) if line.strip().partition(":")[0] in last_parts(cls)]
         assert len(keys) == len(keys_of(cls))

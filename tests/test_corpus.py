@@ -1,9 +1,10 @@
+import io
 from pathlib import Path
 
 import pytest
 from conftest import SENTENCE
 
-from charlstm.corpus import read_text
+from charlstm.corpus import read_files, read_text
 from charlstm.settings import DataConfig
 
 
@@ -60,7 +61,7 @@ def test_paths_that_are_no_file(tmp_path):
         "missing.txt": "missing.txt: no such file",
         tmp_path / "file" / "below": "no such file",
         tmp_path: "a folder",
-        "a\0b": "cannot be read",
+        "a\0b": "no such file",
         tmp_path / "loop": "cannot be read|no such file",
         "x" * 5000: "cannot be read",
     }.items():
@@ -83,3 +84,42 @@ def test_no_text_at_all():
         read_text(data(text=""))
     with pytest.raises(ValueError, match="not valid Unicode at position 1"):
         read_text(data(text="a\udce9"))
+
+
+def test_a_folder_is_its_txt_files_by_name(tmp_path):
+    for name, content in {"b.txt": "B\r\n", "a.txt": "\ufeffA", "c.md": "no", "sub/d.txt": "no"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content.encode())
+    files = read_files(None, str(tmp_path), "utf-8")
+    assert list(files.items()) == [(f"{tmp_path}/a.txt", "A"), (f"{tmp_path}/b.txt", "B\r\n")]
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n\xe9"), encoding="ascii"))
+    assert read_files(None, "-", "latin-1") == {"-": "ï»¿a\r\né"}
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n")))
+    assert read_files(None, "-", "utf-8") == {"-": "a\r\n"}
+
+
+def test_files_that_cannot_be_had(tmp_path, monkeypatch):
+    (tmp_path / "empty folder").mkdir()
+    (tmp_path / "one of two").mkdir()
+    (tmp_path / "one of two" / "a.txt").write_text("a")
+    (tmp_path / "one of two" / "b.txt").touch()
+    (tmp_path / "latin.txt").write_bytes(b"\xe9")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", None)
+    for (text, path), message in {
+        (None, None): "path: give it or text, one of the two",
+        ("a", "b.txt"): "path: give it or text, one of the two",
+        ("", None): "text: the text is empty",
+        ("a\udce9", None): "text: not valid Unicode at position 1; .* with path=... encoding=...",
+        (None, "-"): "path = -: standard input is closed",
+        (None, "empty folder"): "path = empty folder: a folder without .txt files",
+        (None, "one of two"): "path = one of two/b.txt: the text is empty",
+        (None, "latin.txt"): "path = latin.txt: not utf-8 text: bytes e9 at offset 0; .* such as encoding=",
+        (None, ""): "path: give it or text, one of the two",
+        (None, "missing"): "path = missing: no such file",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            read_files(text, path, "utf-8")
