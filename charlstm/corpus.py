@@ -17,9 +17,11 @@ def read_text(config: DataConfig) -> str:
         ValueError: there is no text, it is empty, or its bytes are not text in `data.encoding`.
     """
     if config.text is not None:
-        return _given(config.text, "data.text")
+        check_unicode(config.text, "data.text")
+        return _not_empty(config.text, "data.text")
     if config.path:
-        return _read_file(_find(config.path, "data."), config.path, config.encoding, "data.")
+        path = _find(config.path, "data.path")
+        return _not_empty(read_file(path, "data.path", config.encoding), f"data.path = {config.path}")
     raise ValueError("data.path is not set; name a text file, or give the text itself with data.text=...")
 
 
@@ -34,21 +36,75 @@ def read_files(text: str | None, path: str | None, encoding: str) -> dict[str, s
             "path=- (standard input), or text=..."
         )
     if text is not None:
-        return {"text": _given(text, "text")}
+        check_unicode(text, "text")
+        return {"text": _not_empty(text, "text")}
     assert path is not None
-    if path == "-":
-        if sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
-            raise ValueError("path = -: standard input is closed; pipe a text into it or name a file")
-        try:
-            return {"-": _decoded(sys.stdin.buffer.read(), "-", encoding)}
-        except OSError as error:
-            raise _unreadable("-", error) from None
-    names = {path: _find(path)}
-    if names[path].is_dir():
-        names = {str(Path(path, found.name)): found for found in sorted(names[path].glob("*.txt"))}
+    found = path if path == "-" else _find(path, "path")
+    names = {path: found}
+    if found != "-" and Path(found).is_dir():
+        names = {str(Path(path, file.name)): str(file) for file in sorted(Path(found).glob("*.txt"))}
         if not names:
             raise ValueError(f"path = {path}: a folder without .txt files; name a file")
-    return {name: _read_file(found, name, encoding) for name, found in names.items()}
+    return {
+        name: _not_empty(read_file(file, "path", encoding), f"path = {name}") for name, file in names.items()
+    }
+
+
+def read_file(path: str, key: str, encoding: str = "utf-8") -> str:
+    """The text of a file, or for `-` of standard input, unchanged but for a byte order mark.
+
+    Args:
+        path: as it is, looked for nowhere else.
+        key: of the settings, under which messages name the path.
+        encoding: by its Python name, given by the key beside `key`, if there is one.
+
+    Raises:
+        ValueError: it cannot be read, or its bytes are not text in `encoding`.
+    """
+    source, group = f"{key} = {path}", key.rpartition("path")[0]
+    try:
+        if path != "-":
+            # bytes, because Python's text mode would translate the line ends
+            blob = Path(path).read_bytes()
+        elif sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
+            raise ValueError(f"{source}: standard input is closed; pipe a text into it or name a file")
+        else:
+            blob = sys.stdin.buffer.read()
+    except FileNotFoundError:
+        raise ValueError(f"{source}: no such file (looked in {Path.cwd()})") from None
+    except IsADirectoryError:
+        raise ValueError(f"{source}: a folder; name a file in it") from None
+    except OSError as error:
+        raise ValueError(f"{source}: cannot be read: {error.strerror}") from None
+    try:
+        return blob.decode(encoding).removeprefix("\ufeff")
+    except LookupError:
+        raise ValueError(
+            f"{group}encoding = {encoding}: no such encoding; try utf-8, latin-1 or utf-16"
+        ) from None
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start : error.start + 4].hex(" ")
+        mend = f"name the file's encoding, such as {group}encoding=latin-1" if "path" in key else "convert it"
+        raise ValueError(
+            f"{source}: not {encoding} text: bytes {wrong} at offset {error.start}; {mend}"
+        ) from None
+    except ValueError as error:  # some codecs, such as idna, have errors of their own
+        raise ValueError(f"{source}: cannot be read: {error}") from None
+
+
+def check_unicode(text: str, key: str) -> None:
+    """Check a text from the command line.
+
+    Raises:
+        ValueError: the shell handed over bytes that are no text.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{key}: not valid Unicode at position {error.start}; give it in a file, such as by "
+            + ("prompt_file=..." if key == "prompt" else key.replace("text", "path=..."))
+        ) from None
 
 
 def source_name(config: DataConfig) -> str:
@@ -56,61 +112,15 @@ def source_name(config: DataConfig) -> str:
     return "data.text" if config.text is not None else f"{config.path}"
 
 
-def _given(text: str, key: str) -> str:
+def _find(path: str, key: str) -> str:
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        group = key.removesuffix("text")
-        raise ValueError(
-            f"{key}: not valid Unicode at position {error.start}; put the text in a file and name its "
-            f"encoding with {group}path=... {group}encoding=..."
-        ) from None
-    return _not_empty(text, key)
-
-
-def _find(path: str, group: str = "") -> Path:
-    # `group` precedes the keys that messages name
-    wanted = Path(path)
-    try:
-        for found in (wanted, PROJECT / wanted):
+        for found in (Path(path), PROJECT / path):
             if found.exists():
-                return found
-    except OSError as error:
-        raise _unreadable(path, error, group) from None
-    raise ValueError(f"{group}path = {path}: no such file (looked in {Path.cwd()})")
-
-
-def _read_file(found: Path, path: str, encoding: str, group: str = "") -> str:
-    try:
-        # bytes, because Python's text mode would translate the line ends
-        blob = found.read_bytes()
-    except IsADirectoryError:
-        raise ValueError(f"{group}path = {path}: a folder; name a file in it") from None
-    except OSError as error:
-        raise _unreadable(path, error, group) from None
-    return _decoded(blob, path, encoding, group)
-
-
-def _unreadable(path: str, error: Exception, group: str = "") -> ValueError:
-    return ValueError(f"{group}path = {path}: cannot be read: {getattr(error, 'strerror', None) or error}")
-
-
-def _decoded(blob: bytes, path: str, encoding: str, group: str = "") -> str:
-    try:
-        text = blob.decode(encoding).removeprefix("\ufeff")
-    except LookupError:
-        raise ValueError(
-            f"{group}encoding = {encoding}: no such encoding; try utf-8, latin-1 or utf-16"
-        ) from None
-    except UnicodeDecodeError as error:
-        wrong = error.object[error.start : error.start + 4].hex(" ")
-        raise ValueError(
-            f"{group}path = {path}: not {encoding} text: bytes {wrong} at offset {error.start}; "
-            f"name the file's encoding, such as {group}encoding=latin-1"
-        ) from None
-    except ValueError as error:  # some codecs, such as idna, have errors of their own
-        raise _unreadable(path, error, group) from None
-    return _not_empty(text, f"{group}path = {path}")
+                return str(found)
+    except (OSError, ValueError) as error:  # a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{key} = {path}: cannot be read: {reason}") from None
+    raise ValueError(f"{key} = {path}: no such file (looked in {Path.cwd()})")
 
 
 def _not_empty(text: str, source: str) -> str:

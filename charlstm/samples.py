@@ -1,4 +1,4 @@
-"""What `sample.py` does: a request -> one text as it is written, or many side by side, to where they belong."""
+"""What `sample.py` does: a request -> one text as it is written, or many side by side, in some format."""
 
 import json
 import math
@@ -71,7 +71,7 @@ class Request:
         self.length = trained.text_length if settings.length is None else settings.length
         self.stops = stops(settings.stop)
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
-        self.prompt = known(_prompt(settings), settings.unknown, self.vocabulary)
+        self.prompt = known(prompt_of(settings), settings.unknown, self.vocabulary)
         self.interrupted = False
 
     def writer(self, seeds: list[int], measure: bool = False) -> Writer:
@@ -155,13 +155,16 @@ def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
     try:
         vocabulary.encode(text, source="prompt")
     except UnknownCharacterError as error:
-        others = "unknown=skip leaves it out" + (", unknown=nearest looks for a near one" * (unknown == "error"))
+        others = "unknown=skip leaves it out" + (
+            ", unknown=nearest looks for a near one" * (unknown == "error")
+        )
         raise UnknownCharacterError(f"{error}; {others}") from None
     return text
 
 
-def _prompt(settings: SampleSettings) -> str:
+def prompt_of(settings: SampleSettings) -> str:
     if settings.prompt_file is None:
+        corpus.check_unicode(settings.prompt, "prompt")
         return settings.prompt
     if settings.prompt:
         raise ValueError("prompt and prompt_file: both are given; leave one of them out")
@@ -216,6 +219,7 @@ def _as_text(request: Request) -> Iterator[str]:
             yield "\n\n" * (n > 1)
             yield f"=== {n} of {request.settings.samples}: seed {sample.seed}{bits}\n"
         yield request.shown(sample.text)
+    yield "\n" * (request.settings.samples > 1)
 
 
 def _as_json(request: Request) -> Iterator[str]:

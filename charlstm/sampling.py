@@ -28,7 +28,9 @@ def mask(vocabulary: Vocabulary, ban: str = "") -> NDArray[np.float64]:
         if position >= 0:
             mask[position] = -np.inf
     if not np.isfinite(mask[: vocabulary.start]).any():
-        raise ValueError(f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some to write")
+        raise ValueError(
+            f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some to write"
+        )
     return mask
 
 

@@ -8,17 +8,16 @@ Each file is read from the start token with a zero state, and every character is
 come before it. The end token is not counted. All keys, with their defaults:
 """
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from charlstm import checkpoint, command_line, corpus, scoring
 from charlstm.report import FORMATS
 from charlstm.settings import ScoreSettings
+from charlstm.tracking import progress
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -57,15 +56,7 @@ def _measure(names: list[str], files: Mapping[str, str]) -> list[dict[str, NDArr
             raise ValueError(f"{error} of {name}") from None
         models.append((name, trained.model(), trained.vocabulary, ids))
     scored = []
-    with tqdm(
-        total=len(names) * sum(map(len, files.values())),
-        unit="char",
-        unit_scale=True,
-        delay=1,
-        leave=False,
-        dynamic_ncols=True,
-        disable=sys.stderr is None or not sys.stderr.isatty(),
-    ) as bar:
+    with progress(len(names) * sum(map(len, files.values()))) as bar:
         for name, model, vocabulary, ids in models:
             try:
                 scored.append(

@@ -62,7 +62,7 @@ class Total:
         return self.bits / self.characters
 
 
-def surprisal(scores: NDArray[np.floating[Any]], ids: Ids) -> NDArray[np.float64]:
+def surprisal(scores: NDArray[np.floating[Any]], ids: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """-log2 softmax(scores)[id], `(T,)`: what each of `ids (T,)` costs under `scores (T, V)`."""
     relative = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)  # at most 0: no overflow
     chosen = np.take_along_axis(relative, ids[:, None].astype(np.intp), axis=1)[:, 0]

@@ -30,7 +30,8 @@ class Range:
         return (self.lowest < value if self.above else self.lowest <= value) and value <= self.highest
 
     def __str__(self) -> str:
-        return f"{'above' if self.above else 'at least'} {self.lowest:g} and at most {self.highest:g}"
+        lowest, highest = (f"{x:,.0f}" if x == int(x) else f"{x:g}" for x in (self.lowest, self.highest))
+        return f"{'above' if self.above else 'at least'} {lowest} and at most {highest}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +129,11 @@ class SampleSettings:
     length: Annotated[int, Range(0, 10**12)] | None
     stop: str | None
     temperature: Annotated[float, Range(0, 100)] | None
-    top_k: Annotated[int, Range(1, 2**31)] | None
+    top_k: Annotated[int, Range(1, 10**9)] | None
     top_p: Annotated[float, Range(0, 1, above=True)] | None
     min_p: Annotated[float, Range(0, 1)] | None
     repetition_penalty: Annotated[float, Range(0, 1e6, above=True)]
-    repetition_window: Annotated[int, Range(1, 2**31)]
+    repetition_window: Annotated[int, Range(1, 10**9)]
     ban: str
     seed: Annotated[int, Range(0, 2**63 - 1)] | None
     samples: Annotated[int, Range(1, 10**6)]

@@ -52,7 +52,10 @@ class Talk:
         if is_terminal:
             import readline  # noqa: F401  # gives input() line editing and a history
 
-            print("Type some text and the model goes on from it; :help says what else there is.", file=sys.stderr)
+            print(
+                "Type some text and the model goes on from it; :help says what else there is.",
+                file=sys.stderr,
+            )
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         print(self._request.shown(""), end="")
         while True:
