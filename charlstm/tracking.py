@@ -5,15 +5,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 SHOWN_CHARACTERS = 2000
 
 
 def progress(total: int, description: str | None = None) -> "tqdm[Any]":
     """A bar over `total` characters on standard error, for people, and only where it takes over a second."""
+    from tqdm import tqdm
+
     return tqdm(
         total=total,
         desc=description,
@@ -37,6 +40,7 @@ class Tracker:
     def __init__(self, directory: Path, total: int) -> None:
         # imported here: it takes half a second that a wrong request need not wait for
         from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
 
         self._writer = SummaryWriter(directory)
         # a bar is for people: None switches it off where standard error is no terminal

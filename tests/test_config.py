@@ -48,7 +48,7 @@ def test_the_defaults_are_right():
             "model.cell = lstn: must be lstm | gru | rnn_tanh | rnn_relu; did you mean lstm?",
         ),
         ("data__text", 5, "data.text = 5: must be text; in YAML, put it in quotes or null"),
-        ("threads", "many", "threads = many: must be a whole number, at least 1 and at most 1024 or auto"),
+        ("threads", "many", "threads = many: must be a whole number, at least 1 and at most 1,024 or auto"),
         ("threads", 0, "threads = 0: must be"),
         ("seed", -1, "seed = -1: must be"),
         ("model", 3, "model = 3: must be a group of keys, such as model.cell=..."),
