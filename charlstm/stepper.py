@@ -96,11 +96,8 @@ class Stepper:
 
 
 class Layer:
-    """A layer's step in place, from torch.nn's weights.
-
-    It reads [input; state] `(2*H, B)`, or `(H, B)`, the state alone, in the first layer, and overwrites
-    `state`, h or h and c, each `(H, B)`.
-    """
+    """A layer's step in place: it reads [input; state] `(2*H, B)`, in the first layer the state `(H, B)`
+    alone, and overwrites `state`, h or h and c, each `(H, B)`."""
 
     sigmoids: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
