@@ -3,7 +3,10 @@
 Three take turns in each round: nn.LSTM and its head in torch, called with a one-hot character at a time;
 `charlstm.stepper`; and the limit, the bare NumPy products of a step with matrices of the same sizes. To
 write a character of one stream, every weight is read once: there the limit is memory bandwidth. With 64
-streams it is arithmetic, and the peak is a product of two square matrices.
+streams it is arithmetic, and the limit is the speed of a product of two square matrices.
+
+The figures of all threads need a machine without other work: each product waits for its last thread, and
+a core that is shared makes both libraries up to a hundred times slower.
 """
 
 import os
@@ -94,8 +97,8 @@ def measure(rounds: int, threads: int) -> None:
     square = products([(SQUARE, SQUARE)], SQUARE)
     print(f"\n{threads} thread{'s' * (threads > 1)}; characters a second")
     print(
-        f"{'LSTM':6} | {'1 stream':>10}{'nn.LSTM':>9}{'ratio':>7}{'limit':>10}{'share':>6}{'GB/s':>6}"
-        f" | {'64 streams':>10}{'nn.LSTM':>9}{'ratio':>7}{'limit':>10}{'share':>6}{'GF/s':>6} | 64 over 1"
+        f"{'LSTM':6} | {'1 stream':>10}{'nn.LSTM':>9}{'ratio':>8}{'limit':>10}{'share':>6}{'GB/s':>6}"
+        f" | {'64 streams':>10}{'nn.LSTM':>9}{'ratio':>8}{'limit':>10}{'share':>6}{'GF/s':>6} | 64 over 1"
     )
     for layers, hidden in SIZES:
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
@@ -111,7 +114,7 @@ def measure(rounds: int, threads: int) -> None:
             ratio, _, share = np.median(times / times[:, [1]], axis=0)
             torchs, own, least = np.median(times, axis=0)
             rate = weights * (4 if streams == 1 else 2 * streams) / least / 1e9
-            row += f" | {streams / own:10,.0f}{streams / torchs:9,.0f}{ratio:6.1f}x"
+            row += f" | {streams / own:10,.0f}{streams / torchs:9,.0f}{ratio:7.1f}x"
             row += f"{streams / least:10,.0f}{share:6.0%}{rate:6.0f}"
             ours.append(own / streams)
         print(f"{row} | {ours[0] / ours[1]:8.1f}x", flush=True)
