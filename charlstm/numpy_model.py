@@ -1,4 +1,4 @@
-"""`model.py` in NumPy: what `sample.py` runs, without torch."""
+"""`model.py` in NumPy, without torch; `stepper.py` is the same one character at a time, for `sample.py`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -67,9 +67,7 @@ class Stepper:
                 np.dot(self._top, self._head[0], out=self._scores)
                 self._scores += self._head[1]
             h = self._state[0]
-            square = np.vdot(
-                h, h
-            )  # finite only if all of h is: one call in place of two; but it may overflow
+            square = np.vdot(h, h)  # one call where isfinite(h).all() is two; it may overflow, though
         # c needs no look: it grows by at most 1 a step, and not a number in it is not a number in h
         if not isfinite(square) and not np.isfinite(h).all():
             raise not_finite(self._cell, self._scores.dtype)
@@ -96,11 +94,8 @@ class Stepper:
 
 
 class Layer:
-    """A layer's step in place, from torch.nn's weights.
-
-    It reads [input; state] `(2*H, B)`, or `(H, B)`, the state alone, in the first layer, and overwrites
-    `state`, h or h and c, each `(H, B)`.
-    """
+    """A layer's step in place: it reads [input; state] `(2*H, B)`, in the first layer the state `(H, B)`
+    alone, and overwrites `state`, h or h and c, each `(H, B)`."""
 
     sigmoids: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -130,7 +125,6 @@ class Layer:
 
     def activate(self) -> None:
         """From the sums before the activations, `pre`, to the state."""
-        raise NotImplementedError
 
 
 class RnnTanh(Layer):
@@ -142,10 +136,8 @@ class RnnTanh(Layer):
         np.tanh(self.pre, out=self.state[0])
 
 
-class RnnRelu(Layer):
+class RnnRelu(RnnTanh):
     """`rnn_relu_step` of numpy_cells."""
-
-    others = ("hidden",)
 
     def activate(self) -> None:
         np.maximum(self.pre, 0, out=self.state[0])

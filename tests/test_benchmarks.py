@@ -12,6 +12,7 @@ SMALLEST = {
     "published seeds=1": "recalled free-running after the last epoch: 1 of 1",
     "engines seeds=1": "plain/fused, float64",
     "notebook rounds=1": "ratio: ",
+    "sampling rounds=1": "1 thread; characters a second",
     "startup rounds=1": "the main job takes ",
     "threads rounds=1": "1 thread",
 }

@@ -113,7 +113,7 @@ def test_files_that_cannot_be_had(tmp_path, monkeypatch):
         (None, None): "path: give it or text, one of the two",
         ("a", "b.txt"): "path: give it or text, one of the two",
         ("", None): "text: the text is empty",
-        ("a\udce9", None): "text: not valid Unicode at position 1; .* with path=... encoding=...",
+        ("a\udce9", None): "text: not valid Unicode at position 1; .* by path=...",
         (None, "-"): "path = -: standard input is closed",
         (None, "empty folder"): "path = empty folder: a folder without .txt files",
         (None, "one of two"): "path = one of two/b.txt: the text is empty",
