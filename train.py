@@ -3,6 +3,8 @@
     python train.py                                   learn data/hello.txt by heart
     python train.py data.text="any sentence" seed=7   another text, other random numbers
     python train.py data.path=some.txt model.layers=3
+    python train.py data.path=book.txt task=lm        learn to write like a book
+    python train.py data=python task=lm check=true    look before
     python train.py experiment=notebook               a published experiment (conf/experiment/)
     python train.py --multirun seed=0,1,2             several runs, one after another
 
@@ -14,4 +16,4 @@ from charlstm import command_line, run
 from charlstm.settings import TrainSettings
 
 if __name__ == "__main__":
-    command_line.run("train", TrainSettings, check=run.prepare, job=run.train)
+    command_line.run("train", TrainSettings, check=run.check, job=run.train)

@@ -14,7 +14,7 @@ from charlstm.model import Model
 from charlstm.settings import TrainSettings
 from charlstm.vocabulary import Vocabulary
 
-SIZES = [(35, 1), (128, 1), (128, 8), (128, 32), (256, 1), (256, 16), (512, 1), (512, 16)]
+SIZES = [(35, 1), (128, 1), (128, 8), (128, 32), (256, 16), (512, 16)]
 STEPS = 2
 
 

@@ -1,7 +1,7 @@
 """Ids -> the windows that one epoch trains on. One pass over the windows is an epoch; the recurrent state is
 zero before the first and carried from each to the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -59,3 +59,21 @@ LAYOUTS: dict[str, Callable[[Ids, int, int], list[Window]]] = {
     "staggered": staggered,
     "streams": streams,
 }
+
+
+def shifted_streams(ids: Ids, batch: int, window: int, random: np.random.Generator) -> Iterator[Window]:
+    """As `streams`, read from `ids` (which may lie on disk) window by window, from a random place on.
+
+    Every epoch another `0 ... window - 1` ids are left out at the beginning, so that the borders of the
+    windows, where gradients stop, move. Every window has `window` steps; the few ids at the end of a stream
+    that fill none are left out.
+
+    Args:
+        ids: `(N,)`, N above (batch + 1) * window.
+    """
+    shift = int(random.integers(window))
+    length = (len(ids) - 1 - shift) // batch
+    starts = [shift + b * length for b in range(batch)]
+    for t in range(0, length - window + 1, window):
+        text = np.stack([ids[start + t : start + t + window + 1] for start in starts], axis=1)
+        yield Window(text[:-1], text[1:])

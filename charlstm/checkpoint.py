@@ -7,8 +7,6 @@ characters set to zero.
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from charlstm import files
 from charlstm.config import convert
 from charlstm.numpy_model import NumpyModel
 from charlstm.settings import ModelConfig
@@ -70,6 +69,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "task": checkpoint.task,
         "model": asdict(checkpoint.config),
         "characters": checkpoint.vocabulary.characters,
+        "unknown": checkpoint.vocabulary.unknown is not None,
+        "unit": checkpoint.vocabulary.unit,
         "text_length": checkpoint.text_length,
         "figures": checkpoint.figures,
         "provenance": checkpoint.provenance,
@@ -77,7 +78,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     weights = {name: np.ascontiguousarray(w) for name, w in checkpoint.weights.items()}
     blob = safetensors.numpy.save(weights, {"charlstm": json.dumps(metadata)})
     digest = hashlib.sha256(blob).hexdigest().encode()
-    _write_atomically(path, blob.replace(NO_DIGEST, digest, 1))
+    with files.whole(path) as file:
+        file.write(blob.replace(NO_DIGEST, digest, 1))
 
 
 def load(path: Path) -> Checkpoint:
@@ -116,7 +118,12 @@ def load(path: Path) -> Checkpoint:
     try:
         checkpoint = Checkpoint(
             config=convert(ModelConfig, metadata["model"]),
-            vocabulary=Vocabulary(metadata["characters"]),
+            vocabulary=Vocabulary(
+                metadata["characters"],
+                # the first files had neither
+                unknown=metadata.get("unknown", False),
+                unit=metadata.get("unit", "char"),
+            ),
             task=metadata["task"],
             text_length=metadata["text_length"],
             figures=metadata["figures"],
@@ -128,31 +135,3 @@ def load(path: Path) -> Checkpoint:
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its content does not fit together: {error}") from None
     return checkpoint
-
-
-def _write_atomically(path: Path, blob: bytes) -> None:
-    # The temporary file lies in the same directory: a rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself is durable only once the directory is
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _umask() -> int:
-    # mkstemp makes files for the owner alone; the only way to read the umask is to set it
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -8,6 +8,7 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from charlstm.config import RequestError, convert, keys_of, takes_text, unknown_
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 S = TypeVar("S")
+
+# for conf/data/python.yaml: the one value that is another on every machine
+OmegaConf.register_new_resolver("python_library", lambda: sysconfig.get_path("stdlib"), replace=True)
 
 
 def ask(name: str, settings_type: type[S]) -> S:
@@ -65,7 +69,11 @@ def run(
             _refuse_used_directory(quote_free_text(sys.argv[1:], settings_type))
         if not flags & {"-m", "--multirun"}:
             sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+        except KeyboardInterrupt:
+            print("Stopped before there was anything to save.", file=sys.stderr)
+            sys.exit(130)
     sys.exit(max(exit_codes, default=0))
 
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from charlstm.settings import Range
+from charlstm.settings import Range, Shares
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 def takes_text(hint: Any) -> bool:
     """Whether a key of this type takes free text (`str` or `str | None`)."""
-    return hint is str or str in get_args(hint)
+    return hint is str or (get_origin(hint) in (Union, types.UnionType) and str in get_args(hint))
 
 
 def _dataclass(cls: type[Any], values: Any, key: str, known: Iterable[str], problems: list[str]) -> Any:
@@ -107,7 +107,11 @@ def _value(hint: Any, value: Any) -> Any:
         choices = " | ".join(str(a) for a in arguments)
         raise ValueError(choices + (f"; did you mean {near[0]}?" if near else ""))
     if origin is Annotated:
-        return _number(arguments[0], arguments[1], value)
+        kind, allowed = arguments
+        return _shares(allowed, value) if isinstance(allowed, Shares) else _number(kind, allowed, value)
+    if origin is tuple:
+        texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        return tuple(_exactly(texts, value, "a list of texts, such as [a,b]"))
     if hint is type(None):
         return _exactly(value is None, value, "null")
     if hint is bool:
@@ -120,6 +124,12 @@ def _number(kind: type, allowed: Range, value: Any) -> int | float:
     right = is_number and value in allowed and (kind is float or value == int(value))
     expected = f"a {'number' if kind is float else 'whole number'}, {allowed}"
     return typing.cast("int | float", kind(_exactly(right, value, expected)))
+
+
+def _shares(allowed: Shares, value: Any) -> tuple[float, ...]:
+    is_list = isinstance(value, list | tuple)
+    numbers = is_list and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    return tuple(map(float, _exactly(numbers and value in allowed, value, str(allowed))))
 
 
 def _exactly(right: bool, value: Any, expected: str) -> Any:

@@ -1,11 +1,17 @@
 """A string, a file, a folder or standard input -> text."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from charlstm.settings import DataConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+class UndecodableError(ValueError):
+    """Bytes are not text in the encoding that they should have."""
 
 
 def read_text(config: DataConfig) -> str:
@@ -14,13 +20,17 @@ def read_text(config: DataConfig) -> str:
     A relative path is looked for where the command was started and then beside `train.py`.
 
     Raises:
-        ValueError: there is no text, it is empty, or its bytes are not text in `data.encoding`.
+        ValueError: there is no text, it is empty, its bytes are not text in `data.encoding`, or it should be
+            read in a way that only `dataset.py` knows.
     """
+    for key, usual in {"unit": "char", "min_count": 1, "records": "none"}.items():
+        if getattr(config, key) != usual:
+            raise ValueError(f"data.{key} = {getattr(config, key)}: is for task=lm; leave it out")
     if config.text is not None:
         check_unicode(config.text, "data.text")
         return _not_empty(config.text, "data.text")
     if config.path:
-        path = _find(config.path, "data.path")
+        path = find(config.path, "data.path")
         return _not_empty(read_file(path, "data.path", config.encoding), f"data.path = {config.path}")
     raise ValueError("data.path is not set; name a text file, or give the text itself with data.text=...")
 
@@ -39,7 +49,7 @@ def read_files(text: str | None, path: str | None, encoding: str) -> dict[str, s
         check_unicode(text, "text")
         return {"text": _not_empty(text, "text")}
     assert path is not None
-    found = path if path == "-" else _find(path, "path")
+    found = path if path == "-" else find(path, "path")
     names = {path: found}
     if found != "-" and Path(found).is_dir():
         names = {str(Path(path, file.name)): str(file) for file in sorted(Path(found).glob("*.txt"))}
@@ -61,8 +71,8 @@ def read_file(path: str, key: str, encoding: str = "utf-8") -> str:
     Raises:
         ValueError: it cannot be read, or its bytes are not text in `encoding`.
     """
-    source, group = f"{key} = {path}", key.rpartition("path")[0]
-    try:
+    source = f"{key} = {path}"
+    with answered_reading(source):
         if path != "-":
             # bytes, because Python's text mode would translate the line ends
             blob = Path(path).read_bytes()
@@ -70,23 +80,44 @@ def read_file(path: str, key: str, encoding: str = "utf-8") -> str:
             raise ValueError(f"{source}: standard input is closed; pipe a text into it or name a file")
         else:
             blob = sys.stdin.buffer.read()
+    with answered_decoding(source, encoding, key.rpartition("path")[0]):
+        return blob.decode(encoding).removeprefix("\ufeff")
+
+
+@contextmanager
+def answered_reading(source: str) -> Iterator[None]:
+    """Within this context an OSError is a ValueError that says what is wrong with `source`."""
+    try:
+        yield
     except FileNotFoundError:
         raise ValueError(f"{source}: no such file (looked in {Path.cwd()})") from None
     except IsADirectoryError:
         raise ValueError(f"{source}: a folder; name a file in it") from None
     except OSError as error:
         raise ValueError(f"{source}: cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def answered_decoding(source: str, encoding: str, group: str, offset: int = 0) -> Iterator[None]:
+    """Within this context an error of decoding is a ValueError that names the bytes and the mend.
+
+    Args:
+        source: where the bytes are from.
+        group: what stands before `encoding` in the name of its key.
+        offset: of the bytes within the source.
+    """
     try:
-        return blob.decode(encoding).removeprefix("\ufeff")
+        yield
     except LookupError:
         raise ValueError(
             f"{group}encoding = {encoding}: no such encoding; try utf-8, latin-1 or utf-16"
         ) from None
     except UnicodeDecodeError as error:
         wrong = error.object[error.start : error.start + 4].hex(" ")
-        mend = f"name the file's encoding, such as {group}encoding=latin-1" if "path" in key else "convert it"
-        raise ValueError(
-            f"{source}: not {encoding} text: bytes {wrong} at offset {error.start}; {mend}"
+        mend = f"name the file's encoding, such as {group}encoding=latin-1"
+        raise UndecodableError(
+            f"{source}: not {encoding} text: bytes {wrong} at offset {offset + error.start}; "
+            + ("convert it" if source.startswith("prompt") else mend)
         ) from None
     except ValueError as error:  # some codecs, such as idna, have errors of their own
         raise ValueError(f"{source}: cannot be read: {error}") from None
@@ -112,7 +143,12 @@ def source_name(config: DataConfig) -> str:
     return "data.text" if config.text is not None else f"{config.path}"
 
 
-def _find(path: str, key: str) -> str:
+def find(path: str, key: str) -> str:
+    """Where a relative path is: where the command was started, or else beside `train.py`.
+
+    Raises:
+        ValueError: in neither place.
+    """
     try:
         for found in (Path(path), PROJECT / path):
             if found.exists():

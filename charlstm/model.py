@@ -1,19 +1,23 @@
-"""One-hot or embedded characters -> stacked recurrent layers -> scores, in torch.
+"""One-hot or embedded characters -> stacked recurrent layers -> scores, in torch; dropout while training.
 
 `numpy_model.py` is the same network for sampling; both know the weights by the same names.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from charlstm.cells import torch_cells
+from charlstm.cells.gates import STATE, gate, parameter_names
+from charlstm.cells.layers import stack
 from charlstm.numpy_model import NumpyModel
-from charlstm.settings import ModelConfig
+from charlstm.settings import DropoutConfig, ModelConfig
 
 State = tuple[Tensor, ...]
 """`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`: a value that is passed in and returned."""
@@ -25,6 +29,14 @@ FUSED: dict[str, Any] = {
     "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
 }
 
+# the same kernels as functions of the weights, which may so be other ones than a module's own
+KERNELS: dict[str, Callable[..., Any]] = {
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+    "rnn_tanh": torch.rnn_tanh,
+    "rnn_relu": torch.rnn_relu,
+}
+
 
 class Model(nn.Module):
     """A character-level language model.
@@ -33,18 +45,29 @@ class Model(nn.Module):
         h_t, state = cell(x_t, state)   in each of L layers  model.cell, model.engine
         scores_t = W h_t + b   or   scores_t = h_t           model.head
 
+    In training mode, with p the probabilities of `dropout`, masks are drawn anew for each call:
+
+        x and the output of each layer: the same units are dropped at all T steps ("locked" dropout; Gal and
+            Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks")
+        weight_hh of each layer: single weights (Merity et al. 2018, "Regularizing and optimizing LSTM
+            language models"), the same at all T steps, so that the fused kernel runs with what is left
+
     Args:
         config: the `model` settings.
         vocabulary_size: V.
+        dropout: none by default.
 
     Raises:
         ValueError: `model.head=none` and H differs from V.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+    def __init__(
+        self, config: ModelConfig, vocabulary_size: int, dropout: DropoutConfig | None = None
+    ) -> None:
         super().__init__()
         config.fit_vocabulary(vocabulary_size)
         self.config = config
+        self.dropout = dropout or DropoutConfig()
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding) if config.embedding else None
         cell = FUSED[config.cell] if config.engine == "fused" else partial(torch_cells.Recurrent, config.cell)
@@ -60,9 +83,51 @@ class Model(nn.Module):
             x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
         else:
             x = self.embedding(ids)
-        is_lstm = self.config.cell == "lstm"
-        output, after = self.rnn(x, state if state is None or is_lstm else state[0])
-        return self.head(output), tuple(after) if is_lstm else (after,)
+        if self.training and self.dropout:
+            output, after = self._with_dropout(x, state)
+        else:
+            output, after = self._as_state(self.rnn(x, self._as_argument(state)))
+        return self.head(output), after
+
+    def _with_dropout(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        names = parameter_names(self.config.layers, bias=True, bidirectional=False)
+        if state is None:
+            shape = (self.config.layers, x.shape[1], self.config.hidden)
+            state = tuple(x.new_zeros(shape) for _ in STATE[self.config.cell])
+        x, finals = locked_dropout(x, self.dropout.input), []
+        for l, layer in enumerate(names):
+            weight_ih, weight_hh, *biases = (getattr(self.rnn, name) for name in layer)
+            weights = [weight_ih, functional.dropout(weight_hh, self.dropout.weight), *biases]
+            x, final = self._layer(x, [part[l : l + 1] for part in state], weights)
+            x = locked_dropout(x, self.dropout.hidden)
+            finals.append(final)
+        return x, tuple(torch.cat(part) for part in zip(*finals, strict=True))
+
+    def _layer(self, x: Tensor, state: Sequence[Tensor], weights: list[Tensor]) -> tuple[Tensor, State]:
+        """One layer with these weights: x `(T, B, I)`, state `(1, B, H)` -> output `(T, B, H)`, state."""
+        if self.config.engine == "plain":
+            states = [tuple(part[0] for part in state)]
+            outputs, ((*after,),) = stack(torch_cells.CELLS[self.config.cell], x.unbind(), states, [weights])
+            return torch.stack(list(outputs)), tuple(part[None] for part in after)
+        argument = self._as_argument(tuple(state))
+        output, *after = KERNELS[self.config.cell](x, argument, weights, True, 1, 0.0, True, False, False)
+        return output, tuple(after)
+
+    def _as_argument(self, state: State | None) -> State | Tensor | None:
+        """torch.nn takes the LSTM's state as a pair, any other's as a tensor."""
+        return state if state is None or self.config.cell == "lstm" else state[0]
+
+    def _as_state(self, result: tuple[Tensor, Any]) -> tuple[Tensor, State]:
+        output, after = result
+        return output, tuple(after) if self.config.cell == "lstm" else (after,)
+
+    def add_forget_bias(self, value: float) -> None:
+        """Raise the bias of the LSTM's forget gates: what is in the cells is kept from the start (Jozefowicz
+        et al. 2015). Nothing happens to other cells."""
+        if self.config.cell == "lstm":
+            with torch.no_grad():
+                for _, _, bias, _ in parameter_names(self.config.layers, bias=True, bidirectional=False):
+                    gate(getattr(self.rnn, bias), "lstm", "forget").add_(value)
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The parameters by name as NumPy arrays; on a CPU they share memory with the model."""
@@ -75,6 +140,17 @@ class Model(nn.Module):
     def parameter_count(self) -> int:
         """The number of trainable parameters."""
         return sum(tensor.numel() for tensor in self.parameters())
+
+
+def locked_dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each unit of each stream with probability p at all steps alike, and scale up the others.
+
+    Args:
+        x: `(T, B, H)`.
+    """
+    if not p:
+        return x
+    return x * functional.dropout(x.new_ones(1, *x.shape[1:]), p)
 
 
 def detach(state: State) -> State:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells.numpy_cells import Recurrent
+from charlstm.cells.numpy_cells import Recurrent, Terms, trace
 from charlstm.settings import ModelConfig
 
 State = tuple[NDArray[np.floating[Any]], ...]
@@ -25,12 +25,11 @@ class NumpyModel:
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[np.floating[Any]]]) -> None:
+        self.embedding = weights.get("embedding.weight")
         recurrent = {name.removeprefix("rnn."): w for name, w in weights.items() if name.startswith("rnn.")}
         self.recurrent = Recurrent(config.cell, recurrent)
-        inputs, size = self.recurrent.input_size, config.hidden
-        # without an embedding the input is the one-hot vector: a row of the identity matrix
-        self.inputs = weights.get("embedding.weight", np.eye(inputs, dtype=self.recurrent.dtype))
-        self.vocabulary_size = len(self.inputs)
+        size = config.hidden
+        self.vocabulary_size = self.recurrent.input_size if self.embedding is None else len(self.embedding)
         expected: dict[str, tuple[int, ...]] = (
             {"embedding.weight": (self.vocabulary_size, config.embedding)} if config.embedding else {}
         )
@@ -50,8 +49,33 @@ class NumpyModel:
 
         A single stream is `ids (T,)` with scores `(T, V)`. `state` None is the zero state.
         """
-        output, after = self.recurrent(self.inputs[ids], state)
+        output, after = self.recurrent(self._inputs(ids), state)
         if self.head is None:
             return output, after
         weight, bias = self.head
         return output @ weight + bias, after
+
+    def trace(self, ids: NDArray[np.integer[Any]]) -> Terms:
+        """Every gate's activation and pre-activation, c and h while the model reads `ids (T,)` from a zero
+        state, `(T, L, H)` each, by the names of `numpy_cells.trace`:
+
+            trained = checkpoint.load(path)
+            text = trained.vocabulary.encode_framed("hello")
+            forget = trained.model().trace(text)["f"]
+        """
+        return trace(self.recurrent, self._inputs(ids))
+
+    def table(self, weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """The products `(V, N)` of a weight `(N, I)` with the input vector of every id.
+
+        With one-hot vectors these are its columns: no identity matrix of V * V numbers is needed.
+        """
+        return weight.T if self.embedding is None else self.embedding @ weight.T
+
+    def _inputs(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.floating[Any]]:
+        if self.embedding is not None:
+            embedded: NDArray[np.floating[Any]] = self.embedding[ids]
+            return embedded
+        one_hot = np.zeros((*ids.shape, self.vocabulary_size), self.recurrent.dtype)
+        np.put_along_axis(one_hot, ids[..., None].astype(np.intp), 1, axis=-1)
+        return one_hot

@@ -5,17 +5,19 @@ seconds, and mostly before NumPy too.
 """
 
 import logging
-import os
 import platform
 import signal
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm import __version__, corpus, runtime
+from charlstm import __version__, corpus, dataset, runtime
 from charlstm.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from charlstm.checkpoint import Checkpoint
     from charlstm.model import Model
     from charlstm.numpy_model import NumpyModel
@@ -26,12 +28,60 @@ log = logging.getLogger("charlstm")
 PRINTED_CHARACTERS = 2000
 
 
+def check(settings: TrainSettings) -> None:
+    """Look at all of a request that can be wrong before a run directory is made. Imports no torch, unless
+    CUDA, bfloat16 or `check=true` is asked for.
+
+    Raises:
+        ValueError: text, alphabet, model and layout do not fit together.
+        SystemExit: after the report that `check=true` asks for.
+    """
+    if settings.task == "lm":
+        settings.train.fit_lm()
+        settings.model.fit_vocabulary(len(dataset.build(settings.data).vocabulary))
+    else:
+        prepare(settings)
+    if settings.device == "cuda":
+        runtime.choose_device("cuda")
+    if settings.task == "lm" and settings.precision == "bfloat16":
+        runtime.choose_precision("bfloat16", runtime.choose_device(settings.device))
+    if settings.check:
+        for line in _forecast(settings):
+            print(line)
+        sys.exit(0)
+
+
+def train(settings: TrainSettings, directory: Path) -> int:
+    """Run `settings` and leave everything in `directory`; returns the exit code."""
+    if settings.task == "lm":
+        from charlstm import run_lm
+
+        return run_lm.train(settings, dataset.build(settings.data), _provenance(settings), directory)
+    return memorize(settings, directory)
+
+
+def _forecast(settings: TrainSettings) -> "Iterator[str]":
+    """What a run would do, a line each."""
+    if settings.task == "lm":
+        from charlstm import run_lm
+
+        yield from run_lm.Job(settings, dataset.build(settings.data)).describe()
+    else:
+        from charlstm.model import Model
+
+        text, vocabulary = prepare(settings)
+        yield _describe(settings, text, Model(settings.model, len(vocabulary)))
+        yield f"at most {settings.train.epochs:,} epochs"
+    yield "Nothing was trained; leave out check=true to do it."
+
+
 def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
-    """The text of a request and its vocabulary. Imports no torch, unless CUDA is asked for.
+    """The text to learn by heart and its vocabulary.
 
     Raises:
         ValueError: text, alphabet, model and layout do not fit together.
     """
+    settings.train.fit_memorize()
     text = corpus.read_text(settings.data)
 
     from charlstm.vocabulary import Vocabulary
@@ -40,16 +90,14 @@ def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
     vocabulary.encode(text, source=corpus.source_name(settings.data))
     settings.model.fit_vocabulary(len(vocabulary))
     settings.train.fit_text(len(text) + 2)
-    if settings.device == "cuda":
-        runtime.choose_device("cuda")
     return text, vocabulary
 
 
-def train(settings: TrainSettings, directory: Path) -> int:
-    """Run `settings` and leave everything in `directory`; returns the exit code."""
+def memorize(settings: TrainSettings, directory: Path) -> int:
+    """A run of `task=memorize`; returns the exit code."""
     from charlstm import checkpoint, sampling
     from charlstm.model import Model
-    from charlstm.tracking import write_result
+    from charlstm.tracking import say_next_steps, write_result
     from charlstm.trainer import DivergedError
 
     text, vocabulary = prepare(settings)
@@ -57,12 +105,9 @@ def train(settings: TrainSettings, directory: Path) -> int:
     device = runtime.choose_device(settings.device)
     threads = runtime.choose_threads(settings.threads, settings.model.hidden, settings.train.batch)
     runtime.prepare(settings.seed, threads)
-    model = Model(settings.model, len(vocabulary)).to(device)
-    log.info(
-        f"{corpus.source_name(settings.data)}: {len(text):,} characters, {len(set(text))} distinct; "
-        f"{settings.model.cell} of {settings.model.layers} x {settings.model.hidden}, "
-        f"{model.parameter_count():,} parameters; {device}, {threads} thread{'s' * (threads > 1)}"
-    )
+    model = Model(settings.model, len(vocabulary), settings.train.dropout).to(device)
+    model.add_forget_bias(settings.train.forget_bias)
+    log.info(f"{_describe(settings, text, model)}; {device}, {threads} thread{'s' * (threads > 1)}")
 
     with runtime.StopSignals() as stop:
         try:
@@ -93,8 +138,17 @@ def train(settings: TrainSettings, directory: Path) -> int:
         write_result(directory, figures | {"checkpoint": str(path)})
         if stop.received:
             log.info(f"Stopped by {signal.Signals(stop.received).name}: what was learnt so far is saved.")
-        _conclude(trained, right, path)
+        _conclude(trained, right)
+        say_next_steps(path)
     return stop.exit_code()
+
+
+def _describe(settings: TrainSettings, text: str, model: "Model") -> str:
+    return (
+        f"{corpus.source_name(settings.data)}: {len(text):,} characters, {len(set(text))} distinct; "
+        f"{settings.model.cell} of {settings.model.layers} x {settings.model.hidden}, "
+        f"{model.parameter_count():,} parameters"
+    )
 
 
 def _fit(
@@ -137,8 +191,8 @@ def _provenance(settings: TrainSettings) -> dict[str, Any]:
     return {"charlstm": __version__, "python": platform.python_version(), "seed": settings.seed} | versions
 
 
-def _conclude(trained: "Checkpoint", right: int, path: Path) -> None:
-    """Say what came of it and what to do next."""
+def _conclude(trained: "Checkpoint", right: int) -> None:
+    """Say what came of it."""
     figures = trained.figures
     spent = f"{figures['epochs']} epochs and {figures['train_seconds']:.1f} s"
     log.info("")
@@ -156,10 +210,3 @@ def _conclude(trained: "Checkpoint", right: int, path: Path) -> None:
             "characters (the end token counts as one) are right before the first error. Try more "
             "train.epochs, a larger model.hidden or another seed."
         )
-    shown = Path(os.path.relpath(path))
-    shown = path if ".." in shown.parts else shown
-    log.info(f"checkpoint  {shown}")
-    log.info(f"write       python sample.py ckpt={shown.parent}")
-    log.info(
-        f"curves      tensorboard --logdir {shown.parts[0] if not shown.is_absolute() else shown.parent}"
-    )

@@ -13,11 +13,14 @@ from charlstm.checkpoint import Checkpoint
 from charlstm.sampling import Passage, Writer
 from charlstm.settings import SampleSettings
 from charlstm.strategy import Floats, Strategy
-from charlstm.tracking import progress
+from charlstm.tracking import progress_bar
 from charlstm.vocabulary import UnknownCharacterError, Vocabulary
 
 SIDE_BY_SIDE = 256
 """Streams of a batch at most: more are no faster, and their state might not fit the memory."""
+
+LENGTH = 1000
+"""Characters that a language model writes, if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class Request:
             repetition_window=settings.repetition_window,
             mask=sampling.mask(self.vocabulary, settings.ban),
         )
-        self.length = trained.text_length if settings.length is None else settings.length
-        self.stops = stops(settings.stop)
+        usual = trained.text_length if trained.task == "memorize" else LENGTH
+        self.length = usual if settings.length is None else settings.length
+        self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self.prompt = known(prompt_of(settings), settings.unknown, self.vocabulary)
         self.interrupted = False
@@ -96,6 +100,8 @@ def write(settings: SampleSettings) -> Iterator[str]:
         KeyboardInterrupt: of SIGINT, after the text so far.
     """
     request = Request(settings)
+    if request.vocabulary.unit == "byte" and settings.format == "text":
+        let_bytes_through()
     if settings.seed is None and request.strategy.temperature > 0:
         print(f"seed={request.seed} writes this again", file=sys.stderr, flush=True)
     if settings.out is not None:
@@ -108,7 +114,7 @@ def write(settings: SampleSettings) -> Iterator[str]:
         try:
             yield from sampling.stream(request.writer([request.seed]), request.vocabulary, passage)
         except KeyboardInterrupt:
-            yield passage.finish("interrupted")
+            yield "".join(map(request.vocabulary.text, passage.finish("interrupted")))
             request.interrupted = True
     if request.interrupted:
         raise KeyboardInterrupt
@@ -125,6 +131,12 @@ def samples(request: Request) -> Iterator[Sample]:
             candidates = []
     if candidates:  # it was interrupted
         yield _best(candidates)
+
+
+def let_bytes_through() -> None:
+    """Write what a model of bytes writes to standard output as it is, be it UTF-8 or not."""
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
 
 
 def stops(given: str | None) -> list[str]:
@@ -186,7 +198,7 @@ def _side_by_side(request: Request, seeds: list[int]) -> list[Sample]:
     end, characters = request.vocabulary.end, request.vocabulary.characters
     try:
         writer = request.writer(seeds, measure=True)
-        with progress(request.length, f"{len(seeds)} samples side by side") as bar:
+        with progress_bar(request.length, f"{len(seeds)} samples side by side") as bar:
             while any(passage.ending is None for passage in passages):
                 chosen = writer.write().tolist()
                 bits.append(writer.bits)
@@ -202,7 +214,8 @@ def _side_by_side(request: Request, seeds: list[int]) -> list[Sample]:
             text.append(passage.finish("interrupted"))
         written = "".join(text)
         per_char = sum(float(step[k]) for step in bits[: len(written)]) / len(written) if written else None
-        samples.append(Sample(request.prompt, written, seed, str(passage.ending), per_char))
+        shown = request.vocabulary.text(written)
+        samples.append(Sample(request.prompt, shown, seed, str(passage.ending), per_char))
     return samples
 
 
@@ -259,9 +272,11 @@ def _save(out: str, request: Request) -> None:
             raise
         raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
     digits = len(str(request.settings.samples))
-    with (folder / "samples.jsonl").open("w", encoding="utf-8", newline="") as lines:
+    with (folder / "samples.jsonl").open(
+        "w", encoding="utf-8", errors="backslashreplace", newline=""
+    ) as lines:
         for n, sample in enumerate(samples(request), 1):
             lines.write(_object(sample) + "\n")
-            text = request.shown(sample.text).encode()
+            text = request.shown(sample.text).encode("utf-8", "surrogateescape")
             (folder / f"{n:0{digits}}.txt").write_bytes(text)
     print(f"{n} texts and samples.jsonl in {folder}", file=sys.stderr)

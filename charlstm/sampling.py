@@ -14,7 +14,8 @@ from charlstm.vocabulary import Ids, Vocabulary
 
 
 def mask(vocabulary: Vocabulary, ban: str = "") -> NDArray[np.float64]:
-    """A strategy's mask `(V,)`: the start token, which is never a target of training, and what is banned.
+    """A strategy's mask `(V,)`: the start token, which is never a target of training, the unknown token,
+    which cannot be written, and what is banned.
 
     Characters of `ban` that the vocabulary has not are never written anyway.
 
@@ -23,7 +24,9 @@ def mask(vocabulary: Vocabulary, ban: str = "") -> NDArray[np.float64]:
     """
     mask = np.zeros(len(vocabulary))
     mask[vocabulary.start] = -np.inf
-    for character in ban:
+    if vocabulary.unknown is not None:
+        mask[vocabulary.unknown] = -np.inf
+    for character in vocabulary.units(ban):
         position = vocabulary.characters.find(character)
         if position >= 0:
             mask[position] = -np.inf
@@ -160,16 +163,20 @@ class Passage:
 
 
 def stream(writer: Writer, vocabulary: Vocabulary, passage: Passage) -> Iterator[str]:
-    """What a writer of one stream writes, piece by piece, until the passage has ended."""
+    """What a writer of one stream writes, piece by piece, until the passage has ended.
+
+    Bytes come one by one, each above 127 as the lone surrogate that `surrogateescape` writes as that byte.
+    """
     while passage.ending is None:
         (chosen,) = writer.write().tolist()
-        yield passage.add(None if chosen == vocabulary.end else vocabulary.characters[chosen])
+        piece = passage.add(None if chosen == vocabulary.end else vocabulary.characters[chosen])
+        yield "".join(map(vocabulary.text, piece))
 
 
 def likeliest(model: NumpyModel, vocabulary: Vocabulary, length: int) -> str:
     """What the model writes from the start token when it always takes the likeliest character."""
     writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
-    return "".join(stream(writer, vocabulary, Passage(length)))
+    return vocabulary.text(vocabulary.units("".join(stream(writer, vocabulary, Passage(length)))))
 
 
 def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:

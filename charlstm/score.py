@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from charlstm import checkpoint, command_line, corpus, scoring
 from charlstm.report import FORMATS
 from charlstm.settings import ScoreSettings
-from charlstm.tracking import progress
+from charlstm.tracking import progress_bar
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -56,12 +56,13 @@ def _measure(names: list[str], files: Mapping[str, str]) -> list[dict[str, NDArr
             raise ValueError(f"{error} of {name}") from None
         models.append((name, trained.model(), trained.vocabulary, ids))
     scored = []
-    with progress(len(names) * sum(map(len, files.values()))) as bar:
+    with progress_bar(sum(len(i) for *_, ids in models for i in ids.values())) as bar:
         for name, model, vocabulary, ids in models:
             try:
-                scored.append(
-                    {f: scoring.bits(model, vocabulary, i, advance=bar.update) for f, i in ids.items()}
-                )
+                bits = {f: scoring.bits(model, vocabulary, i, advance=bar.update) for f, i in ids.items()}
+                if vocabulary.unit == "byte":
+                    bits = {file: scoring.of_characters(b, files[file]) for file, b in bits.items()}
+                scored.append(bits)
             except FloatingPointError as error:
                 raise ValueError(f"{name}: cannot score this text: {error}") from None
     return scored

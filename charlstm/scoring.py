@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.numpy_model import NumpyModel
-from charlstm.vocabulary import Ids, Vocabulary
+from charlstm.vocabulary import Ids, Vocabulary, as_code_points
 
 CHUNK = 256
 
@@ -105,6 +105,14 @@ def bits(
         if advance is not None:
             advance(len(result[here]))
     return result
+
+
+def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.float64]:
+    """The bits of each character of a text, `(T,)`: the sum over its UTF-8 bytes."""
+    code_points = as_code_points(text)
+    widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], code_points, side="right")
+    sums: NDArray[np.float64] = np.add.reduceat(bits_of_bytes, np.cumsum(widths) - widths)
+    return sums
 
 
 def rows(

@@ -5,6 +5,7 @@ one that the part it configures ever sees.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,8 +15,12 @@ Engine = Literal["fused", "plain"]
 Layout = Literal["sequence", "staggered", "streams"]
 Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "mse"]
+Decay = Literal["none", "linear", "cosine"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Piece = Literal["char", "word", "line", "file"]
 Format = Literal["text", "tsv", "json"]
+Unit = Literal["char", "byte"]
+Records = Literal["none", "line", "blank", "file"]
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,34 @@ class Range:
         return f"{'above' if self.above else 'at least'} {lowest} and at most {highest}"
 
 
+class Shares:
+    """Allowed shares of a whole for train, valid and test: three numbers that sum to 1, the first above 0."""
+
+    def __contains__(self, shares: tuple[float, ...]) -> bool:
+        # 1e-6: nobody writes a third more exactly
+        return len(shares) == 3 and min(shares) >= 0 < shares[0] and abs(sum(shares) - 1) <= 1e-6
+
+    def __str__(self) -> str:
+        return "three numbers, none negative, the first above 0, that sum to 1, such as [0.9, 0.05, 0.05]"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the text comes from (`corpus.py`, `vocabulary.py`)."""
+    """Where the text comes from and how it is read (`corpus.py`, `sources.py`, `dataset.py`)."""
 
     text: str | None
     path: str | None
+    glob: str
+    exclude: tuple[str, ...]
+    url: str | None
+    sha256: str | None
     encoding: str
+    undecodable: Literal["error", "skip"]
+    unit: Unit
     alphabet: str | None
+    min_count: Annotated[int, Range(1, 10**9)]
+    records: Records
+    split: Annotated[tuple[float, ...], Shares()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +95,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DropoutConfig:
+    """Probabilities with which values are dropped while training (`model.py`)."""
+
+    input: Annotated[float, Range(0, 0.99)] = 0.0
+    hidden: Annotated[float, Range(0, 0.99)] = 0.0
+    weight: Annotated[float, Range(0, 0.99)] = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.input or self.hidden or self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How it is trained (`batches.py`, `objective.py`, `optimizer.py`, `trainer.py`)."""
+    """How it is trained (`batches.py`, `objective.py`, `optimizer.py`, `trainer.py`, `lm.py`)."""
 
     layout: Layout
     batch: Annotated[int, Range(1, 100_000)]
@@ -83,8 +120,53 @@ class TrainConfig:
     beta1: Annotated[float, Range(0, 0.999999)]
     beta2: Annotated[float, Range(0, 0.999999)]
     clip: Annotated[float, Range(0, 1e9)]
+    forget_bias: Annotated[float, Range(-100, 100)]
+    weight_decay: Annotated[float, Range(0, 1)]
+    warmup: Annotated[int, Range(0, 10**9)]
+    decay: Decay
+    averaging: Annotated[float, Range(0, 0.5)]
+    dropout: DropoutConfig
+    steps: Annotated[int, Range(1, 10**12)] | None
+    budget: str | None
+    patience: Annotated[int, Range(1, 10**6)] | None
     log_every: Annotated[int, Range(1, 10**9)]
     sample_every: Annotated[int, Range(1, 10**9)]
+
+    def budget_seconds(self) -> float:
+        """`train.budget` in seconds.
+
+        Raises:
+            ValueError: it is not a number of seconds, minutes or hours.
+        """
+        matched = re.fullmatch(r"(\d+(?:\.\d*)?)([smh]?)", self.budget or "")
+        seconds = float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]] if matched else 0
+        if seconds <= 0:
+            raise ValueError(f"train.budget = {self.budget}: must be a time such as 90s, 15m or 2h")
+        return seconds
+
+    def fit_lm(self) -> None:
+        """Check for `task=lm`.
+
+        Raises:
+            ValueError: a value has no meaning there.
+        """
+        if self.layout != "streams" or self.loss != "cross_entropy":
+            raise ValueError(
+                f"train.layout = {self.layout}, train.loss = {self.loss}: task=lm trains parallel streams on "
+                "cross-entropy; leave both keys out"
+            )
+        if self.budget is not None:
+            self.budget_seconds()
+
+    def fit_memorize(self) -> None:
+        """Check for `task=memorize`.
+
+        Raises:
+            ValueError: a value has a meaning for `task=lm` alone.
+        """
+        for key, off in {"averaging": 0.0, "steps": None, "budget": None, "patience": None}.items():
+            if getattr(self, key) != off:
+                raise ValueError(f"train.{key} = {getattr(self, key)}: works with task=lm only; leave it out")
 
     def fit_text(self, symbols: int) -> None:
         """Check against a text of `symbols` ids, the start and end token included.
@@ -105,15 +187,27 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How a language model is scored (`evaluation.py`, `baselines.py`)."""
+
+    times: Annotated[int, Range(1, 10**6)]
+    baselines: bool
+    dynamic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """All that `train.py` takes."""
 
-    task: Literal["memorize"]
+    task: Literal["memorize", "lm"]
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
+    eval: EvalConfig
+    check: bool
     seed: Annotated[int, Range(0, 2**63 - 1)]
     device: Device
+    precision: Precision
     threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
 
 

@@ -40,7 +40,7 @@ class Stepper:
             reads = self._state[0][max(0, l - 1) * size : (l + 1) * size]
             own = [part[l * size : (l + 1) * size] for part in self._state]
             self._layers.append(LAYERS[self._cell](self._cell, arrays, reads, *own))
-        self._table = model.inputs @ self._layers[0].weight_ih.T + self._layers[0].bias.T  # (V, G*H)
+        self._table = model.table(self._layers[0].weight_ih) + self._layers[0].bias.T  # (V, G*H)
         self._top = self._state[0][-size:].T
         self._head = None if model.head is None else (model.head[0].copy("K"), model.head[1].copy())
         self._scores = np.empty((streams, model.vocabulary_size), recurrent.dtype)

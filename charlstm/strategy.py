@@ -65,7 +65,9 @@ class Strategy:
     def probabilities(self, scores: Floats, repeated: Booleans | None = None) -> NDArray[np.float64]:
         """The probabilities `(B, V)` with which `choose` chooses. Arguments as there."""
         if self.temperature == 0:
-            return np.eye(scores.shape[1])[self.choose(scores, np.zeros(len(scores)), repeated)]
+            certain = np.zeros(scores.shape)
+            certain[np.arange(len(scores)), self.choose(scores, np.zeros(len(scores)), repeated)] = 1
+            return certain
         likelihoods = self._likelihoods(scores, repeated)
         return np.asarray(likelihoods / likelihoods.sum(axis=1, keepdims=True))
 

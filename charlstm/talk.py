@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from charlstm import command_line, sampling
 from charlstm.config import RequestError
-from charlstm.samples import Request, known
+from charlstm.samples import Request, known, let_bytes_through
 from charlstm.settings import SampleSettings
 
 HELP = """\
@@ -44,6 +44,8 @@ class Talk:
             raise ValueError("interactive: needs standard input for the conversation; keep it open and free")
         self._overrides = sys.argv[1:]
         self._request = Request(settings)
+        if self._request.vocabulary.unit == "byte":
+            let_bytes_through()
         self._writer = self._request.writer([self._request.seed])
 
     def hold(self) -> None:
@@ -83,7 +85,7 @@ class Talk:
             for piece in sampling.stream(self._writer, request.vocabulary, passage):
                 print(piece, end="", flush=True)
         except KeyboardInterrupt:
-            print(passage.finish("interrupted"), end="")
+            print("".join(map(request.vocabulary.text, passage.finish("interrupted"))), end="")
         print(flush=True)
         if passage.ending == "end":  # nothing that was learnt goes on after it
             self._forget()

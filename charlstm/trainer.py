@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charlstm import batches, objective, sampling
 from charlstm.model import Model, State, detach
-from charlstm.optimizer import Adam
+from charlstm.optimizer import AdamW, learning_rate
 from charlstm.settings import TrainConfig
 from charlstm.vocabulary import Ids, Vocabulary
 
@@ -41,7 +41,7 @@ class Progress:
         bits_per_char: of the epoch; None where the scores are no log-probabilities (`train.loss=mse`).
         accuracy: share of characters right while fed the true text.
         chars_per_second: of the epoch's training alone, without what the driver does in between.
-        learning_rate: of the epoch's steps.
+        learning_rate: of the epoch's last step.
         gradient_norm: before clipping, averaged over the epoch's steps.
         recalled: a free run after this epoch was exact to the end token.
     """
@@ -126,12 +126,13 @@ def fit(model: Model, text: Ids, config: TrainConfig) -> Iterator[Progress]:
         TorchWindow(*(torch.from_numpy(ids.astype("int64")).to(device) for ids in window))
         for window in batches.windows(text, config)
     ]
-    optimizer = Adam(model.parameters(), config)
+    optimizer = AdamW(model.parameters(), config)
     predicted = sum(window.targets.numel() for window in windows)
     begin = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         epoch_begin = time.perf_counter()
-        loss, correct, norm = _epoch(model, windows, optimizer, config).tolist()
+        model.train()
+        loss, correct, norm = _epoch(model, windows, optimizer, config, epoch - 1).tolist()
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} in epoch {epoch}; try a smaller train.lr, or train.clip=1 if it is 0"
@@ -146,22 +147,24 @@ def fit(model: Model, text: Ids, config: TrainConfig) -> Iterator[Progress]:
             bits_per_char=loss / objective.NATS_PER_BIT if config.loss == "cross_entropy" else None,
             accuracy=correct / predicted,
             chars_per_second=predicted / (now - epoch_begin),
-            learning_rate=config.lr,
+            learning_rate=learning_rate(epoch * len(windows) - 1, config.epochs * len(windows), config),
             gradient_norm=norm,
         )
 
 
-def _epoch(model: Model, windows: list[TorchWindow], optimizer: Adam, config: TrainConfig) -> Tensor:
+def _epoch(
+    model: Model, windows: list[TorchWindow], optimizer: AdamW, config: TrainConfig, epochs_before: int
+) -> Tensor:
     """One pass; returns (loss, characters right, gradient norm), summed on the device and read once."""
     loss_function = objective.LOSSES[config.loss]
     steps = sum(len(window.targets) for window in windows)
     state: State | None = None
     figures = []
-    for window in windows:
+    for step, window in enumerate(windows, epochs_before * len(windows)):
         scores, state = model(window.inputs, state)
         state = detach(state)
         loss = loss_function(scores, window.targets)
-        norm = optimizer.step(loss)
+        norm = optimizer.step(loss, learning_rate(step, config.epochs * len(windows), config))
         share = len(window.targets) / steps
         correct = objective.correct(scores.detach(), window.targets)
         figures.append(torch.stack([loss.detach() * share, correct, norm / len(windows)]))

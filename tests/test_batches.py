@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import get_args
 
 import numpy as np
@@ -66,3 +67,60 @@ def test_a_batch_that_the_text_has_not(layout, batch, message):
     config = settings(f"train.layout={layout}", f"train.batch={batch}").train
     with pytest.raises(ValueError, match=message):
         config.fit_text(70)
+
+
+SIZES = {"batch": st.integers(1, 9), "window": st.integers(1, 12), "more": st.integers(0, 150)}
+
+
+@given(**SIZES, seed=st.integers(0, 99))
+def test_shifted_streams_continue_within_range_and_read_nothing_twice(batch, window, more, seed):
+    symbols = (batch + 1) * window + 1 + more
+    random = np.random.default_rng(seed)
+    for _ in range(2):
+        cut = list(batches.shifted_streams(np.arange(symbols), batch, window, random))
+        assert cut  # or an epoch would never end
+        inputs = np.concatenate([w.inputs for w in cut])
+        targets = np.concatenate([w.targets for w in cut])
+        assert all(w.inputs.shape == w.targets.shape == (window, batch) for w in cut)
+        assert (targets == inputs + 1).all()
+        for before, after in pairwise(cut):
+            assert (before.targets[-1] == after.inputs[0]).all()
+        assert (np.diff(inputs, axis=0) == 1).all()
+        assert len(set(targets.ravel().tolist())) == targets.size
+        assert targets.min() > 0
+        assert targets.max() < symbols
+        assert inputs.min() < window  # what is left out is less than a window at the beginning,
+        # less than a window at the end of each stream, and what makes no whole stream
+        assert symbols - 1 - targets.size < window + batch * window + batch
+
+
+def test_the_borders_of_the_windows_move_between_epochs():
+    random = np.random.default_rng(0)
+    firsts = [next(batches.shifted_streams(np.arange(99), 2, 8, random)).inputs[0, 0] for _ in range(200)]
+    assert set(firsts) == set(range(8))
+    again = np.random.default_rng(0)
+    assert firsts == [next(batches.shifted_streams(np.arange(99), 2, 8, again)).inputs[0, 0] for _ in firsts]
+
+
+def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
+    ids = np.random.default_rng(1).integers(200, size=400, dtype=np.uint8)
+    (tmp_path / "ids").write_bytes(ids.tobytes())
+    mapped = np.memmap(tmp_path / "ids", np.uint8, "r")
+    reads = []
+
+    class Read:
+        def __len__(self):
+            return len(mapped)
+
+        def __getitem__(self, here):
+            reads.append(here)
+            return mapped[here]
+
+    windows = batches.shifted_streams(Read(), 3, 10, np.random.default_rng(2))
+    expected = list(batches.shifted_streams(ids, 3, 10, np.random.default_rng(2)))
+    for k, (window, other) in enumerate(zip(windows, expected, strict=True), 1):
+        assert len(reads) == 3 * k  # a slice for each stream, as it is asked for
+        assert window.inputs.dtype == np.uint8
+        assert (window.inputs == other.inputs).all()
+        assert (window.targets == other.targets).all()
+    assert all(here.stop - here.start == 11 for here in reads)

@@ -15,6 +15,7 @@ SMALLEST = {
     "sampling rounds=1": "1 thread; characters a second",
     "startup rounds=1": "the main job takes ",
     "threads rounds=1": "1 thread",
+    "corpus megabytes=20": "mixed: the large text takes ",
 }
 
 

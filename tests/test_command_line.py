@@ -60,7 +60,7 @@ def test_all_problems_of_a_request_come_at_once():
         ("model.layers=1,2", "model.layers=1,2: several values; add --multirun"),
         ("+model.depth=3", "model.depth: no such key"),
         ("~model.layers", "model.layers: missing"),
-        ("experiment=notebok", "no such experiment; there are notebook | notebook_batch"),
+        ("experiment=notebok", "no such experiment; there are names | notebook | "),
         ("model.layers=[", "not of the form key=value"),
         ("seed=${nothing}", "nothing"),
         ("hydra.nothing=1", "hydra"),
@@ -103,3 +103,9 @@ def test_asking_does_not_import_torch():
         "command_line.compose('train', TrainSettings, []); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_lists_are_lists_and_patterns_are_text():
+    arguments = ["data.exclude=[tests,old-*]", "data.glob=**/*.py", "data.split=[0.9,0.1,0]"]
+    data = settings(*command_line.quote_free_text(arguments, TrainSettings)).data
+    assert (data.exclude, data.glob, data.split) == (("tests", "old-*"), "**/*.py", (0.9, 0.1, 0.0))

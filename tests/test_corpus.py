@@ -1,15 +1,16 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SENTENCE
+from conftest import SENTENCE, settings
 
 from charlstm.corpus import read_files, read_text
-from charlstm.settings import DataConfig
 
 
 def data(text=None, path=None, encoding="utf-8"):
-    return DataConfig(text=text, path=None if path is None else str(path), encoding=encoding, alphabet=None)
+    path = None if path is None else str(path)
+    return replace(settings().data, text=text, path=path, encoding=encoding)
 
 
 def test_the_sentence_of_the_main_job(tmp_path, monkeypatch):

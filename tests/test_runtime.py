@@ -48,6 +48,32 @@ def test_cuda_that_is_not_there_is_refused():
         runtime.choose_device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "seconds", "chosen"),
+    [
+        ("float32", (None, None), "float32"),
+        ("bfloat16", (1.0, 9.0), "bfloat16"),
+        ("auto", (1.0, 0.8), "bfloat16"),
+        ("auto", (1.0, 0.95), "float32"),  # worth its rounding only where it is clearly faster
+        ("auto", (1.0, 2.0), "float32"),
+        ("auto", (1.0, None), "float32"),
+    ],
+)
+def test_precision_is_as_asked_or_what_is_faster(monkeypatch, wanted, seconds, chosen):
+    monkeypatch.setattr(runtime, "_probe_lstm", lambda *_, in_bfloat16: seconds[in_bfloat16])
+    assert runtime.choose_precision(wanted, torch.device("cpu")) == chosen
+
+
+def test_precision_without_a_kernel_is_refused(monkeypatch):
+    monkeypatch.setattr(runtime, "_probe_lstm", lambda *_, in_bfloat16: None if in_bfloat16 else 1.0)
+    with pytest.raises(ValueError, match="precision = bfloat16: this machine has no LSTM kernel for it"):
+        runtime.choose_precision("bfloat16", torch.device("cpu"))
+
+
+def test_the_probe_measures():
+    assert 0 < runtime._probe_lstm(torch.device("cpu"), in_bfloat16=False) < 5
+
+
 def test_prepare_seeds_and_sets_threads():
     runtime.prepare(seed=5, threads=1)
     first = torch.rand(3)

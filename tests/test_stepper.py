@@ -119,7 +119,7 @@ def test_the_scores_are_one_buffer_which_the_reader_may_write_to(head):
 def test_weights_are_those_of_its_making():
     model, ids = network("lstm"), some_ids()
     step, expected = Stepper(model, B), scores_of(Stepper(model, B), ids)
-    for array in [model.inputs, *model.head, *itertools.chain(*model.recurrent.weights)]:
+    for array in [*model.head, *itertools.chain(*model.recurrent.weights)]:
         array[...] = 9.0
     np.testing.assert_array_equal(scores_of(step, ids), expected)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from charlstm.tracking import SHOWN_CHARACTERS, Tracker, write_result
+from charlstm.tracking import SHOWN_CHARACTERS, Tracker, progress_bar, say_next_steps, write_result
 
 
 def events(directory):
@@ -50,3 +50,22 @@ def test_the_result_is_json_that_any_program_reads(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["checkpoint"] == "é"
     with pytest.raises(ValueError, match="JSON"):
         write_result(tmp_path, {"loss": float("nan")})
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_the_next_steps_are_named_from_where_one_stands(tmp_path, monkeypatch, caplog, place):
+    (tmp_path / place).mkdir()
+    (tmp_path / "here").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "here")
+    path = tmp_path / place / "outputs" / "run" / "best.safetensors"
+    with caplog.at_level("INFO", "charlstm"):
+        say_next_steps(path)
+    run, curves = ("outputs/run", "outputs") if place == "here" else (path.parent, path.parent)
+    assert f"python sample.py ckpt={run}" in caplog.messages[1]
+    assert caplog.messages[2].endswith(f"tensorboard --logdir {curves}")
+
+
+def test_no_bar_where_nobody_looks(capsys):
+    with progress_bar(10, "reading") as bar:
+        bar.update(10)
+    assert capsys.readouterr().err == ""

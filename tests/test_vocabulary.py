@@ -60,3 +60,33 @@ def test_an_unknown_character_is_named_with_its_position():
 def test_a_wrong_alphabet_is_refused(alphabet, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary(alphabet)
+
+
+def test_an_unknown_token_stands_for_every_other_character():
+    vocabulary = Vocabulary("ab", unknown=True)
+    assert (vocabulary.start, vocabulary.end, vocabulary.unknown, len(vocabulary)) == (2, 3, 4, 5)
+    assert vocabulary.encode("aébà").tolist() == [0, 4, 1, 4]
+    assert vocabulary.decode(vocabulary.encode("aébà")) == "ab"
+    assert vocabulary != Vocabulary("ab")
+    assert Vocabulary("".join(map(chr, range(254))), unknown=True).dtype == "uint16"  # ids up to 256
+
+
+@given(st.binary(min_size=1))
+def test_every_bytes_come_back(blob):
+    vocabulary = Vocabulary("".join(sorted(set(blob.decode("latin-1")))), unit="byte")
+    text = blob.decode("utf-8", "surrogateescape")
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert vocabulary.text(vocabulary.units(text)) == text
+    assert [ord(vocabulary.characters[i]) for i in vocabulary.encode(text)] == list(blob)
+
+
+def test_bytes_are_those_of_utf_8():
+    vocabulary = Vocabulary("aeÃ©", unit="byte")
+    assert vocabulary.encode("é").tolist() == [2, 3]
+    assert vocabulary != Vocabulary("aeÃ©")
+    with pytest.raises(UnknownCharacterError, match="prompt has byte e6 at position 1, .* 4 known bytes"):
+        vocabulary.encode("a日", source="prompt")
+    assert vocabulary.skip_unknown("aé日e") == "aée"
+    assert vocabulary.replace_unknown("AÉ日à") == "aé日a"
+    with pytest.raises(ValueError, match="the alphabet has '日' .*, which is no byte"):
+        Vocabulary("a日", unit="byte")
