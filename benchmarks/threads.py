@@ -5,8 +5,6 @@ It stands behind `threads=auto` (`runtime.ONE_THREAD_WORK`).
 
 import statistics
 
-import torch
-
 from benchmarks import machine
 from benchmarks.notebook import milliseconds
 from charlstm import command_line, runtime, trainer
@@ -35,7 +33,7 @@ def main(repeats: int) -> None:
         for _ in range(repeats + 1):
             pair = []
             for threads in (1, cores):
-                torch.set_num_threads(threads)
+                runtime.prepare(0, threads)
                 pair.append(milliseconds(lambda epochs=epochs: next(epochs), STEPS))
             rounds.append(pair)
         one, all_ = (statistics.median(pair[k] for pair in rounds[1:]) for k in (0, 1))

@@ -97,7 +97,7 @@ class Model(nn.Module):
         x, finals = locked_dropout(x, self.dropout.input), []
         for l, layer in enumerate(names):
             weight_ih, weight_hh, *biases = (getattr(self.rnn, name) for name in layer)
-            weights = [weight_ih, functional.dropout(weight_hh, self.dropout.weight), *biases]
+            weights = [weight_ih, drop_weights(weight_hh, self.dropout.weight), *biases]
             x, final = self._layer(x, [part[l : l + 1] for part in state], weights)
             x = locked_dropout(x, self.dropout.hidden)
             finals.append(final)
@@ -151,6 +151,21 @@ def locked_dropout(x: Tensor, p: float) -> Tensor:
     if not p:
         return x
     return x * functional.dropout(x.new_ones(1, *x.shape[1:]), p)
+
+
+def drop_weights(weight: Tensor, p: float) -> Tensor:
+    """Zero each weight with probability p, rounded to a 256th, and scale up the others.
+
+    Eight weights share one random number of 64 bits, a byte each: torch's own dropout draws one for each,
+    which takes as long as a third of the LSTM's backward pass.
+    """
+    dropped = round(p * 256)
+    if not dropped:
+        return weight
+    draws = torch.empty(-(-weight.numel() // 8), dtype=torch.int64, device=weight.device)
+    draws.random_(-(2**63), None)
+    kept = draws.view(torch.uint8)[: weight.numel()].view_as(weight) >= dropped
+    return weight * (kept * (256 / (256 - dropped)))
 
 
 def detach(state: State) -> State:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Up to this many hidden units x streams one thread is faster than several: the recurrence is a chain of T
 # small matrix products, and waking a thread costs more than its share of one (`benchmarks.threads`).
-ONE_THREAD_WORK = 8192
+ONE_THREAD_WORK = 1000
 
 
 def choose_device(name: Device) -> "torch.device":
