@@ -63,9 +63,9 @@ def train(settings: TrainSettings, directory: Path) -> int:
 def _forecast(settings: TrainSettings) -> "Iterator[str]":
     """What a run would do, a line each."""
     if settings.task == "lm":
-        from charlstm import run_lm
+        from charlstm.job import Job
 
-        yield from run_lm.Job(settings, dataset.build(settings.data)).describe()
+        yield from Job(settings, dataset.build(settings.data)).describe()
     else:
         from charlstm.model import Model
 

@@ -6,7 +6,6 @@ The counterpart of `run.py`, which calls it.
 import logging
 import math
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from charlstm import baselines, checkpoint, evaluation, lm, runtime
 from charlstm.checkpoint import Checkpoint
 from charlstm.dataset import Dataset
-from charlstm.model import Model
+from charlstm.job import Job
 from charlstm.objective import NATS_PER_BIT
 from charlstm.optimizer import Average
 from charlstm.sampling import Passage, Writer, mask, stream
@@ -26,12 +25,10 @@ from charlstm.settings import TrainSettings
 from charlstm.strategy import Strategy
 from charlstm.tracking import Tracker, progress_bar, say_next_steps, write_result
 from charlstm.trainer import DivergedError, Progress
-from charlstm.vocabulary import Ids
 
 log = logging.getLogger("charlstm")
 
 SAMPLE_CHARACTERS = 400
-UPDATES_PER_EVALUATION = 25
 
 
 @dataclass
@@ -49,110 +46,6 @@ class Best:
     step: int
     averaged: bool
     weights: dict[str, NDArray[np.float32]]
-
-
-class Job:
-    """A training that is about to begin: everything about it is decided, and said."""
-
-    def __init__(self, settings: TrainSettings, dataset: Dataset) -> None:
-        self.settings, self.dataset = settings, dataset
-        self.vocabulary = dataset.vocabulary
-        self.config = lm.fit_corpus(settings.train, len(dataset.train))
-        self.device = runtime.choose_device(settings.device)
-        self.precision = runtime.choose_precision(settings.precision, self.device)
-        runtime.prepare(settings.seed, runtime.available_cores())
-        self.model = Model(settings.model, len(self.vocabulary), self.config.dropout).to(self.device)
-        self.model.add_forget_bias(self.config.forget_bias)
-        self.threads, self.seconds_per_step = self._fastest(settings)
-        torch.set_num_threads(self.threads)
-        self.steps = lm.steps_of(self.config, len(dataset.train), self.seconds_per_step)
-        evaluate_every = max(self.steps // settings.eval.times, 1)
-        # the bar moves at least twice a second, and not so often that asking for figures costs anything
-        self.every = max(min(evaluate_every // UPDATES_PER_EVALUATION, int(0.5 / self.seconds_per_step)), 1)
-        self.evaluate_every = evaluate_every // self.every * self.every
-
-    @property
-    def start(self) -> int | None:
-        """What streams begin with; records bring start tokens of their own."""
-        return self.vocabulary.start if self.settings.data.records == "none" else None
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """What the matrix products of training are computed in, if not in float32."""
-        return torch.bfloat16 if self.precision == "bfloat16" else None
-
-    def memory(self) -> int:
-        """About how many bytes training takes: what every weight and every step of a window needs.
-
-        For each weight itself, its gradient, two moments and, if there is one, the average and its copy; for
-        each step and stream what the kernels keep for the way back, measured at some 14 numbers for each
-        hidden unit, and the scores three times.
-        """
-        weights = self.model.parameter_count() * (6 if self.config.averaging else 4)
-        size = self.settings.model
-        kept = 14 * size.layers * size.hidden + 3 * len(self.vocabulary) + 2 * size.embedding
-        return 4 * (weights + self.config.batch * self.config.window * kept)
-
-    def as_bytes(self, ids: Ids) -> bytes:
-        """The text of ids, as a file has it."""
-        return self.vocabulary.decode(ids).encode("utf-8", "surrogateescape")
-
-    def _fastest(self, settings: TrainSettings) -> tuple[int, float]:
-        """The number of threads that is fastest, or the one that was asked for, and what a step takes."""
-        cores = runtime.available_cores()
-        candidates = {1, cores} if settings.threads == "auto" else {settings.threads}
-        measured = {}
-        for threads in candidates:
-            torch.set_num_threads(threads)
-            measured[threads] = lm.seconds_per_step(
-                self.model, self.dataset.train, self.start, self.config, self.autocast
-            )
-        threads = min(measured, key=lambda n: measured[n])
-        return threads, measured[threads]
-
-    def describe(self) -> Iterator[str]:
-        """What will be done, a line each."""
-        data, config, model = self.dataset, self.config, self.settings.model
-        yield from describe(data)
-        if config != self.settings.train:
-            yield (
-                f"The training part is small: train.batch = {config.batch} and "
-                f"train.window = {config.window} in place of "
-                f"{self.settings.train.batch} and {self.settings.train.window}."
-            )
-        yield (
-            f"{model.cell} of {model.layers} x {model.hidden}, {self.model.parameter_count():,} parameters; "
-            f"{self.device}, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}"
-        )
-        chars = config.batch * config.window
-        yield (
-            f"{self.steps:,} steps of {chars:,} characters, "
-            f"{self.steps * chars / len(data.train):.1f} epochs, "
-            f"at {chars / self.seconds_per_step:,.0f} characters/s: "
-            f"about {self.steps * self.seconds_per_step / 60:.1f} minutes, evaluations not counted; "
-            f"about {self.memory() / 2**20:,.0f} MiB besides PyTorch itself"
-        )
-
-
-def describe(dataset: Dataset) -> Iterator[str]:
-    """What a corpus is, a line each."""
-    facts = dataset.facts
-    counted = {
-        "files": facts.files if facts.files > 1 else 0,
-        "files left out, being no text": facts.left_out,
-        "records": facts.records,
-        "CRLF line ends": facts.crlf,
-        "CR line ends": facts.cr,
-        "rare characters made unknown": facts.rare,
-    }
-    extras = "".join(f", {count:,} {name}" for name, count in counted.items() if count)
-    bom = ", a byte order mark left out" if facts.bom else ""
-    yield (
-        f"{facts.source}: {facts.bytes:,} bytes, {facts.characters:,} characters, {facts.distinct:,} distinct"
-        f"{extras}{bom}"
-    )
-    parts = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
-    yield "parts: " + ", ".join(f"{name} {len(ids):,}" for name, ids in parts.items())
 
 
 def train(settings: TrainSettings, dataset: Dataset, provenance: dict[str, Any], directory: Path) -> int:
@@ -200,8 +93,9 @@ def _fit(
     with Tracker(directory, total=job.steps, unit="step") as tracker:
         for progress in steps:
             tracker.curves(progress.step, progress.curves())
-            shown = f"{progress.bits_per_char:.3f} bits/char, valid {best.nats / NATS_PER_BIT:.3f}"
-            tracker.advance(f"{shown}, {progress.chars_per_second:,.0f} chars/s", job.every)
+            valid = f", valid {best.nats / NATS_PER_BIT:.3f}" if best.step else ""
+            speed = f"{progress.chars_per_second:,.0f} chars/s"
+            tracker.advance(f"{progress.bits_per_char:.3f} bits/char{valid}, {speed}", job.every)
             is_last = progress.step == job.steps or stop.received is not None
             if progress.step % job.evaluate_every == 0 or is_last:
                 found = _evaluate(job, average, progress)
@@ -304,7 +198,11 @@ def _conclude(job: Job, figures: dict[str, Any]) -> None:
         ("test part, state carried", figures.get("test_nats")),
         (f"{figures.get('dynamic_of')} part, dynamic evaluation", figures.get("dynamic_nats")),
     ]
-    rows += [(name, bits * NATS_PER_BIT) for name, bits in figures.get("baselines_bpc", {}).items()]
+    part = "test" if len(job.dataset.test) else "valid"
+    rows += [
+        (f"{part} part, {name}", bits * NATS_PER_BIT)
+        for name, bits in figures.get("baselines_bpc", {}).items()
+    ]
     log.info(f"{'bits':>8} {'nats':>8}  per character")
     for name, nats in rows:
         if nats is not None:

@@ -16,14 +16,16 @@ SMALLEST = {
     "startup rounds=1": "the main job takes ",
     "threads rounds=1": "1 thread",
     "corpus megabytes=20": "mixed: the large text takes ",
+    "training rounds=1": "3x512",
+    "quality seeds=1 recipe=names train.steps=50": "mean",
 }
 
 
 @pytest.mark.parametrize("command", SMALLEST)
 def test_it_runs(command):
-    name, argument = command.split()
+    name, *arguments = command.split()
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", argument],
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from charlstm import checkpoint, dataset, evaluation, lm, run, run_lm
 from charlstm.corpus import PROJECT
 from charlstm.dataset import Dataset
+from charlstm.job import Job
 from charlstm.model import Model
 from charlstm.objective import NATS_PER_BIT
 from charlstm.optimizer import Average
@@ -256,7 +257,7 @@ def test_simple_models_and_compressors_see_the_bytes_of_the_file(text, monkeypat
     monkeypatch.setattr(lm, "PROBE_SECONDS", 0.0)
     for overrides in ([], ["data.unit=byte"]):
         chosen = settings(*ONE_THREAD, f"data.path={text}", *overrides)
-        job = run_lm.Job(chosen, dataset.build(chosen.data))
+        job = Job(chosen, dataset.build(chosen.data))
         parts = (job.dataset.train, job.dataset.valid, job.dataset.test)
         assert b"".join(map(job.as_bytes, parts)) == text.read_bytes()
 
