@@ -83,9 +83,14 @@ def answered() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
-            print(f"error: {problem}", file=sys.stderr)
+        say(error)
         sys.exit(2)
+
+
+def say(error: ValueError) -> None:
+    """Print what is wrong with a request, a line for each problem."""
+    for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
+        print(f"error: {problem}", file=sys.stderr)
 
 
 @contextmanager
@@ -94,7 +99,8 @@ def output() -> Iterator[bool]:
 
     A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
     Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
-    or a closed output (`>&-`) by silence, a full disk by a line and exit code 1, Ctrl-C by exit code 130.
+    or a closed output (`>&-`) by silence, a full disk and a model whose numbers overflow by a line and exit
+    code 1, Ctrl-C by exit code 130.
     Files that are read within must answer for their own OSErrors.
     """
     if sys.stdout is not None:  # which is what Python makes of a closed one
@@ -110,6 +116,9 @@ def output() -> Iterator[bool]:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         # Python flushes once more at its end: what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -170,19 +179,15 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
             problems.append(f"{override}: not of the form key=value; put values with special signs in quotes")
             continue
         key = parsed.key_or_group
-        if key.startswith("hydra") or key in known:
-            if parsed.is_sweep_override():
-                problems.append(f"{override}: several values; add --multirun to run them one after another")
-            else:
-                right.append(override)
-        elif key in groups and key != "hydra" and name == "train":
-            if parsed.value() in [*groups[key], None]:
-                right.append(override)
-            else:
-                choices = " | ".join(groups[key])
-                problems.append(f"{override}: no such {key}; there are {choices}")
-        else:
+        is_group = key in groups and key != "hydra" and name == "train"
+        if not (is_group or key.startswith("hydra") or key in known):
             problems.append(unknown_key(key, [*known, *groups] if name == "train" else known))
+        elif parsed.is_sweep_override():
+            problems.append(f"{override}: several values; add --multirun to run them one after another")
+        elif is_group and parsed.value() not in [*groups[key], None]:
+            problems.append(f"{override}: no such {key}; there are {' | '.join(groups[key])}")
+        else:
+            right.append(override)
     return right, problems
 
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from charlstm.settings import Range, Shares
+from charlstm.settings import Duration, Range, Shares
 
 T = TypeVar("T")
 
@@ -108,6 +108,10 @@ def _value(hint: Any, value: Any) -> Any:
         raise ValueError(choices + (f"; did you mean {near[0]}?" if near else ""))
     if origin is Annotated:
         kind, allowed = arguments
+        if isinstance(allowed, Duration):
+            # Hydra reads 90 as a number and 90s as a text
+            is_time = not isinstance(value, bool) and str(value) in allowed
+            return str(_exactly(is_time, value, str(allowed)))
         return _shares(allowed, value) if isinstance(allowed, Shares) else _number(kind, allowed, value)
     if origin is tuple:
         texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)

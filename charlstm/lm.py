@@ -64,17 +64,17 @@ def fit(
     random = np.random.default_rng(seed)
     chars = config.batch * config.window
     sums = torch.zeros(3, device=device)
-    spent, done, state = 0.0, 0, None
+    spent, done = 0.0, 0
     begin = time.perf_counter()
     model.train()
     for epoch in itertools.count():
-        state = None
+        state: State | None = None
         for window in batches.shifted_streams(ids, config.batch, config.window, random):
             inputs, targets = (torch.from_numpy(part.astype("int64")).to(device) for part in window)
             if state is None and start is not None:
                 inputs[0] = start
             lr = learning_rate(done, steps, config)
-            figures, state = _step(model, inputs, targets, state, optimizer, lr, config, autocast)
+            figures, state = _step(model, inputs, targets, state, optimizer, lr, autocast)
             if average is not None:
                 average.update()
             sums += figures
@@ -166,13 +166,12 @@ def _step(
     state: State | None,
     optimizer: AdamW,
     lr: float,
-    config: TrainConfig,
     autocast: torch.dtype | None,
 ) -> tuple[Tensor, State]:
     """One window; returns its loss, characters right and gradient norm, on the device, and the state."""
     with torch.autocast(inputs.device.type, autocast, enabled=autocast is not None):
         scores, state = model(inputs, state)
-    loss = objective.LOSSES[config.loss](scores.float(), targets)
+    loss = objective.cross_entropy(scores.float(), targets)
     norm = optimizer.step(loss, lr)
     with torch.no_grad():
         return torch.stack([loss, objective.correct(scores, targets), norm]), detach(state)

@@ -175,6 +175,11 @@ def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
 
 
 def prompt_of(settings: SampleSettings) -> str:
+    """The prompt of a request, as it was given.
+
+    Raises:
+        ValueError: it is given twice, cannot be read or is no text.
+    """
     if settings.prompt_file is None:
         corpus.check_unicode(settings.prompt, "prompt")
         return settings.prompt
@@ -265,12 +270,11 @@ def _save(out: str, request: Request) -> None:
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ValueError(f"out = {out}: not empty; name a new folder")
-    except (OSError, ValueError) as error:
-        if not isinstance(error, OSError):
-            raise
+        is_used = any(folder.iterdir())
+    except OSError as error:
         raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
+    if is_used:
+        raise ValueError(f"out = {out}: not empty; name a new folder")
     digits = len(str(request.settings.samples))
     with (folder / "samples.jsonl").open(
         "w", encoding="utf-8", errors="backslashreplace", newline=""

@@ -48,6 +48,9 @@ class Writer:
         prompt: ids `(T,)` that all streams read after the start token.
         measure: whether to compute `bits`.
 
+    Raises:
+        FloatingPointError: here and when it reads or writes: a state or a score is not finite.
+
     Attributes:
         bits: `(B,)`, -log2 of the probabilities that the model itself, whatever the strategy, gave to what
             was written last.
@@ -111,6 +114,10 @@ class Writer:
         self._last_seen[self._rows, ids] = self._step
         self._step += 1
         self._scores = self._stepper(ids)
+        if not np.isfinite(self._scores).all():  # of a finite state the head may yet make more than a float
+            raise FloatingPointError(
+                "the model's scores are not finite: look for huge numbers in its weights"
+            )
 
 
 class Passage:

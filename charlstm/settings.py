@@ -50,6 +50,19 @@ class Shares:
         return "three numbers, none negative, the first above 0, that sum to 1, such as [0.9, 0.05, 0.05]"
 
 
+class Duration:
+    """A time: a number of seconds, or one with its unit, s, m or h."""
+
+    PATTERN = re.compile(r"(\d+(?:\.\d*)?)([smh]?)")
+
+    def __contains__(self, text: str) -> bool:
+        matched = self.PATTERN.fullmatch(text)
+        return matched is not None and float(matched[1]) > 0
+
+    def __str__(self) -> str:
+        return "a time such as 90s, 15m or 2h"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the text comes from and how it is read (`corpus.py`, `sources.py`, `dataset.py`)."""
@@ -127,22 +140,16 @@ class TrainConfig:
     averaging: Annotated[float, Range(0, 0.5)]
     dropout: DropoutConfig
     steps: Annotated[int, Range(1, 10**12)] | None
-    budget: str | None
+    budget: Annotated[str, Duration()] | None
     patience: Annotated[int, Range(1, 10**6)] | None
     log_every: Annotated[int, Range(1, 10**9)]
     sample_every: Annotated[int, Range(1, 10**9)]
 
     def budget_seconds(self) -> float:
-        """`train.budget` in seconds.
-
-        Raises:
-            ValueError: it is not a number of seconds, minutes or hours.
-        """
-        matched = re.fullmatch(r"(\d+(?:\.\d*)?)([smh]?)", self.budget or "")
-        seconds = float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]] if matched else 0
-        if seconds <= 0:
-            raise ValueError(f"train.budget = {self.budget}: must be a time such as 90s, 15m or 2h")
-        return seconds
+        """`train.budget`, which must be given, in seconds."""
+        matched = Duration.PATTERN.fullmatch(self.budget or "")
+        assert matched is not None
+        return float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]]
 
     def fit_lm(self) -> None:
         """Check for `task=lm`.
@@ -155,8 +162,6 @@ class TrainConfig:
                 f"train.layout = {self.layout}, train.loss = {self.loss}: task=lm trains parallel streams on "
                 "cross-entropy; leave both keys out"
             )
-        if self.budget is not None:
-            self.budget_seconds()
 
     def fit_memorize(self) -> None:
         """Check for `task=memorize`.

@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 
 from charlstm import command_line, sampling
-from charlstm.config import RequestError
 from charlstm.samples import Request, known, let_bytes_through
 from charlstm.settings import SampleSettings
 
@@ -73,8 +72,7 @@ class Talk:
                 else:
                     self._answer(line.removeprefix(":") if line.startswith("::") else line)
             except ValueError as error:
-                for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
-                    print(f"error: {problem}", file=sys.stderr)
+                command_line.say(error)
 
     def _answer(self, line: str) -> None:
         request = self._request

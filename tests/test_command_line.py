@@ -35,6 +35,7 @@ def test_free_text_reaches_the_settings_unchanged(text):
 
 def test_only_free_text_is_quoted():
     arguments = ["data.text=a,b", "model.layers=3", "hydra.run.dir=x", "--multirun", "data.path"]
+    arguments += ["train.budget=null", "train.budget=90s"]
     quoted = command_line.quote_free_text(arguments, TrainSettings)
     assert quoted == ["data.text='a,b'", *arguments[1:]]
 
@@ -61,6 +62,8 @@ def test_all_problems_of_a_request_come_at_once():
         ("+model.depth=3", "model.depth: no such key"),
         ("~model.layers", "model.layers: missing"),
         ("experiment=notebok", "no such experiment; there are names | notebook | "),
+        ("task=foo", "no such task; there are lm | memorize"),
+        ("experiment=names,notebook", "several values; add --multirun"),
         ("model.layers=[", "not of the form key=value"),
         ("seed=${nothing}", "nothing"),
         ("hydra.nothing=1", "hydra"),

@@ -12,5 +12,7 @@ SYBIL = Sybil([PythonCodeBlockParser()])
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page):
-    for example in SYBIL.parse(page):  # in the order of the page: a block goes on from those above it
+    examples = list(SYBIL.parse(page))
+    assert examples
+    for example in examples:  # in the order of the page: a block goes on from those above it
         example.evaluate()

@@ -232,6 +232,16 @@ def test_prompts_from_outside(tmp_path, text):
     assert run(*keys, "prompt_file=-", input=text.encode()).stdout.decode() == text
 
 
+def test_numbers_that_overflow_end_in_a_line(tmp_path):
+    config, vocabulary = settings("model.cell=rnn_relu", "model.hidden=3").model, Vocabulary("ab")
+    weights = {name: w + 1e10 for name, w in Model(config, len(vocabulary)).weights().items()}
+    checkpoint.save(Checkpoint(config, vocabulary, "lm", 0, {}, {}, weights), tmp_path / "best.safetensors")
+    done = run(f"ckpt={tmp_path}", "temperature=0")
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("error: the model's scores are not finite")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_torch_is_never_imported(trained):
     code = (
         "import sys, runpy; sys.argv = ['sample.py', *sys.argv[1:]];"
