@@ -7,7 +7,7 @@ characters set to zero.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from charlstm.settings import ModelConfig
 from charlstm.vocabulary import Vocabulary
 
 FORMAT = 1
+BEST, LAST = "best.safetensors", "last.safetensors"
+OF_TRAINING = "training/"  # begins the names of arrays that only training needs
 NO_DIGEST = b"0" * 64
 
 
@@ -32,7 +34,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What sampling needs to know of a trained model.
+    """What sampling needs to know of a trained model and, if it is to be trained on, what that needs.
 
     Attributes:
         config: the `model` settings.
@@ -42,6 +44,8 @@ class Checkpoint:
         figures: the last figures of its training.
         provenance: the versions and the seed that made it.
         weights: float32 arrays under the names of `model.Model`'s parameters.
+        training: what else the next step depends on, as JSON knows it; None: the model can only be used.
+        arrays: the same, that are arrays, by name.
     """
 
     config: ModelConfig
@@ -51,6 +55,8 @@ class Checkpoint:
     figures: dict[str, Any]
     provenance: dict[str, Any]
     weights: dict[str, NDArray[np.float32]]
+    training: dict[str, Any] | None = None
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def model(self) -> NumpyModel:
         """The network, ready to write."""
@@ -74,22 +80,26 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "text_length": checkpoint.text_length,
         "figures": checkpoint.figures,
         "provenance": checkpoint.provenance,
+        "training": checkpoint.training,
     }
-    weights = {name: np.ascontiguousarray(w) for name, w in checkpoint.weights.items()}
-    blob = safetensors.numpy.save(weights, {"charlstm": json.dumps(metadata)})
+    arrays = checkpoint.weights | {OF_TRAINING + name: array for name, array in checkpoint.arrays.items()}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    blob = safetensors.numpy.save(contiguous, {"charlstm": json.dumps(metadata)})
     digest = hashlib.sha256(blob).hexdigest().encode()
     with files.whole(path) as file:
         file.write(blob.replace(NO_DIGEST, digest, 1))
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint: a file, or a run directory, which means its `best.safetensors`.
+    """Read and verify a checkpoint: a file, or a run directory, which means its `best.safetensors` or, while
+    there is none yet, its `last.safetensors`.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it is not one of ours.
     """
     try:
-        path = path / "best.safetensors" if path.is_dir() else path
+        if path.is_dir():
+            path = path / (BEST if (path / BEST).exists() or not (path / LAST).exists() else LAST)
         blob = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(
@@ -99,7 +109,7 @@ def load(path: Path) -> Checkpoint:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path}: cannot be read: {reason}") from None
     try:
-        weights = safetensors.numpy.load(blob)
+        arrays = safetensors.numpy.load(blob)
         header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
         metadata = json.loads(header["__metadata__"]["charlstm"])
         digest, version = metadata["sha256"].encode(), metadata["format"]
@@ -120,7 +130,7 @@ def load(path: Path) -> Checkpoint:
             config=convert(ModelConfig, metadata["model"]),
             vocabulary=Vocabulary(
                 metadata["characters"],
-                # the first files had neither
+                # the first files had none of these three
                 unknown=metadata.get("unknown", False),
                 unit=metadata.get("unit", "char"),
             ),
@@ -128,7 +138,13 @@ def load(path: Path) -> Checkpoint:
             text_length=metadata["text_length"],
             figures=metadata["figures"],
             provenance=metadata["provenance"],
-            weights=weights,
+            weights={name: array for name, array in arrays.items() if not name.startswith(OF_TRAINING)},
+            training=metadata.get("training"),
+            arrays={
+                name.removeprefix(OF_TRAINING): array
+                for name, array in arrays.items()
+                if name.startswith(OF_TRAINING)
+            },
         )
         if checkpoint.model().vocabulary_size != len(checkpoint.vocabulary):
             raise ValueError(f"{len(checkpoint.vocabulary.characters)} characters do not fit the weights")
