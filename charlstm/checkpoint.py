@@ -7,6 +7,7 @@ characters set to zero.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,11 @@ class Checkpoint:
         return NumpyModel(self.config, self.weights)
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
+def save(checkpoint: Checkpoint, path: Path, ready: Callable[[Path], object] | None = None) -> None:
     """Write atomically: whoever looks at `path` finds the old file or the whole new one.
+
+    Args:
+        ready: as for `files.whole`.
 
     Raises:
         OSError: the file cannot be written; what was at `path` is untouched.
@@ -86,7 +90,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     blob = safetensors.numpy.save(contiguous, {"charlstm": json.dumps(metadata)})
     digest = hashlib.sha256(blob).hexdigest().encode()
-    with files.whole(path) as file:
+    with files.whole(path, ready) as file:
         file.write(blob.replace(NO_DIGEST, digest, 1))
 
 

@@ -2,16 +2,20 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which is at `path` when the context ends well: whoever looks there finds the old
     file or the whole new one, however many write at once.
+
+    Args:
+        ready: gets the complete new file, under its temporary name, before it takes the place of the old one,
+            which it does not if this raises.
 
     Raises:
         OSError: it cannot be written; what was at `path` is untouched.
@@ -24,6 +28,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
+        if ready is not None:
+            ready(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -34,6 +40,12 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def clear_stale(directory: Path) -> None:
+    """Remove what writers that were killed left behind; nobody may be writing there."""
+    for path in directory.glob(".*.safetensors.*"):
+        path.unlink(missing_ok=True)
 
 
 def cache() -> Path:
