@@ -10,7 +10,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from charlstm import resume
 from charlstm.checkpoint import LAST
 from charlstm.config import RequestError, convert, keys_of, takes_text, unknown_key
-from charlstm.directory import owned
+from charlstm.directory import holds_a_run, owned
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -63,24 +63,38 @@ def run(
     exit_codes = []
 
     def run_one(config: DictConfig) -> None:
-        code = job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir))
+        with answered():
+            code = job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir))
         exit_codes.append(code)
         if code > 128:  # stopped by a signal, and so are the runs that would come after it
             sys.exit(code)
 
     flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
-    with answered():
+    with _broken_off(), answered(), ExitStack() as held:
         if flags <= {"-h", "--help"}:  # any other flag, such as --cfg or --multirun, is Hydra's to understand
             check(ask(name, settings_type))
-            _refuse_used_directory(quote_free_text(sys.argv[1:], settings_type))
+            # before Hydra writes its first file there
+            held.enter_context(_given_directory(quote_free_text(sys.argv[1:], settings_type)))
+            # all was composed once: what Hydra could still meet, such as a full disk, is answered here
+            os.environ["HYDRA_FULL_ERROR"] = "1"
         if not flags & {"-m", "--multirun"}:
             sys.argv[1:] = complete(sys.argv[1:], settings_type)
-        try:
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
-        except KeyboardInterrupt:
-            print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
-            sys.exit(130)
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
     sys.exit(max(exit_codes, default=0))
+
+
+@contextmanager
+def _broken_off() -> Iterator[None]:
+    """Within this context Ctrl-C, and files that cannot be written, end the process with a line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 @contextmanager
@@ -228,25 +242,35 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
     return right, problems
 
 
-def _refuse_used_directory(overrides: Sequence[str]) -> None:
+@contextmanager
+def _given_directory(overrides: Sequence[str]) -> Iterator[None]:
+    """Own the directory that the command line names, if it does, and see that nothing there would be harmed.
+
+    Raises:
+        ValueError: it holds another run, or cannot be had.
+    """
     given = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(overrides))}
-    if "hydra.run.dir" not in given:
+    if "hydra.run.dir" not in given or "${" in str(given["hydra.run.dir"]):  # which Hydra will know
+        yield
         return
     directory = Path(str(given["hydra.run.dir"]))
-    if (directory / "result.json").exists():
-        raise ValueError(f"hydra.run.dir = {directory}: holds the result of another run; name a new one")
-    same = Path(str(given.get("resume") or os.devnull)).resolve() in (
-        directory.resolve(),
-        (directory / LAST).resolve(),
-    )
-    if (directory / LAST).exists() and not same:
-        raise ValueError(
-            f"hydra.run.dir = {directory}: holds a run that can be gone on with; name a new one, or give "
-            f"resume={directory}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"hydra.run.dir = {directory}: cannot be made: {error.strerror}") from None
+    with owned(directory):
+        if (directory / "result.json").exists():
+            raise ValueError(f"hydra.run.dir = {directory}: holds the result of another run; name a new one")
+        same = Path(str(given.get("resume") or os.devnull)).resolve() in (
+            directory.resolve(),
+            (directory / LAST).resolve(),
         )
-    if directory.is_dir():
-        with owned(directory):
-            pass
+        if holds_a_run(directory) and not same:
+            raise ValueError(
+                f"hydra.run.dir = {directory}: holds a run that can be gone on with; name a new one, or give "
+                f"resume={directory}"
+            )
+        yield
 
 
 def _settings(config: DictConfig, settings_type: type[S]) -> S:

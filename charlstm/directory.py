@@ -13,17 +13,24 @@ from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 
 log = logging.getLogger("charlstm")
 
+_OWNED: set[Path] = set()  # by this process
+
 
 @contextmanager
 def owned(directory: Path) -> Iterator[None]:
     """Within this context no other process can own the directory; what killed processes left is cleared.
 
-    The lock is the kernel's, on the directory itself: it ends with the process, whatever ends that.
+    The lock is the kernel's, on the directory itself: it ends with the process, whatever ends that. Whoever
+    owns it may enter again: the command does so before it writes the first file, and the run within that.
 
     Raises:
         ValueError: another process owns it.
     """
-    handle = os.open(directory, os.O_RDONLY)
+    path = directory.resolve()
+    if path in _OWNED:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,9 +41,16 @@ def owned(directory: Path) -> Iterator[None]:
         except OSError as error:  # a file system without locks
             log.warning(f"{directory} cannot be locked: {error.strerror}; let no other run use it")
         files.clear_stale(directory)
+        _OWNED.add(path)
         yield
     finally:
+        _OWNED.discard(path)
         os.close(handle)
+
+
+def holds_a_run(directory: Path) -> bool:
+    """Whether there is a state to go on from, be it a good one or not."""
+    return (directory / LAST).exists() or bool(_older(directory))
 
 
 def save_last(directory: Path, trained: Checkpoint, keep: int) -> None:
@@ -100,8 +114,7 @@ def _step(trained: Checkpoint) -> int:
 
 def _keep(last: Path, kept: Path) -> None:
     """Give a file a second name; where the file system knows no such thing, copy it."""
-    if kept.exists():
-        return
+    kept.unlink(missing_ok=True)  # of the same step, from before the run went back; `last` is the good one
     try:
         os.link(last, kept)
     except OSError:

@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,12 @@ class Driver:
                 DivergedError(f"a number in the state after step {self.training.step} is not finite")
             )
             return False
-        self._good, self._saved_at, self.signals.save_wanted = state, time.monotonic(), False
+        self._good, self.signals.save_wanted = state, False
         trained = self._as_checkpoint(state, self.state())
         self.unsaved = attempt(
             lambda: directory.save_last(self.path, trained, self.config.keep), self.path / LAST, trained
         )
+        self._saved_at = time.monotonic()
         return True
 
     def _go_on(self, handle: Callable[[Progress], bool]) -> bool:
@@ -144,12 +146,10 @@ class Driver:
             self._go_back(error)
             return
         if self.pending is not None and self.pending.skipped:
-            message = (
-                f"the loss or a gradient was no finite number in {self.pending.skipped} of the last steps"
+            log.warning(
+                f"At step {self.training.step}: the loss or a gradient was no finite number in "
+                f"{self.pending.skipped} of the last steps, which were left out."
             )
-            if self.on_nonfinite == "stop":
-                raise DivergedError(f"{message}, before step {self.training.step + 1}; {MEND}")
-            log.warning(f"At step {self.training.step}: {message}, which were left out.")
 
     def _go_back(self, error: DivergedError) -> None:
         if self.on_nonfinite == "stop" or self.returns == MOST_RETURNS:
@@ -174,10 +174,11 @@ def attempt(save: Callable[[], object], path: Path, trained: Checkpoint) -> str 
     try:
         save()
     except (OSError, CheckpointError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         needed = sum(array.nbytes for array in (*trained.weights.values(), *trained.arrays.values()))
-        free = shutil.disk_usage(path.parent).free
-        message = f"{path}: not saved: {reason}; it needs {needed:,} bytes, {free:,} are free"
+        message = f"{path}: not saved: {reason}; it needs {needed:,} bytes"
+        with suppress(OSError):  # the directory is gone
+            message += f", {shutil.disk_usage(path.parent).free:,} are free"
         log.warning(f"{message}. What was there before is untouched.")
         return message
     return None

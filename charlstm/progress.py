@@ -18,8 +18,8 @@ class Progress:
         chars_per_second: of these steps.
         learning_rate: of the last step.
         gradient_norm: before clipping, averaged over the steps.
-        skipped: how many of the steps changed nothing, for their loss or gradient was not finite; the
-            averages are over the others.
+        skipped: how many of the steps changed nothing, for their loss or gradient was not finite (overflows
+            that float16's scale is there for are not counted); the averages are over those that did.
         recalled: a free run after these steps was exact to the end token.
     """
 

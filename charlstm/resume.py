@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlstm import directory
+from charlstm import corpus, directory
 from charlstm.checkpoint import Checkpoint
 from charlstm.settings import TrainSettings, as_mapping
 
@@ -40,6 +40,16 @@ class Resumed:
         return not any(key == k or key.startswith(f"{k}.") for k in keys for key in self.changed)
 
     @property
+    def same_training(self) -> bool:
+        """Whether it would come to the same end."""
+        return self.same_parts and self.unchanged("train")
+
+    @property
+    def same_parts(self) -> bool:
+        """Whether what was scored before can be compared with what will be."""
+        return not self.other_data and self.unchanged("data.split", "data.records")
+
+    @property
     def same_place(self) -> bool:
         """Whether the windows are the same, so that it can go on in the middle of an epoch."""
         cuts = ("data.split", "data.records", "seed", "train.layout", "train.batch", "train.window")
@@ -61,16 +71,20 @@ class Resumed:
 
 
 def stored_settings(path: str) -> dict[str, Any]:
-    """The values of a run by dotted key, but for those that say how to go on from another.
+    """The values of a run by dotted key, but for those that say how to go on from another; a relative path to
+    its text, where there is none from here, as one from where that run was started.
 
     Raises:
         CheckpointError: there is no run to go on from.
     """
     _, trained = directory.last_of(Path(path))
     assert trained.training is not None
-    return {
-        key: value for key, value in _flat(trained.training["settings"]).items() if key not in NOT_TAKEN_OVER
-    }
+    values = _flat(trained.training["settings"])
+    text = values["data.path"]
+    there = Path(trained.training["folder"], text)
+    if not any(folder.joinpath(text).exists() for folder in (Path(), corpus.PROJECT)) and there.exists():
+        values["data.path"] = str(there)
+    return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
 
 
 def resumed(settings: TrainSettings, characters: str, data: dict[str, Any]) -> Resumed | None:

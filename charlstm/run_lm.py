@@ -106,8 +106,9 @@ class LanguageModel(Session):
 
     def put_back(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
         weights = {name[5:]: array for name, array in arrays.items() if name.startswith("best/")}
-        self.since_best = state["since_best"]
-        if weights:
+        assert self.resumed is not None
+        if weights and self.resumed.same_parts:
+            self.since_best = state["since_best"]
             self.found = Best(**state["best"], weights=weights)
             self.keep_best(self._figures())
 
@@ -119,6 +120,9 @@ class LanguageModel(Session):
                 found = self._evaluate(progress)
                 if not math.isfinite(found.nats):
                     raise DivergedError(f"the loss on the valid part is {found.nats} at step {progress.step}")
+                # one of a symbol that the valid part has not leaves no trace in its loss
+                if not all(np.isfinite(weight).all() for weight in found.weights.values()):
+                    raise DivergedError(f"a weight is not finite at step {progress.step}")
                 text = written(self.job, self.training.model) if self.settings.tensorboard else ""
         tracker.curves(progress.step, progress.curves())
         if is_scored:

@@ -59,7 +59,9 @@ class Memorize(Session):
 
     def put_back(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
         del arrays
-        self.recalled_at_epoch = state["recalled_at_epoch"]
+        assert self.resumed is not None
+        if self.resumed.same_parts:  # another text is not known by heart
+            self.recalled_at_epoch = state["recalled_at_epoch"]
         self.proof.known = self.recalled_at_epoch is not None
 
     def handle(self, progress: Progress, tracker: Tracker) -> bool:

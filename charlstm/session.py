@@ -86,6 +86,7 @@ class Session(ABC):
         """From the beginning, or where an earlier run stopped, to the end; returns the exit code."""
         # what cannot be written to the log must not end the run, nor be a traceback
         logging.raiseExceptions = False
+        unsaved = None
         with directory.owned(self.path), self.signals:
             try:
                 unsaved = self._train()
@@ -93,8 +94,8 @@ class Session(ABC):
                     figures = self.conclude()
                     return self._finish(figures, unsaved)
             except Stopped:
-                unsaved = None
-            except DivergedError as error:
+                pass
+            except (DivergedError, FloatingPointError) as error:
                 log.error(
                     f"error: {error}. The last good state is saved; to go on from it: python train.py "
                     f"resume={shown(self.path)} train.lr={self.settings.train.lr / 10:g}"
@@ -115,27 +116,34 @@ class Session(ABC):
 
     def _train(self) -> str | None:
         """Returns why the last state could not be saved, if so."""
+
+        def as_checkpoint(state: Snapshot, driver_state: dict[str, Any]) -> Checkpoint:
+            tracker.flush()  # whoever goes on from here draws only what comes later
+            return self._as_checkpoint(state, driver_state)
+
         driver = Driver(
             self.training,
             self.path,
             save=self.settings.save,
             on_nonfinite=self.settings.train.on_nonfinite,
             signals=self.signals,
-            as_checkpoint=self._as_checkpoint,
+            as_checkpoint=as_checkpoint,
             went_back=lambda step: tracker.go_back(step, self.done()),
         )
-        from_step = self._go_on(driver) if self.resumed is not None else None
+        # in a directory where a run was killed before it was first saved there are curves of it
+        from_step = self._go_on(driver) if self.resumed is not None else 0
         total = self.training.steps if self.unit == "step" else self.settings.train.epochs
         curves = self.settings.tensorboard
         with Tracker(self.path, total, self.unit, self.done(), from_step, curves) as tracker:
 
             def handle(progress: Progress) -> bool:
                 self.progress = progress
-                return self.handle(progress, tracker)
+                try:
+                    return self.handle(progress, tracker)
+                except FloatingPointError as error:  # of a model that was to write
+                    raise DivergedError(f"{error} at step {progress.step}") from None
 
             driver.drive(handle)
-        if tracker.lost:
-            log.warning(tracker.lost)
         return driver.unsaved
 
     def _go_on(self, driver: Driver) -> int:
@@ -148,8 +156,10 @@ class Session(ABC):
         driver.put_back(training["driver"])
         self.progress = driver.pending or (Progress(**training["progress"]) if training["progress"] else None)
         self.put_back(training["task"], trained.arrays)
-        if resumed.changed:  # what ended it may do so no more
+        if not resumed.same_training:  # what ended it may do so no more
             driver.finished, driver.returns = False, 0
+        if not resumed.unchanged("train.lr"):
+            self.training.lr_factor = 1.0
         continue_curves(resumed.path.parent, self.path)
         log.info(f"Going on from step {self.training.step:,} of {resumed.path}.")
         for difference in resumed.differences(versions() | self.machine):
@@ -174,6 +184,7 @@ class Session(ABC):
                 "task": task,
                 "settings": as_mapping(self.settings),
                 "data": self.data,
+                "folder": str(Path.cwd()),
                 "provenance": versions() | self.machine,
             },
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from charlstm.progress import Since
 from charlstm.trainer import Training
 
-NUMBERS = ("step", "epoch", "window", "chars_seen", "lr", "lr_factor", "seconds")
+NUMBERS = ("step", "epoch", "window", "chars_seen", "lr_factor", "seconds")
 """Attributes of a `Training` that are plain numbers."""
 
 
@@ -69,7 +69,8 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
         same_place: its data are the same, and cut in the same way; otherwise the next epoch begins. What the
             snapshot has not, such as averages, stays as it is.
     """
-    arrays = {name: torch.from_numpy(array.copy()) for name, array in snapshot.arrays.items()}
+    # in torch's own memory: kernels may round by how their operands are aligned
+    arrays = {name: torch.tensor(array) for name, array in snapshot.arrays.items()}
     optimizer, average = training.optimizer, training.average
     for k, (name, parameter) in enumerate(training.model.named_parameters()):
         parameter.copy_(torch.from_numpy(snapshot.weights[name].copy()))

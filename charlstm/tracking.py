@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -68,10 +69,8 @@ class Tracker:
         from tqdm import tqdm
 
         self.lost: str | None = None
-        self._directory = directory
+        self._directory, self._curves, self._from_step = directory, curves, from_step
         self._writer: SummaryWriter | None = None
-        if curves:
-            self._open(from_step)
         # a bar is for people: None switches it off where standard error is no terminal
         self._bar = tqdm(
             total=total,
@@ -84,6 +83,10 @@ class Tracker:
         )
 
     def __enter__(self) -> "Tracker":
+        # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
+        self._hook, threading.excepthook = threading.excepthook, self._in_thread
+        if self._curves:
+            self._open(self._from_step)
         return self
 
     def __exit__(
@@ -91,6 +94,7 @@ class Tracker:
     ) -> None:
         self._bar.close()
         self._close()
+        threading.excepthook = self._hook
 
     def advance(self, done: int, shown: str) -> None:
         """Move the progress bar to so many units, with a few figures beside it."""
@@ -110,12 +114,20 @@ class Tracker:
         lines = "\n".join(f"    {line}" for line in short.splitlines())
         self._draw(lambda writer, *point: writer.add_text(*point), name, lines, step)
 
+    def flush(self) -> None:
+        """Bring to the disk what was drawn so far."""
+        self._draw(lambda writer: writer.flush())
+
     def go_back(self, step: int, done: int) -> None:
         """Drop the points after `step`; so many units are done there."""
         self._bar.update(done - self._bar.n)
         if self._writer is not None:
             self._close()
             self._open(step + 1)
+
+    def _in_thread(self, arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            self._hook(arguments)
 
     def _open(self, from_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter

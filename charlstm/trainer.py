@@ -4,6 +4,7 @@ Knows no Hydra, no file format and no TensorBoard: it yields figures, and whoeve
 becomes of them and when to stop. `snapshot.py` takes out all that the next step depends on, and puts it back.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from charlstm.vocabulary import Ids, Vocabulary
 WORTH_A_FREE_RUN = 0.9
 
 # So many steps in a row whose loss or gradient is not finite are more than an accident.
-TOO_MANY = 3
+TOO_MANY = {"skip": 3, "stop": 1}
 
 
 class DivergedError(ArithmeticError):
@@ -80,8 +81,8 @@ class Training:
         self.since = Since()
         # loss, norm and characters right, then what to divide them by; on the device, as is the next
         self.sums = torch.zeros(6, dtype=torch.float64, device=self.device)
-        # how many steps in a row went wrong: now, and at most since the last figures
-        self.wrong = torch.zeros(2, dtype=torch.int64, device=self.device)
+        # how many steps in a row went wrong now and, since the last figures, at most; how many in all
+        self.wrong = torch.zeros(3, dtype=torch.int64, device=self.device)
         self._one = torch.ones((), device=self.device)
         self._shares: dict[torch.Size, Tensor] = {}
 
@@ -121,17 +122,19 @@ class Training:
         Raises:
             DivergedError: too many steps in a row were not finite.
         """
-        if self.wrong[1] >= TOO_MANY:
-            raise DivergedError(
-                f"the loss or a gradient was no finite number {TOO_MANY} times in a row before step "
-                f"{self.step + 1}"
-            )
         loss, norm, correct, weight, chars, made = self.sums.tolist()
+        in_a_row, most, skipped = self.wrong.tolist()
+        # the last figures may not be missing: who handles them may have something to do at the end
+        if most >= TOO_MANY[self.config.on_nonfinite] or (not made and self.step == self.steps):
+            times = f" {most} times in a row" if most > 1 else ""
+            raise DivergedError(
+                f"the loss or a gradient was no finite number{times} before step {self.step + 1}"
+            )
         if not made:
             return None
         since, self.since = self.since, Since()
         self.sums.zero_()
-        self.wrong[1] = self.wrong[0]
+        self.wrong[1], self.wrong[2] = in_a_row, 0
         nats = loss / weight
         return Progress(
             epoch=self.epoch,
@@ -144,7 +147,7 @@ class Training:
             chars_per_second=since.chars / since.seconds,
             learning_rate=self.lr,
             gradient_norm=norm / made,
-            skipped=since.steps - int(made),
+            skipped=skipped,
         )
 
     def _next(self) -> None:
@@ -155,12 +158,13 @@ class Training:
         inputs, targets = (
             torch.from_numpy(part.astype("int64")).to(self.device) for part in windows[self.window]
         )
-        self.lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
+        lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
+        self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             scores, after = self.model(inputs, self.state)
         scores = scores if self.autocast is None else scores.float()
         loss = objective.LOSSES[self.config.loss](scores, targets)
-        norm, made, wrong = self.optimizer.step(loss, self.lr)
+        norm, made, wrong = self.optimizer.step(loss, lr)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
@@ -187,7 +191,7 @@ class Training:
         figures = torch.stack([loss, norm, correct, self._one, self._one, self._one])
         self.sums += torch.where(made, figures * self._shares[shape], 0.0)
         in_a_row = (self.wrong[0] + 1) * wrong
-        self.wrong = torch.stack([in_a_row, torch.maximum(self.wrong[1], in_a_row)])
+        self.wrong = torch.stack([in_a_row, torch.maximum(self.wrong[1], in_a_row), self.wrong[2] + wrong])
 
 
 def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
