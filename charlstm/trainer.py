@@ -100,11 +100,18 @@ class Training:
                 yield progress
 
     def run(self, pause: Callable[[], bool] = lambda: False) -> None:
-        """Train until figures are due, or until `pause`, asked after each step, says so."""
+        """Train until figures are due, or until `pause`, asked after each step, says so.
+
+        Raises:
+            DivergedError: the plain engine computed what is not finite; the step is not made.
+        """
         self.model.train()
         begin = time.perf_counter()
         while self.step < self.steps:
-            self._next()
+            try:
+                self._next()
+            except FloatingPointError as error:  # the plain engine looks at what it computes
+                raise DivergedError(f"{error}, in step {self.step + 1}") from None
             if self.is_due() or pause():
                 break
         self.wrong.tolist()  # the one place where the device is waited for
