@@ -10,16 +10,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
+from tensorboard.util.tensor_util import make_ndarray
 
 from charlstm import checkpoint, command_line, lm, run
 from charlstm.checkpoint import BEST, LAST, Checkpoint
 from charlstm.corpus import PROJECT
 from charlstm.settings import TrainSettings
+from charlstm.trainer import Training
 
 # two threads that wait for each other must not spin where other processes want the cores
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}
@@ -44,6 +50,43 @@ def write_text(folder: Path, characters: int = 6000) -> None:
     words = ["".join(random.choice(letters, random.integers(2, 8))) for _ in range(80)]
     lines = [" ".join(words[n] for n in random.integers(80, size=8)) for _ in range(characters // 20)]
     (folder / "text.txt").write_text("\n".join(lines)[:characters], encoding="utf-8")
+
+
+def settings(*overrides: str) -> TrainSettings:
+    """The settings of `train.py` with these overrides."""
+    return command_line.compose("train", TrainSettings, overrides)
+
+
+def trained(chosen: TrainSettings, directory: Path, resumed: Path | None = None) -> int:
+    """Train within this process, from the beginning or on; returns the exit code."""
+    directory.mkdir(exist_ok=True)
+    if resumed:
+        chosen = replace(chosen, resume=str(resumed))
+    return run.train(chosen, directory)
+
+
+@contextmanager
+def before_each_step(do: Callable[[Training], object]) -> Iterator[None]:
+    """Within this context `do` is called before each step of every training."""
+    step = Training._next
+
+    def with_it(training: Training) -> None:
+        do(training)
+        step(training)
+
+    with patched(Training, "_next", with_it):
+        yield
+
+
+@contextmanager
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within this context `owner.name` is another."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 class Started:
@@ -122,6 +165,9 @@ def ready_to_fork() -> None:
     import charlstm.run_memorize  # noqa: F401
 
     lm.PROBE_SECONDS = 0.0
+    # TensorBoard reads files by name, which has the second and then a number, and 10 stands before 9: runs
+    # of this process can begin in the same second
+    event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 
 def finished(arguments: list[str], folder: Path, forked: bool = False) -> Path:
@@ -131,6 +177,12 @@ def finished(arguments: list[str], folder: Path, forked: bool = False) -> Path:
     if started.wait() != 0:
         raise RuntimeError(started.said())
     return directory
+
+
+def result(directory: Path) -> dict[str, Any]:
+    """What `result.json` has."""
+    figures: dict[str, Any] = json.loads((directory / "result.json").read_text("utf-8"))
+    return figures
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -152,15 +204,15 @@ def digests(directory: Path) -> dict[str, str]:
     sums = {kind: _sum(arrays) for kind, arrays in kinds.items()}
     training = last.training
     assert training is not None
-    result = json.loads((directory / "result.json").read_text("utf-8"))
-    for name in ("checkpoint", "resumed_from"):
-        result.pop(name, None)
+    figures = {
+        name: value for name, value in result(directory).items() if name not in ("checkpoint", "resumed_from")
+    }
     for kind in ("numbers", "driver", "progress", "task"):
         values = training[kind]
         if kind == "task" and "decided" in values:
             values = values | {"decided": values["decided"] | {"seconds_per_step": None}}
         sums[kind] = _text_sum(values)
-    return sums | {"result": _text_sum(result), "curves": _text_sum(curves(directory))}
+    return sums | {"result": _text_sum(figures), "curves": _text_sum(curves(directory))}
 
 
 def _starting(trained: Checkpoint, prefix: str) -> dict[str, Any]:
@@ -176,31 +228,31 @@ def _sum(arrays: dict[str, Any]) -> str:
 
 
 def _text_sum(values: Any) -> str:
-    return hashlib.sha256(json.dumps(_timeless(values), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(repr(_timeless(values)).encode()).hexdigest()
 
 
 def _timeless(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
-    return {key: _timeless(value) for key, value in values.items() if key not in OF_TIME}
+    return {key: _timeless(values[key]) for key in sorted(values) if key not in OF_TIME}
 
 
-def curves(directory: Path) -> dict[str, list[list[float]]]:
-    """TensorBoard's curves but for those of speed: steps and values, in the order in which they are shown."""
+def curves(directory: Path) -> dict[str, list[list[Any]]]:
+    """TensorBoard's curves and texts but for those of speed: steps and values, in the order of its page.
+
+    Read as the page does it; the older `event_accumulator` keeps texts that were drawn before a restart.
+    """
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it says what it purges
-    shown = EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0})
+    shown = EventAccumulator(str(directory), size_guidance={"tensors": 0})
     shown.Reload()
-    points = {
-        name: [[e.step, e.value] for e in shown.Scalars(name)]
-        for name in shown.Tags()["scalars"]
+    return {
+        name: [[e.step, make_ndarray(e.tensor_proto).tolist()] for e in shown.Tensors(name)]
+        for name in shown.Tags()["tensors"]
         if not name.endswith("chars_per_second")
     }
-    for name in shown.Tags()["tensors"]:
-        points[name] = [[e.step, e.tensor_proto.string_val[0].decode()] for e in shown.Tensors(name)]
-    return points
 
 
-def wrong_order(points: dict[str, list[list[float]]]) -> list[str]:
+def wrong_order(points: dict[str, list[list[Any]]]) -> list[str]:
     """The curves that go back or have a step twice."""
     found = []
     for name, line in points.items():
