@@ -7,6 +7,7 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 
 import os
 import re
+import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -86,15 +87,25 @@ def run(
 @contextmanager
 def _broken_off() -> Iterator[None]:
     """Within this context Ctrl-C, and files that cannot be written, end the process with a line."""
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
-    except KeyboardInterrupt:
-        print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+    except BaseException as error:
+        if interrupted:  # libraries may make another error of it
+            print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
+            sys.exit(130)
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+            sys.exit(1)
+        raise
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,15 +96,22 @@ class Started:
         arguments: of train.py.
         folder: where it is started.
         forked: not as a command, which imports torch for a second or two, but as a copy of this process.
+        within: a context for such a copy.
     """
 
-    def __init__(self, arguments: list[str], folder: Path, forked: bool = False) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        forked: bool = False,
+        within: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self.said_in = folder / f"said.{time.monotonic_ns()}"
         self._popen: subprocess.Popen[bytes] | None = None
         self.began = time.monotonic()
         if forked:
             make = multiprocessing.get_context("fork").Process
-            self._copy = make(target=_train, args=(arguments, folder, self.said_in))
+            self._copy = make(target=_train, args=(arguments, folder, self.said_in, within))
             self._copy.start()
         else:
             with self.said_in.open("wb") as said:
@@ -142,7 +149,12 @@ class Started:
         return self.said_in.read_text("utf-8", "replace")
 
 
-def _train(arguments: list[str], folder: Path, said_in: Path) -> None:
+def _train(
+    arguments: list[str],
+    folder: Path,
+    said_in: Path,
+    within: Callable[[], AbstractContextManager[object]],
+) -> None:
     said = os.open(said_in, os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
@@ -152,7 +164,8 @@ def _train(arguments: list[str], folder: Path, said_in: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["train.py", *arguments]
     try:
-        command_line.run("train", TrainSettings, check=run.check, job=run.train)
+        with within():
+            command_line.run("train", TrainSettings, check=run.check, job=run.train)
     finally:
         sys.stdout.flush()
 
@@ -185,24 +198,29 @@ def result(directory: Path) -> dict[str, Any]:
     return figures
 
 
+def last(directory: Path) -> Checkpoint:
+    """The last state of a run."""
+    return checkpoint.load(directory / LAST)
+
+
 def digests(directory: Path) -> dict[str, str]:
     """SHA-256 of all that a run has come to, by kind; what depends on the clock is left out."""
-    last, best = checkpoint.load(directory / LAST), checkpoint.load(directory / BEST)
+    state, best = last(directory), checkpoint.load(directory / BEST)
     kinds: dict[str, Any] = {
-        "weights": last.weights,
+        "weights": state.weights,
         "best weights": best.weights,
-        "moments": _starting(last, "adam/"),
-        "averages": _starting(last, "average/"),
-        "hidden state": _starting(last, "state/"),
-        "generators": _starting(last, "generator"),
+        "moments": _starting(state, "adam/"),
+        "averages": _starting(state, "average/"),
+        "hidden state": _starting(state, "state/"),
+        "generators": _starting(state, "generator"),
         "other arrays": {
             name: array
-            for name, array in last.arrays.items()
+            for name, array in state.arrays.items()
             if not name.startswith(("adam/", "average/", "state/", "generator"))
         },
     }
     sums = {kind: _sum(arrays) for kind, arrays in kinds.items()}
-    training = last.training
+    training = state.training
     assert training is not None
     figures = {
         name: value for name, value in result(directory).items() if name not in ("checkpoint", "resumed_from")
