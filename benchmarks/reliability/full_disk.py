@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from benchmarks import machine
@@ -26,6 +27,7 @@ from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, Started
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST
+from charlstm.trainer import Training
 
 RUN = [*LM, "train.steps=3000", "eval.times=30", "save.every=0.2s", "threads=1", "eval.baselines=false"]
 
@@ -55,19 +57,16 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def start(folder: Path, where: Path, limit: int | None = None, user: int | None = None) -> Started:
-    """A run; with files of so many bytes at most, or as another user."""
+def start(folder: Path, where: Path, limit: int | None = None) -> Started:
+    """A run; with files of so many bytes at most."""
 
     @contextmanager
     def within() -> Iterator[None]:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        if user is not None:
-            os.setuid(user)
         yield
 
-    bounded = limit is not None or user is not None
-    return Started([*RUN, f"hydra.run.dir={where}"], folder, True, within if bounded else nullcontext)
+    return Started([*RUN, f"hydra.run.dir={where}"], folder, True, within)
 
 
 def until_saved(where: Path, started: Started) -> None:
@@ -155,17 +154,18 @@ def files_at_most(disk: Path, folder: Path) -> list[str]:
 
 
 def unwritable(disk: Path, folder: Path) -> list[str]:
-    """The directory is made unwritable in the middle."""
+    """The directory is made unwritable in the middle; for root, who may write everywhere, the run becomes
+    another user's there."""
     del disk
-    nobody = 65534 if os.getuid() == 0 else None
-    open_to_all = folder / "unwritable"
-    open_to_all.mkdir()
-    for path in (folder, open_to_all):
-        path.chmod(0o777)
-    where = open_to_all / "run"
-    started = start(folder, where, user=nobody)
-    until_saved(where, started)
-    where.chmod(0o555)
+    where = folder / "unwritable"
+
+    def lose(training: Training) -> None:
+        if training.step == 1000:
+            where.chmod(0o555)
+            if os.getuid() == 0:
+                os.setuid(65534)
+
+    started = Started([*RUN, f"hydra.run.dir={where}"], folder, True, partial(runs.before_each_step, lose))
     problems = problems_of(started, 1, "not saved: Permission denied; it needs ")
     where.chmod(0o755)
     return problems + intact(where)

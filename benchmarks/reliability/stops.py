@@ -108,8 +108,11 @@ def stopped(case: str, folder: Path, seed: int, count: int, rows: dict[str, list
         watch = Watch(number, at, chance.randrange(1, 4), folder / "report.json")
         arguments = [f"resume={where}"] if resumed else CASES[case]
         started = Started([*arguments, f"hydra.run.dir={where}"], folder, True, watch)
-        if at == "random" and started.wait(chance.uniform(0, 1.2)) is None:
-            started.send(number)
+        if at == "random":
+            if k % 4:  # of training, and not of the start
+                _until(lambda: "parameters" in started.said() or started.wait(0) is not None)
+            if started.wait(chance.uniform(0, 0.6)) is None:
+                started.send(number)
         code = started.wait()
         resumed = directory.holds_a_run(where)
         if code == 0:
