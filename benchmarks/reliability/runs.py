@@ -108,7 +108,7 @@ class Started:
     ) -> None:
         self.said_in = folder / f"said.{time.monotonic_ns()}"
         self._popen: subprocess.Popen[bytes] | None = None
-        self.began = time.monotonic()
+        self.said_in.touch()
         if forked:
             make = multiprocessing.get_context("fork").Process
             self._copy = make(target=_train, args=(arguments, folder, self.said_in, within))

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def stopped(case: str, folder: Path, seed: int, count: int, rows: dict[str, list
         started = Started([*arguments, f"hydra.run.dir={where}"], folder, True, watch)
         if at == "random":
             if k % 4:  # of training, and not of the start
-                _until(lambda: "parameters" in started.said() or started.wait(0) is not None)
+                _until(partial(_is_under_way, started))
             if started.wait(chance.uniform(0, 0.6)) is None:
                 started.send(number)
         code = started.wait()
@@ -187,6 +188,10 @@ def twice(folder: Path, number: int) -> list[str]:
     checkpoint.load(where / "last.safetensors")
     good = still and code == 128 + number and took < 2 and intact and "Traceback" not in started.said()
     return [] if good else [f"second signal {number}: exit code {code} after {took:.1f} s: {started.said()}"]
+
+
+def _is_under_way(started: Started) -> bool:
+    return "parameters" in started.said() or started.wait(0) is not None
 
 
 def _until(done: Callable[[], bool]) -> None:

@@ -1,0 +1,82 @@
+"""Small runs of both tasks within this process, which can be stopped before any step and gone on with."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm import checkpoint, command_line, lm, run
+from charlstm.settings import TrainSettings
+from charlstm.trainer import Training
+
+DROPOUT = ["train.dropout.input=0.1", "train.dropout.hidden=0.2", "train.dropout.weight=0.2"]
+SMALL = ["model.hidden=9", "model.layers=1", "save.every=null", "threads=1", *DROPOUT]
+# 10 steps an epoch; no state that is carried from one epoch to the next would do
+MEMORIZE = [
+    *SMALL,
+    *("train.layout=streams", "train.batch=2", "train.window=4", "train.epochs=4"),
+    "train.stop_at_recall=false",
+]
+LM = [
+    *SMALL,
+    *("task=lm", "model.embedding=5", "train.batch=3", "train.window=8", "train.steps=40", "eval.times=5"),
+    *("train.averaging=0.2", "train.decay=cosine", "eval.baselines=false", "precision=float32"),
+    *("data.split=[0.6,0.4,0]",),
+]
+
+
+def compose(*arguments: str) -> TrainSettings:
+    """The settings as the command line would have them, those of `resume` included."""
+    complete = command_line.complete(arguments, TrainSettings)
+    return command_line.compose("train", TrainSettings, complete)
+
+
+def text(symbols: int = 600) -> str:
+    """Words of a small alphabet, all of which is in its first part."""
+    letters = np.random.default_rng(0).choice(list("abcdef gh"), symbols)
+    return "abcdef gh" + "".join(letters)
+
+
+def go(directory: Path, *arguments: str, stop_before: int | None = None, code: int | None = None) -> Path:
+    """A whole request within this process; `stop_before` a step it gets SIGTERM. Returns the directory."""
+    chosen = compose(*arguments)
+    run.check(chosen)
+    directory.mkdir(exist_ok=True)
+    step = Training._next
+
+    def stopping(training: Training) -> None:
+        if training.step == stop_before and callable(signal.getsignal(signal.SIGTERM)):
+            signal.raise_signal(signal.SIGTERM)
+        step(training)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm, "PROBE_SECONDS", 0.0)
+        patch.setattr(Training, "_next", stopping)
+        assert run.train(chosen, directory) == (
+            code if code is not None else 0 if stop_before is None else 143
+        )
+    return directory
+
+
+def arrays_of(directory: Path) -> dict[str, np.ndarray]:
+    """Everything that is an array in a run's last state."""
+    trained = checkpoint.load(directory / "last.safetensors")
+    return trained.weights | trained.arrays
+
+
+def numbers_of(directory: Path) -> dict[str, object]:
+    """Its numbers, but for those of the clock."""
+    numbers = dict(checkpoint.load(directory / "last.safetensors").training["numbers"])
+    del numbers["seconds"], numbers["since"]["seconds"]
+    return numbers
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Two runs have come to the same, bit for bit."""
+    one, other = arrays_of(first), arrays_of(second)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not np.array_equal(one[name], other[name])] == []
+    assert numbers_of(first) == numbers_of(second)
+    best = [checkpoint.load(directory / "best.safetensors").weights for directory in (first, second)]
+    assert [name for name in best[0] if not np.array_equal(best[0][name], best[1][name])] == []
