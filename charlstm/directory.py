@@ -75,8 +75,9 @@ def save_last(directory: Path, trained: Checkpoint, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def last_of(path: Path) -> tuple[Path, Checkpoint]:
-    """The newest state that a run can go on from, and where it lies: in a run directory, or this very file.
+def last_of(path: Path) -> tuple[Path, Checkpoint, list[str]]:
+    """The newest state that a run can go on from, where it lies, and what is wrong with newer ones: in a run
+    directory, or this very file.
 
     Raises:
         CheckpointError: there is none.
@@ -93,9 +94,7 @@ def last_of(path: Path) -> tuple[Path, Checkpoint]:
             raise CheckpointError(
                 f"{candidate}: has only what sampling needs; a run goes on from its {LAST}, or its directory"
             )
-        for refusal in refusals:
-            log.warning(f"{refusal}; going on from {candidate.name} in its place")
-        return candidate, trained
+        return candidate, trained, refusals
     raise CheckpointError(refusals[0])
 
 

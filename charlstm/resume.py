@@ -22,12 +22,14 @@ class Resumed:
         trained: its content.
         changed: the keys that are not as they were, with their values then and now.
         other_data: whether the text is another.
+        refusals: what is wrong with newer checkpoints of the run.
     """
 
     path: Path
     trained: Checkpoint
     changed: dict[str, tuple[Any, Any]]
     other_data: bool
+    refusals: list[str]
 
     @property
     def training(self) -> dict[str, Any]:
@@ -61,8 +63,9 @@ class Resumed:
         Args:
             now: versions, threads and their like, of which the checkpoint has what they were.
         """
+        yield from self.refusals
         for key, (before, after) in self.changed.items():
-            yield f"{key} = {after} (was {before})"
+            yield f"{key} = {_typed(after)} (was {_typed(before)})"
         for name, before in self.training["provenance"].items():
             if name in now and now[name] != before:
                 yield f"{name} {now[name]} (was {before}): the last bits may differ"
@@ -77,7 +80,7 @@ def stored_settings(path: str) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no run to go on from.
     """
-    _, trained = directory.last_of(Path(path))
+    _, trained, _ = directory.last_of(Path(path))
     assert trained.training is not None
     values = _flat(trained.training["settings"])
     text = values["data.path"]
@@ -99,7 +102,7 @@ def resumed(settings: TrainSettings, characters: str, data: dict[str, Any]) -> R
     """
     if settings.resume is None:
         return None
-    path, trained = directory.last_of(Path(settings.resume))
+    path, trained, refusals = directory.last_of(Path(settings.resume))
     assert trained.training is not None
     before, now = _flat(trained.training["settings"]), _flat(json.loads(json.dumps(as_mapping(settings))))
     changed = {
@@ -122,7 +125,12 @@ def resumed(settings: TrainSettings, characters: str, data: dict[str, Any]) -> R
             f"resume = {settings.resume}: the text has changed since ({was:,} bytes then, {is_:,} now); give "
             "it as it was, or resume_with_other_data=true"
         )
-    return Resumed(path, trained, changed, other)
+    return Resumed(path, trained, changed, other, refusals)
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed: null, true, [0.9, 0.1, 0]."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

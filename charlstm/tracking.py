@@ -49,7 +49,8 @@ class Tracker:
         unit: epoch or step.
         done: how many units were done before.
         from_step: of the curves that an earlier run left here, drop those points that have this step or a
-            later one.
+            later one. It is written even where there are none: TensorBoard takes the first such mark of a
+            directory for its beginning, and heeds those after it.
         curves: false for a bar alone.
 
     Attributes:
@@ -62,7 +63,7 @@ class Tracker:
         total: int,
         unit: str = "epoch",
         done: int = 0,
-        from_step: int | None = None,
+        from_step: int = 0,
         curves: bool = True,
     ) -> None:
         # imported here: it takes half a second that a wrong request need not wait for
@@ -129,7 +130,7 @@ class Tracker:
         if not isinstance(arguments.exc_value, OSError):
             self._hook(arguments)
 
-    def _open(self, from_step: int | None) -> None:
+    def _open(self, from_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         try:

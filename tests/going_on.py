@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.summary.writer import event_file_writer
 
 from charlstm import checkpoint, command_line, lm, run
 from charlstm.settings import TrainSettings
 from charlstm.trainer import Training
+
+# TensorBoard reads files by name: the second, then a number, and 10 stands before 9; runs of this process
+# begin in the same second
+event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 DROPOUT = ["train.dropout.input=0.1", "train.dropout.hidden=0.2", "train.dropout.weight=0.2"]
 SMALL = ["model.hidden=9", "model.layers=1", "save.every=null", "threads=1", *DROPOUT]
