@@ -37,6 +37,12 @@ LAYERS_NUMPY = ("charlstm/cells/layers.py", "tests/test_numpy_cells.py")
 LAYERS_TORCH = ("charlstm/cells/layers.py", "tests/test_torch_cells.py")
 GATES = ("charlstm/cells/gates.py", "tests/test_gates.py")
 PAGE = ("docs/recurrence.md", "tests/test_docs.py")
+SNAPSHOT = ("charlstm/snapshot.py", "tests/test_snapshot.py")
+DRIVER = ("charlstm/driver.py", "tests/test_driver.py")
+DIRECTORY = ("charlstm/directory.py", "tests/test_directory.py")
+SESSION = "tests/test_session.py -k curves"
+LM = ("charlstm/trainer.py", "tests/test_lm.py -k what_it_says")
+OPTIMIZER = ("charlstm/optimizer.py", "tests/test_optimizer.py")
 
 MUTATIONS = [
     Mutation("numpy lstm: swap two gates", *NUMPY, "i_pre, f_pre, g_pre", "f_pre, i_pre, g_pre"),
@@ -110,6 +116,141 @@ MUTATIONS = [
         '"input", "forget", "output", "cell"',
     ),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
+    # what a run goes on from
+    Mutation(
+        "resume: no hidden state",
+        *SNAPSHOT,
+        "part for k, part in enumerate(state)",
+        "0 * part for k, part in enumerate(state)",
+    ),
+    Mutation("resume: no generator", *SNAPSHOT, 'torch.set_rng_state(arrays["generator"])', "pass"),
+    Mutation(
+        "resume: no average", *SNAPSHOT, 'copy_(arrays.get(f"average/{name}", parameter))', "copy_(parameter)"
+    ),
+    Mutation(
+        "resume: no moments",
+        *SNAPSHOT,
+        'optimizer.first_moments[k].copy_(arrays[f"adam/first/{name}"])',
+        "pass",
+    ),
+    Mutation("resume: forget the position in the epoch", *SNAPSHOT, '"epoch", "window", ', '"epoch", '),
+    Mutation("resume: forget the learning rate's position", *SNAPSHOT, 'NUMBERS = ("step", ', "NUMBERS = ("),
+    Mutation(
+        "resume: drop pending figures",
+        *DRIVER,
+        'Progress(**state["pending"]) if state["pending"] else None',
+        "None",
+    ),
+    Mutation(
+        "resume: keep a skipped step's state",
+        "charlstm/trainer.py",
+        "tests/test_driver.py",
+        "torch.where(made, new, old)",
+        "new",
+    ),
+    Mutation("resume: save what is not finite", *DRIVER, "if not state.is_finite():", "if False:"),
+    Mutation(
+        "resume: count what went wrong before the return", *DRIVER, "self.training.wrong.zero_()", "pass"
+    ),
+    Mutation("resume: curves after the state", "charlstm/session.py", SESSION, "tracker.flush()", "pass"),
+    Mutation(
+        "resume: a run begins without a mark",
+        "charlstm/tracking.py",
+        SESSION,
+        "purge_step=from_step)",
+        "purge_step=from_step or None)",
+    ),
+    Mutation(
+        "resume: rotate before it is verified",
+        *DIRECTORY,
+        "        checkpoint.load(fresh)\n        with",
+        "        with",
+    ),
+    Mutation(
+        "resume: rotate before it is saved",
+        *DIRECTORY,
+        "    checkpoint.save(trained, last, verified)\n",
+        "    verified(last)\n    checkpoint.save(trained, last, checkpoint.load)\n",
+    ),
+    Mutation(
+        "resume: take no lock", *DIRECTORY, "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"
+    ),
+    # training itself
+    Mutation(
+        "train: score on the model that is trained",
+        "charlstm/run_lm.py",
+        "tests/test_run_lm.py -k better_of_weights",
+        "copy.deepcopy(job.model)",
+        "job.model",
+    ),
+    Mutation(
+        "train: dropout left on in evaluation",
+        "charlstm/evaluation.py",
+        "tests/test_evaluation.py -k dropout",
+        "    model.eval()\n",
+        "    model.train()\n",
+    ),
+    Mutation(
+        "train: reset the state at each window",
+        *LM,
+        "self.model(inputs, self.state)",
+        "self.model(inputs, None)",
+    ),
+    Mutation(
+        "train: targets off by one",
+        "charlstm/batches.py",
+        "tests/test_batches.py",
+        "inputs, targets = text[:-1], text[1:]",
+        "inputs, targets = text[:-1], text[:-1]",
+    ),
+    Mutation(
+        "train: a start token in the middle",
+        "charlstm/batches.py",
+        "tests/test_lm.py -k what_it_says",
+        "if n == 0 and self._start is not None",
+        "if self._start is not None",
+    ),
+    Mutation(
+        "train: the valid part leaks",
+        "charlstm/dataset.py",
+        "tests/test_dataset.py -k parts_are",
+        "    train, valid, test = parts.values()\n",
+        "    train, valid, test = parts.values()\n    train = ids[: len(train) + len(valid)]\n",
+    ),
+    Mutation(
+        "train: train on the valid part, too",
+        "charlstm/run_lm.py",
+        "tests/test_run_lm.py -k no_trace",
+        "                job.dataset.train,\n                job.start",
+        "                np.concatenate([job.dataset.train, job.dataset.valid]),\n                job.start",
+    ),
+    Mutation(
+        "train: never average",
+        "charlstm/trainer.py",
+        "tests/test_lm.py -k average",
+        "            self.average.update()",
+        "            pass",
+    ),
+    Mutation(
+        "train: never use the average",
+        "charlstm/run_lm.py",
+        "tests/test_run_lm.py -k better_of_weights",
+        "averaged = score(self.training.average.averages, True)",
+        "averaged = score(self.training.model.parameters(), True)",
+    ),
+    Mutation(
+        "train: do not clip",
+        *OPTIMIZER,
+        "(self.config.clip / (norm + 1e-6)).clamp(max=1.0)",
+        "torch.ones_like(norm)",
+    ),
+    Mutation(
+        "train: decay biases",
+        *OPTIMIZER,
+        "if self.parameters[k].dim() > 1",
+        "if self.parameters[k].dim() > 0",
+    ),
+    Mutation("train: ignore the warm-up", *OPTIMIZER, "if step < warmup:", "if step < 0:"),
 ]
 
 

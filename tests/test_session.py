@@ -79,7 +79,7 @@ def test_the_end_is_the_same_wherever_a_run_is_stopped(whole, corpus, tmp_path, 
 @pytest.mark.parametrize("task", ["memorize", "lm"])
 def test_it_is_another_end_without_what_is_saved(whole, tmp_path, corpus, task):
     # what the tests above rest on: every kind of array has come to matter
-    run = go(tmp_path / "run", *of(task, corpus), stop_before=17)
+    run = go(tmp_path / "run", *of(task, corpus), stop_before=14)
     last = run / "last.safetensors"
     trained = checkpoint.load(last)
     kinds = ["adam/first", "adam/second", "state", "generator", *(["average"] if task == "lm" else [])]
@@ -143,7 +143,7 @@ def test_a_broken_last_state_is_answered_by_the_one_before(whole, corpus, tmp_pa
     assert points(last) == points(whole / "lm")
 
 
-def test_a_run_killed_before_its_first_state_begins_anew(whole, corpus, tmp_path):
+def test_a_run_killed_before_its_first_state_begins_anew_and_so_do_its_curves(whole, corpus, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     with tracking.Tracker(run, 40, "step") as tracker:  # its curves are there
@@ -152,7 +152,7 @@ def test_a_run_killed_before_its_first_state_begins_anew(whole, corpus, tmp_path
     assert points(go(run, *of("lm", corpus))) == points(whole / "lm")
 
 
-def test_what_was_drawn_is_on_the_disk_before_the_state_that_goes_on_from_it(corpus, tmp_path, monkeypatch):
+def test_curves_are_on_the_disk_before_the_state_that_goes_on_from_them(corpus, tmp_path, monkeypatch):
     save, drawn = directory.save_last, []
 
     def noted(folder, trained, keep):
