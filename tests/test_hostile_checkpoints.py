@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import tracemalloc
 from pathlib import Path
@@ -271,6 +272,21 @@ def said_of(path):
     return said
 
 
+@pytest.fixture
+def at_once():
+    """A test that would wait for ever fails instead."""
+
+    def waited(*_):
+        raise AssertionError("waited for 20 seconds")
+
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_pipes_devices_sockets_and_folders_are_answered_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     bound = socket.socket(socket.AF_UNIX)

@@ -21,7 +21,7 @@ import tempfile
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -75,7 +75,7 @@ def valid(blob: bytes) -> bool:
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (size, model["embedding"])}
     if not model["embedding"]:
         shapes = {}
-    for layer in range(model["layers"]):
+    for layer in range(int(model["layers"])):  # 1.0 is a whole number, too
         below = wide if layer else model["embedding"] or size
         shapes[f"rnn.weight_ih_l{layer}"] = (gates * wide, below)
         shapes[f"rnn.weight_hh_l{layer}"] = (gates * wide, wide)
@@ -99,9 +99,19 @@ def valid(blob: bytes) -> bool:
     )
 
 
-def outcome(path: Path, blob: bytes, watch: Watch) -> str:
-    """What comes of one file: `refused`, `loaded`, or what is wrong."""
+class Outcome(NamedTuple):
+    """What came of a file, `refused`, `loaded` or what is wrong, and the memory and time that it took."""
+
+    said: str
+    most: int = 0
+    seconds: float = 0
+
+
+def outcome(path: Path, blob: bytes, watch: Watch) -> Outcome:
+    """Load one file."""
     path.write_bytes(blob)
+    tracemalloc.reset_peak()
+    before, begin = tracemalloc.get_traced_memory()[0], time.perf_counter()
     signal.setitimer(signal.ITIMER_REAL, SECONDS)  # its signal ends the process, whatever that is doing
     loaded, watch.path = None, str(path)
     try:
@@ -115,19 +125,22 @@ def outcome(path: Path, blob: bytes, watch: Watch) -> str:
     except BaseException as error:
         said = f"FAILED: {error!r}"[:300]
     watch.path = None
+    seconds, most = time.perf_counter() - begin, tracemalloc.get_traced_memory()[1] - before
     signal.setitimer(signal.ITIMER_REAL, 0)
     if watch.seen:
         said, watch.seen = f"FAILED: {watch.seen}", []
-    if loaded is not None:
+    elif most > 4 * len(blob) + 200e6:
+        said = f"FAILED: {most / 1e6:.0f} MB for a file of {len(blob):,} bytes"
+    elif loaded is not None:
         try:
             if not valid(blob):
-                return "FAILED: loaded, though it is not valid"
+                said = "FAILED: loaded, though it is not valid"
             sampling.likeliest(loaded.model(), loaded.vocabulary, 3)
         except FloatingPointError:
             pass  # of huge weights
         except BaseException as error:
-            return f"FAILED: loaded, but {error!r}"[:300]
-    return said
+            said = f"FAILED: loaded, but {error!r}"[:300]
+    return Outcome(said, most, seconds)
 
 
 def batch(first: int, count: int) -> dict[str, Any]:
@@ -136,29 +149,22 @@ def batch(first: int, count: int) -> dict[str, Any]:
     sources, watch = bases(), Watch()
     outcomes: collections.Counter[str] = collections.Counter()
     failures: list[str] = []
-    most, longest = 0.0, 0.0
+    found: list[Outcome] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         path = Path(folder) / "case"
-        for blob in (sources[1], sources[1][:-1], forging.sealed(sources[1][:-1])):
-            outcome(path, blob, Watch())  # what is imported on the first use is no harm
-        watch.path, watch.seen = None, []
         tracemalloc.start()
+        for blob in (sources[1], sources[1][:-1], forging.sealed(sources[1][:-1])):
+            outcome(path, blob, watch)
+        watch.seen = []  # what is imported on the first use is no harm
         for seed in range(first, first + count):
             way, blob = mutants.mutant(seed, sources)
-            print(seed, file=sys.stderr) if count == 1 else None
-            tracemalloc.reset_peak()
-            before, begin = tracemalloc.get_traced_memory()[0], time.perf_counter()
-            said = outcome(path, blob, watch)
-            longest = max(longest, time.perf_counter() - begin)
-            peak = tracemalloc.get_traced_memory()[1] - before
-            most = max(most, peak)
-            if peak > 4 * len(blob) + 200e6:
-                said = f"FAILED: {peak / 1e6:.0f} MB for a file of {len(blob):,} bytes"
-            if said.startswith("FAILED"):
-                failures.append(f"{seed} {way}: {said}")
-            outcomes[f"{way}: {said.partition(':')[0]}"] += 1
+            found.append(outcome(path, blob, watch))
+            if found[-1].said.startswith("FAILED"):
+                failures.append(f"{seed} {way}: {found[-1].said}")
+            outcomes[f"{way}: {found[-1].said.partition(':')[0]}"] += 1
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"outcomes": outcomes, "failures": failures, "most": most / 1e6, "rss": rss, "longest": longest}
+    most, longest = max(one.most for one in found) / 1e6, max(one.seconds for one in found)
+    return {"outcomes": outcomes, "failures": failures, "most": most, "rss": rss, "longest": longest}
 
 
 def run_batch(first: int, count: int) -> dict[str, Any]:
