@@ -26,7 +26,9 @@ def losses(seed: int, engine: str, dtype: torch.dtype, jitter: bool = False) -> 
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(1 + torch.finfo(dtype).eps * (torch.rand_like(weight) - 0.5))
-    return np.array([p.loss for p in trainer.fit(model, vocabulary.encode_framed(text), settings.train)])
+    return np.array(
+        [p.loss for p in trainer.of_text(model, vocabulary.encode_framed(text), settings.train).each()]
+    )
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -55,7 +55,7 @@ def main(repeats: int) -> None:
     ids = vocabulary.encode_framed(text)
     runtime.prepare(seed=0, threads=1)
     published = published_epochs(torch.from_numpy(vocabulary.one_hot(ids)))
-    ours = trainer.fit(Model(settings.model, len(vocabulary)), ids, settings.train)
+    ours = trainer.of_text(Model(settings.model, len(vocabulary)), ids, settings.train).each()
     rounds = []
     for _ in range(repeats + 1):
         rounds.append(

@@ -74,10 +74,10 @@ def losses(experiment: str, *overrides: str) -> tuple[list[float], bool, int | N
     ids = vocabulary.encode_framed(text)
     runtime.prepare(settings.seed, threads=1)
     model = Model(settings.model, len(vocabulary))
-    curve, first = [], None
-    for progress in trainer.memorize(model, vocabulary, ids, settings.train):
+    proof, curve, first = trainer.Proof(model, vocabulary, ids), [], None
+    for progress in trainer.of_text(model, ids, settings.train).each():
         curve.append(progress.loss)
-        first = progress.epoch if progress.recalled and first is None else first
+        first = progress.epoch if proof.tried(progress).recalled else first
     return curve, sampling.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1, first
 
 

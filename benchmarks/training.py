@@ -48,14 +48,14 @@ def main(rounds: int) -> None:
         model = Model(settings.model, V + 2)
         products = sum(w.numel() for name, w in model.named_parameters() if w.dim() > 1 and "emb" not in name)
         for name, dtype in precisions.items():
-            steps = lm.fit(model, ids, V, settings.train, steps=10**9, every=1, autocast=dtype)
+            training = lm.of_corpus(model, ids, V, settings.train, steps=10**9, every=1, autocast=dtype)
             shares, speeds = [], []
             for _ in range(rounds + 1):
                 peak(dtype or torch.float32)
                 best = peak(dtype or torch.float32)
                 begin, count = time.perf_counter(), 0
                 while time.perf_counter() - begin < 0.3 or count < 2:
-                    next(steps)
+                    training.run()
                     count += 1
                 speeds.append(batch * window * count / (time.perf_counter() - begin))
                 shares.append(6 * products * speeds[-1] / best)

@@ -1,8 +1,8 @@
 """Ids -> the windows that one epoch trains on. One pass over the windows is an epoch; the recurrent state is
 zero before the first and carried from each to the next."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,8 +61,9 @@ LAYOUTS: dict[str, Callable[[Ids, int, int], list[Window]]] = {
 }
 
 
-def shifted_streams(ids: Ids, batch: int, window: int, random: np.random.Generator) -> Iterator[Window]:
-    """As `streams`, read from `ids` (which may lie on disk) window by window, from a random place on.
+class ShiftedStreams(Sequence[Window]):
+    """As `streams`, read from `ids` (which may lie on disk) window by window, from a place on that is another
+    in every epoch.
 
     Every epoch another `0 ... window - 1` ids are left out at the beginning, so that the borders of the
     windows, where gradients stop, move. Every window has `window` steps; the few ids at the end of a stream
@@ -70,10 +71,31 @@ def shifted_streams(ids: Ids, batch: int, window: int, random: np.random.Generat
 
     Args:
         ids: `(N,)`, N above (batch + 1) * window.
+        start: what every stream reads first, the start token; None for a text that has start tokens of its
+            own: reading them in the middle of a record would teach that records begin there.
+        seed, epoch: together they say where the text is cut, so that any window of any epoch can be had
+            without those before it.
     """
-    shift = int(random.integers(window))
-    length = (len(ids) - 1 - shift) // batch
-    starts = [shift + b * length for b in range(batch)]
-    for t in range(0, length - window + 1, window):
-        text = np.stack([ids[start + t : start + t + window + 1] for start in starts], axis=1)
-        yield Window(text[:-1], text[1:])
+
+    def __init__(
+        self, ids: Ids, batch: int, window: int, *, start: int | None, seed: int, epoch: int
+    ) -> None:
+        shift = int(np.random.default_rng(seed).integers(window, size=epoch + 1)[-1])
+        length = (len(ids) - 1 - shift) // batch
+        self._ids, self._window, self._start = ids, window, start
+        self._begins = [shift + b * length for b in range(batch)]
+        self._windows = length // window
+
+    def __len__(self) -> int:
+        return self._windows
+
+    def __getitem__(self, n: Any) -> Any:
+        if not 0 <= n < self._windows:
+            raise IndexError(n)
+        here, there = n * self._window, (n + 1) * self._window + 1
+        text = np.stack([self._ids[begin + here : begin + there] for begin in self._begins], axis=1)
+        inputs, targets = text[:-1], text[1:]
+        if n == 0 and self._start is not None:
+            inputs = inputs.copy()
+            inputs[0] = self._start
+        return Window(inputs, targets)

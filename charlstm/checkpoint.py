@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,8 +79,11 @@ class Checkpoint:
         return NumpyModel(self.config, self.weights)
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
+def save(checkpoint: Checkpoint, path: Path, ready: Callable[[Path], object] | None = None) -> None:
     """Write atomically: whoever looks at `path` finds the old file or the whole new one.
+
+    Args:
+        ready: as for `files.whole`.
 
     Raises:
         CheckpointError: `load` would refuse it, such as for a weight that is not finite; nothing is written.
@@ -106,7 +110,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     at = slice(*begin.span(2))
     blob[at] = _digest(blob, at)
     parse(blob, path)
-    with files.whole(path) as file:
+    with files.whole(path, ready) as file:
         file.write(blob)
 
 

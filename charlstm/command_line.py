@@ -21,7 +21,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from charlstm import resume
+from charlstm.checkpoint import LAST
 from charlstm.config import RequestError, convert, keys_of, takes_text, unknown_key
+from charlstm.directory import owned
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -43,7 +46,7 @@ def ask(name: str, settings_type: type[S]) -> S:
         print((sys.modules["__main__"].__doc__ or "").strip(), _keys_with_comments(name), sep="\n\n")
         sys.exit(0)
     with answered():
-        return compose(name, settings_type, quote_free_text(arguments, settings_type))
+        return compose(name, settings_type, complete(arguments, settings_type))
 
 
 def run(
@@ -60,7 +63,10 @@ def run(
     exit_codes = []
 
     def run_one(config: DictConfig) -> None:
-        exit_codes.append(job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir)))
+        code = job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir))
+        exit_codes.append(code)
+        if code > 128:  # stopped by a signal, and so are the runs that would come after it
+            sys.exit(code)
 
     flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
     with answered():
@@ -68,11 +74,11 @@ def run(
             check(ask(name, settings_type))
             _refuse_used_directory(quote_free_text(sys.argv[1:], settings_type))
         if not flags & {"-m", "--multirun"}:
-            sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
+            sys.argv[1:] = complete(sys.argv[1:], settings_type)
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
         except KeyboardInterrupt:
-            print("Stopped before there was anything to save.", file=sys.stderr)
+            print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
             sys.exit(130)
     sys.exit(max(exit_codes, default=0))
 
@@ -147,6 +153,37 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     return settings
 
 
+def complete(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
+    """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them.
+
+    Raises:
+        ValueError: there is no such run, or a group of values was asked for besides.
+    """
+    quoted = quote_free_text(arguments, settings_type)
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if "resume" not in keys_of(settings_type) or not given.get("resume"):
+        return quoted
+    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
+        if group in given and group != "task":
+            raise ValueError(
+                f"{group} = {given[group]}: does not go together with resume, which takes all values from "
+                "the run; give single keys"
+            )
+    stored = resume.stored_settings(given["resume"])
+    known = keys_of(settings_type)
+    taken = {key: value for key, value in stored.items() if key in known and key not in given}
+    return [f"{key}={_literal(value)}" for key, value in taken.items()] + quoted
+
+
+def _literal(value: Any) -> str:
+    """A value as Hydra's grammar has it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _quote(value) if isinstance(value, str) else repr(value)
+
+
 def quote_free_text(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
     """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged."""
     free = {key for key, hint in keys_of(settings_type).items() if takes_text(hint)}
@@ -192,13 +229,24 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
 
 
 def _refuse_used_directory(overrides: Sequence[str]) -> None:
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.key_or_group == "hydra.run.dir":
-            directory = Path(str(override.value()))
-            if (directory / "result.json").exists():
-                raise ValueError(
-                    f"hydra.run.dir = {directory}: holds the result of another run; name a new one"
-                )
+    given = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(overrides))}
+    if "hydra.run.dir" not in given:
+        return
+    directory = Path(str(given["hydra.run.dir"]))
+    if (directory / "result.json").exists():
+        raise ValueError(f"hydra.run.dir = {directory}: holds the result of another run; name a new one")
+    same = Path(str(given.get("resume") or os.devnull)).resolve() in (
+        directory.resolve(),
+        (directory / LAST).resolve(),
+    )
+    if (directory / LAST).exists() and not same:
+        raise ValueError(
+            f"hydra.run.dir = {directory}: holds a run that can be gone on with; name a new one, or give "
+            f"resume={directory}"
+        )
+    if directory.is_dir():
+        with owned(directory):
+            pass
 
 
 def _settings(config: DictConfig, settings_type: type[S]) -> S:

@@ -1,9 +1,11 @@
 """A string, a file, a folder or standard input -> text."""
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from charlstm.settings import DataConfig
 
@@ -136,6 +138,12 @@ def check_unicode(text: str, key: str) -> None:
             f"{key}: not valid Unicode at position {error.start}; give it in a file, such as by "
             + ("prompt_file=..." if key == "prompt" else key.replace("text", "path=..."))
         ) from None
+
+
+def fingerprint(text: str) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a text."""
+    blob = text.encode("utf-8", "surrogatepass")
+    return {"size": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
 
 
 def source_name(config: DataConfig) -> str:

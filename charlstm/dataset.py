@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class Dataset:
     valid: Ids
     test: Ids
     facts: Facts
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Size in bytes and SHA-256 of the text."""
+        return {"size": self.facts.bytes, "sha256": self.facts.sha256}
 
 
 def build(config: DataConfig) -> Dataset:

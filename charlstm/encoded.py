@@ -13,7 +13,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,6 +47,7 @@ class Facts:
         records: records.
         symbols: ids: the characters without what separates records, and two tokens for each record.
         train, valid, test: ids of each part.
+        sha256: of its bytes; of several files, of their digests in their order.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Facts:
     train: int = 0
     valid: int = 0
     test: int = 0
+    sha256: str = ""
 
 
 Stored = tuple[Ids, Vocabulary, Facts]
@@ -80,7 +82,9 @@ def encoded(found: list[Source], config: DataConfig) -> Stored:
     """
     digests = [_digest(source) for source in found]
     name = f"{_fingerprint(digests, config)}.ids"
-    return _open(files.cache() / "corpora" / name) or _encode(name, found, digests, config)
+    ids, vocabulary, facts = _open(files.cache() / "corpora" / name) or _encode(name, found, digests, config)
+    several = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return ids, vocabulary, replace(facts, sha256=digests[0] if len(digests) == 1 else several)
 
 
 def _digest(source: Source) -> str:

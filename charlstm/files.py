@@ -4,7 +4,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -13,12 +13,16 @@ UNFINISHED = re.compile(r"\.charlstm-[0-9a-f]{16}\.part")
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which is at `path` when the context ends well: whoever looks there finds the old
     file or the whole new one, however many write at once, and after a loss of power, too.
 
     It has the permissions of any new file. Where `path` is a link, the file takes the place of the link and
     leaves alone what it led to.
+
+    Args:
+        ready: gets the complete new file, under its temporary name, before it takes the place of the old one,
+            which it does not if this raises.
 
     Raises:
         OSError: it cannot be written, and the old file is untouched; or all but the last step is done, to
@@ -34,6 +38,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if ready is not None:
+                ready(temporary)
             temporary.replace(path)
             os.fsync(directory)  # only now does the rename last
         except BaseException:

@@ -1,12 +1,14 @@
 """A request for a language model -> a job: everything about its training is measured, decided and said."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from charlstm import lm, runtime
+from charlstm import lm, memory, runtime
 from charlstm.dataset import Dataset
 from charlstm.model import Model
+from charlstm.resume import Resumed
 from charlstm.settings import TrainSettings
 from charlstm.vocabulary import Ids
 
@@ -15,6 +17,9 @@ UPDATES_PER_EVALUATION = 25
 
 class Job:
     """A training that is about to begin.
+
+    What an earlier run decided is taken over with it as far as the keys that matter are as they were: the
+    same steps in the same precision on as many threads give the same weights.
 
     Attributes:
         config: the `train` settings, with fewer streams or shorter windows where the corpus is small.
@@ -26,22 +31,37 @@ class Job:
         ValueError: the machine has not what was asked for.
     """
 
-    def __init__(self, settings: TrainSettings, dataset: Dataset) -> None:
+    def __init__(self, settings: TrainSettings, dataset: Dataset, resumed: Resumed | None = None) -> None:
         self.settings, self.dataset = settings, dataset
         self.vocabulary = dataset.vocabulary
         self.config = lm.fit_corpus(settings.train, len(dataset.train))
         self.device = runtime.choose_device(settings.device)
-        self.precision = runtime.choose_precision(settings.precision, self.device)
         runtime.prepare(settings.seed, runtime.available_cores())
+        before: dict[str, Any] = dict(resumed.training["task"]["decided"]) if resumed is not None else {}
+        if resumed is None or not resumed.unchanged("precision", "device"):
+            before.pop("precision", None)
+        self.precision = before.get("precision") or runtime.choose_precision(settings.precision, self.device)
         self.model = Model(settings.model, len(self.vocabulary), self.config.dropout).to(self.device)
         self.model.add_forget_bias(self.config.forget_bias)
-        self.threads, self.seconds_per_step = self._fastest(settings)
+        if resumed is not None and resumed.unchanged("threads"):
+            self.threads: int = before["threads"]
+            self.seconds_per_step: float = before["seconds_per_step"]
+        else:
+            self.threads, self.seconds_per_step = self._fastest(settings)
         torch.set_num_threads(self.threads)
         self.steps = lm.steps_of(self.config, len(dataset.train), self.seconds_per_step)
+        lengths = ("train.steps", "train.budget", "train.epochs", "train.batch", "train.window", "data.split")
+        if resumed is not None and resumed.unchanged(*lengths) and not resumed.other_data:
+            self.steps = before["steps"]
         evaluate_every = max(self.steps // settings.eval.times, 1)
         # the bar moves at least twice a second, and not so often that asking for figures costs anything
         self.every = max(min(evaluate_every // UPDATES_PER_EVALUATION, int(0.5 / self.seconds_per_step)), 1)
         self.evaluate_every = evaluate_every // self.every * self.every
+
+    def decided(self) -> dict[str, Any]:
+        """What was measured or follows from that, for a run that goes on from this one."""
+        names = ("precision", "threads", "seconds_per_step", "steps")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def start(self) -> int | None:
@@ -51,19 +71,13 @@ class Job:
     @property
     def autocast(self) -> torch.dtype | None:
         """What the matrix products of training are computed in, if not in float32."""
-        return torch.bfloat16 if self.precision == "bfloat16" else None
+        return None if self.precision == "float32" else getattr(torch, self.precision)
 
     def memory(self) -> int:
-        """About how many bytes training takes: what every weight and every step of a window needs.
-
-        For each weight itself, its gradient, two moments and, if there is one, the average and its copy; for
-        each step and stream what the kernels keep for the way back, measured at some 14 numbers for each
-        hidden unit, and the scores three times.
-        """
-        weights = self.model.parameter_count() * (6 if self.config.averaging else 4)
-        size = self.settings.model
-        kept = 14 * size.layers * size.hidden + 3 * len(self.vocabulary) + 2 * size.embedding
-        return 4 * (weights + self.config.batch * self.config.window * kept)
+        """About how many bytes training takes."""
+        return memory.training_bytes(
+            self.settings.model, self.config, len(self.vocabulary), self.config.window
+        )
 
     def seconds_per_evaluation(self) -> float:
         """About how long a score of the valid part takes: a third of training on it, twice with averages."""

@@ -1,31 +1,23 @@
-"""Train a language model: streams of a corpus side by side, their state carried from window to window.
-
-Like `trainer.py` it knows no Hydra, no file format and no TensorBoard: it yields figures, and whoever drives
-it decides what becomes of them and when to stop.
-"""
+"""Language models: streams of a corpus side by side, as many and for as many steps as are right for it."""
 
 import copy
-import itertools
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from charlstm import batches, objective
-from charlstm.model import Model, State, detach
-from charlstm.optimizer import AdamW, Average, learning_rate
-from charlstm.settings import TrainConfig
-from charlstm.trainer import DivergedError, Progress
+from charlstm.batches import ShiftedStreams, Window
+from charlstm.model import Model
+from charlstm.optimizer import Average
+from charlstm.settings import Duration, TrainConfig
+from charlstm.trainer import Training
 from charlstm.vocabulary import Ids
 
 PROBE_STEPS, PROBE_SECONDS = 3, 1.0
 
 
-def fit(
+def of_corpus(
     model: Model,
     ids: Ids,
     start: int | None,
@@ -36,73 +28,20 @@ def fit(
     average: Average | None = None,
     autocast: torch.dtype | None = None,
     seed: int = 0,
-) -> Iterator[Progress]:
-    """Train for `steps` steps.
-
-    In each epoch every stream begins with a zero state, and the text is cut at other places than in the one
-    before. Windows of a text on disk are read as they are needed.
+) -> Training:
+    """`steps` steps on the streams of a corpus, which is cut at other places in each epoch.
 
     Args:
-        model: trained in place.
-        ids: the corpus, `(N,)`, in memory or memory-mapped; long enough for `fit_corpus` to leave `config`
-            as it is.
-        start: what every stream reads first, the start token; None for a text that has start tokens of its
-            own: reading them in the middle of a record would teach that records begin there.
-        every: steps between two yields.
-        average: told of every step.
-        autocast: dtype of the matrix products; None: that of the weights.
-        seed: of the places where the text is cut.
-
-    Yields:
-        Figures of the steps since the last; until the next are asked for, the model is as it was left.
-
-    Raises:
-        DivergedError: the loss is not finite.
+        ids: `(N,)`, in memory or memory-mapped and then read as it is needed; long enough for `fit_corpus`
+            to leave `config` as it is.
+        start, seed: as for `ShiftedStreams`.
+        every, average, autocast: as for `Training`.
     """
-    device = next(model.parameters()).device
-    optimizer = AdamW(model.parameters(), config)
-    random = np.random.default_rng(seed)
-    chars = config.batch * config.window
-    sums = torch.zeros(3, device=device)
-    spent, done = 0.0, 0
-    begin = time.perf_counter()
-    model.train()
-    for epoch in itertools.count():
-        state: State | None = None
-        for window in batches.shifted_streams(ids, config.batch, config.window, random):
-            inputs, targets = (torch.from_numpy(part.astype("int64")).to(device) for part in window)
-            if state is None and start is not None:
-                inputs[0] = start
-            lr = learning_rate(done, steps, config)
-            figures, state = _step(model, inputs, targets, state, optimizer, lr, autocast)
-            if average is not None:
-                average.update()
-            sums += figures
-            done += 1
-            if done % every == 0 or done == steps:
-                count = (done - 1) % every + 1
-                loss, correct, norm = (sums / count).tolist()  # the one place where the device is waited for
-                took = time.perf_counter() - begin
-                spent += took
-                if not math.isfinite(loss):
-                    raise DivergedError(f"the loss is {loss} at step {done}; try a smaller train.lr")
-                yield Progress(
-                    epoch=epoch,
-                    step=done,
-                    chars_seen=done * chars,
-                    seconds=spent,
-                    loss=loss,
-                    bits_per_char=loss / objective.NATS_PER_BIT,
-                    accuracy=correct / chars,
-                    chars_per_second=count * chars / took,
-                    learning_rate=lr,
-                    gradient_norm=norm,
-                )
-                if done == steps:
-                    return
-                sums.zero_()
-                model.train()
-                begin = time.perf_counter()
+
+    def windows(epoch: int) -> Sequence[Window]:
+        return ShiftedStreams(ids, config.batch, config.window, start=start, seed=seed, epoch=epoch)
+
+    return Training(model, windows, config, steps=steps, every=every, average=average, autocast=autocast)
 
 
 def fit_corpus(config: TrainConfig, symbols: int) -> TrainConfig:
@@ -127,7 +66,7 @@ def steps_of(config: TrainConfig, symbols: int, seconds_per_step: float) -> int:
     if config.steps is not None:
         return config.steps
     if config.budget is not None:
-        return max(int(config.budget_seconds() / seconds_per_step), 1)
+        return max(int(Duration.seconds(config.budget) / seconds_per_step), 1)
     return config.epochs * max((symbols - 1) // (config.batch * config.window), 1)
 
 
@@ -139,39 +78,15 @@ def seconds_per_step(
     config = replace(config, lr=1e-9)
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        model = copy.deepcopy(model)
         average = Average(model.parameters(), 1) if config.averaging else None
-        steps = fit(
-            copy.deepcopy(model),
-            ids,
-            start,
-            config,
-            steps=10**9,
-            every=PROBE_STEPS,
-            average=average,
-            autocast=autocast,
+        training = of_corpus(
+            model, ids, start, config, steps=10**9, every=PROBE_STEPS, average=average, autocast=autocast
         )
-        next(steps)  # warms up
+        training.run()  # warms up
         times: list[float] = []
         while sum(times) < PROBE_SECONDS or len(times) < 3:
             begin = time.perf_counter()
-            next(steps)
+            training.run()
             times.append(time.perf_counter() - begin)
     return sum(times) / len(times) / PROBE_STEPS
-
-
-def _step(
-    model: Model,
-    inputs: Tensor,
-    targets: Tensor,
-    state: State | None,
-    optimizer: AdamW,
-    lr: float,
-    autocast: torch.dtype | None,
-) -> tuple[Tensor, State]:
-    """One window; returns its loss, characters right and gradient norm, on the device, and the state."""
-    with torch.autocast(inputs.device.type, autocast, enabled=autocast is not None):
-        scores, state = model(inputs, state)
-    loss = objective.cross_entropy(scores.float(), targets)
-    norm = optimizer.step(loss, lr)
-    with torch.no_grad():
-        return torch.stack([loss, objective.correct(scores, targets), norm]), detach(state)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,19 +25,64 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
     return config.lr * shape[config.decay]
 
 
+class Step(NamedTuple):
+    """What came of an optimiser's step, on the device.
+
+    Attributes:
+        norm: of the gradient before clipping.
+        made: whether the weights were changed; they are not where the loss or a gradient is not finite.
+        wrong: that it was not made, and float16's small range is no excuse.
+    """
+
+    norm: Tensor
+    made: Tensor
+    wrong: Tensor
+
+
+class LossScale:
+    """The factor that lifts gradients into the range of float16 (Micikevicius et al. 2018, "Mixed precision
+    training"): halved when they overflow, never below 1, and doubled after every 2,000 steps in which they
+    did not.
+
+    It stays on the device, so that no step waits for it, which `torch.amp.GradScaler` does.
+    """
+
+    PATIENCE = 2000
+
+    def __init__(self, device: torch.device) -> None:
+        self.factor = torch.full((), 2.0**16, device=device)
+        self.fitting = torch.zeros((), device=device)
+
+    def update(self, made: Tensor) -> Tensor:
+        """Learn whether the gradients fitted; returns whether a smaller scale could not have helped."""
+        smallest = self.factor <= 1
+        self.fitting = (self.fitting + 1) * made
+        grown = self.fitting >= self.PATIENCE
+        self.fitting *= ~grown
+        self.factor = torch.where(made, self.factor * (1 + grown.float()), (self.factor / 2).clamp(min=1))
+        return smallest
+
+
 class AdamW:
     """AdamW (Loshchilov and Hutter 2019; Adam: Kingma and Ba 2015) on clipped gradients.
 
     The gradient's global norm is clipped to `train.clip` (0: not at all). Weights are decayed, biases not.
+    A step whose loss, gradients or learning rate are not finite changes nothing.
 
     The arithmetic is torch's own functional, fused AdamW. Its class `torch.optim.AdamW` is left out because
     making one imports `torch._dynamo`, which takes longer than all of the main job's training; and with the
     moments in plain lists a checkpoint can name them.
+
+    Args:
+        scale: of the loss, where gradients are computed in float16.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], config: TrainConfig) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], config: TrainConfig, scale: LossScale | None = None
+    ) -> None:
         self.parameters = list(parameters)
         self.config = config
+        self.scale = scale
         self.first_moments = [torch.zeros_like(p) for p in self.parameters]
         self.second_moments = [torch.zeros_like(p) for p in self.parameters]
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -46,19 +92,27 @@ class AdamW:
         # each is a call of the fused kernel, so there are no more of them than needed
         self.groups = [(group, d) for group, d in ((matrices, config.weight_decay), (others, 0.0)) if group]
 
-    def step(self, loss: Tensor, lr: float) -> Tensor:
-        """Lower `loss` by one step; returns the gradient's norm before clipping, on the device."""
-        gradients = list(torch.autograd.grad(loss, self.parameters))
+    def step(self, loss: Tensor, lr: float) -> Step:
+        """Lower `loss` by one step."""
+        scaled = loss if self.scale is None else loss * self.scale.factor
+        gradients = list(torch.autograd.grad(scaled, self.parameters))
         norm = torch.nn.utils.get_total_norm(gradients)
+        if self.scale is not None:
+            gradients = list(torch._foreach_div(gradients, self.scale.factor))
+            norm = norm / self.scale.factor
+        made = torch.isfinite(loss.detach() + norm + lr)
+        wrong = ~made if self.scale is None else ~made & self.scale.update(made)
         if self.config.clip:
             # not in place: autograd may give two parameters one gradient, or a number seen as a matrix
             gradients = list(torch._foreach_mul(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0)))
         for group, weight_decay in self.groups:
-            self._step([gradients[k] for k in group], group, lr, weight_decay)
-        return norm
+            self._step([gradients[k] for k in group], group, lr, weight_decay, ~made)
+        return Step(norm, made, wrong)
 
     @torch.no_grad()
-    def _step(self, gradients: list[Tensor], group: list[int], lr: float, weight_decay: float) -> None:
+    def _step(
+        self, gradients: list[Tensor], group: list[int], lr: float, weight_decay: float, stay: Tensor
+    ) -> None:
         parameters, first, second, steps = (
             [tensors[k] for k in group]
             for tensors in (self.parameters, self.first_moments, self.second_moments, self.steps)
@@ -71,6 +125,7 @@ class AdamW:
             [],
             steps,
             fused=True,
+            found_inf=stay.float(),
             amsgrad=False,
             beta1=self.config.beta1,
             beta2=self.config.beta2,
@@ -98,11 +153,3 @@ class Average:
     def update(self) -> None:
         """Take the parameters' present values in."""
         torch._foreach_lerp_(self.averages, self.parameters, self.weight)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange averages and parameters; twice is not at all."""
-        for average, parameter in zip(self.averages, self.parameters, strict=True):
-            kept = parameter.clone()
-            parameter.copy_(average)
-            average.copy_(kept)

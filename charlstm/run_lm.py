@@ -1,11 +1,12 @@
 """One run of `task=lm`: a corpus -> a complete run directory, its scores and what they are worth.
 
-The counterpart of `run.py`, which calls it.
+The counterpart of `run_memorize.py`.
 """
 
+import copy
 import logging
 import math
-import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from charlstm import baselines, checkpoint, evaluation, lm, runtime
-from charlstm.checkpoint import Checkpoint
+from charlstm import baselines, evaluation, lm, resume
+from charlstm.checkpoint import BEST, Checkpoint
 from charlstm.dataset import Dataset
 from charlstm.job import Job
+from charlstm.model import Model
 from charlstm.objective import NATS_PER_BIT
 from charlstm.optimizer import Average
+from charlstm.progress import Progress
+from charlstm.resume import Resumed
 from charlstm.sampling import Passage, Writer, mask, stream
+from charlstm.session import Session
 from charlstm.settings import TrainSettings
 from charlstm.strategy import Strategy
-from charlstm.tracking import Tracker, progress_bar, say_next_steps, write_result
-from charlstm.trainer import DivergedError, Progress
+from charlstm.tracking import Tracker, progress_bar, say_next_steps
+from charlstm.trainer import DivergedError
 
 log = logging.getLogger("charlstm")
 
@@ -48,149 +54,172 @@ class Best:
     weights: dict[str, NDArray[np.float32]]
 
 
-def train(settings: TrainSettings, dataset: Dataset, provenance: dict[str, Any], directory: Path) -> int:
-    """Run `settings` and leave everything in `directory`; returns the exit code."""
-    job = Job(settings, dataset)
-    for line in job.describe():
-        log.info(line)
-    path = directory / "best.safetensors"
-    with runtime.StopSignals() as stop:
-        try:
-            best, last = _fit(job, directory, provenance, stop)
-        except DivergedError as error:
-            log.error(f"error: {error}")
-            return 1
-        figures = _figures(job, best, last)
-        job.model.load_state_dict({name: torch.from_numpy(w) for name, w in best.weights.items()})
-        figures |= _final_scores(job, stop)
-        _save(job, best, figures, provenance, path)
-        write_result(directory, figures | {"checkpoint": str(path)})
-        if stop.received:
-            log.info(f"Stopped by {signal.Signals(stop.received).name}: what was learnt so far is saved.")
-        _conclude(job, figures)
-        say_next_steps(path)
-    return stop.exit_code()
+def train(settings: TrainSettings, dataset: Dataset, path: Path) -> int:
+    """Run `settings` and leave everything in the directory `path`; returns the exit code."""
+    resumed = resume.resumed(settings, dataset.vocabulary.characters, dataset.fingerprint())
+    return LanguageModel(Job(settings, dataset, resumed), resumed, path).run()
 
 
-def _fit(
-    job: Job, directory: Path, provenance: dict[str, Any], stop: runtime.StopSignals
-) -> tuple[Best, Progress]:
-    """Train with curves, samples and a progress bar; the best weights so far are always in the checkpoint."""
-    config = job.config
-    average = Average(job.model.parameters(), config.averaging * job.steps) if config.averaging else None
-    best, since_best = Best(math.inf, 0, False, {}), 0
-    steps = lm.fit(
-        job.model,
-        job.dataset.train,
-        job.start,
-        config,
-        steps=job.steps,
-        every=job.every,
-        average=average,
-        autocast=job.autocast,
-        seed=job.settings.seed,
-    )
-    with Tracker(directory, total=job.steps, unit="step") as tracker:
-        for progress in steps:
-            tracker.curves(progress.step, progress.curves())
-            valid = f", valid {best.nats / NATS_PER_BIT:.3f}" if best.step else ""
-            speed = f"{progress.chars_per_second:,.0f} chars/s"
-            tracker.advance(f"{progress.bits_per_char:.3f} bits/char{valid}, {speed}", job.every)
-            is_last = progress.step == job.steps or stop.received is not None
-            if progress.step % job.evaluate_every == 0 or is_last:
-                found = _evaluate(job, average, progress)
+class LanguageModel(Session):
+    """The run: figures of every few steps, a score of the valid part now and then, the best weights kept."""
+
+    unit = "step"
+
+    def __init__(self, job: Job, resumed: Resumed | None, path: Path) -> None:
+        for line in job.describe():
+            log.info(line)
+        self.job = job
+        # scores are those of a copy: whatever becomes of a score, training does not notice
+        self.scored = copy.deepcopy(job.model)
+        config = job.config
+        average = Average(job.model.parameters(), config.averaging * job.steps) if config.averaging else None
+        super().__init__(
+            job.settings,
+            path,
+            vocabulary=job.vocabulary,
+            text_length=len(job.dataset.train),
+            data=job.dataset.fingerprint(),
+            training=lm.of_corpus(
+                job.model,
+                job.dataset.train,
+                job.start,
+                config,
+                steps=job.steps,
+                every=job.every,
+                average=average,
+                autocast=job.autocast,
+                seed=job.settings.seed,
+            ),
+            machine={"device": str(job.device), "precision": job.precision, "threads": job.threads},
+            resumed=resumed,
+        )
+        self.found, self.since_best = Best(math.inf, 0, False, {}), 0
+
+    def done(self) -> int:
+        return self.training.step
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        best = vars(self.found) | {"nats": self.found.nats if self.found.weights else None}
+        best.pop("weights")
+        weights = {f"best/{name}": array for name, array in self.found.weights.items()}
+        return {"best": best, "since_best": self.since_best, "decided": self.job.decided()}, weights
+
+    def put_back(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
+        weights = {name[5:]: array for name, array in arrays.items() if name.startswith("best/")}
+        self.since_best = state["since_best"]
+        if weights:
+            self.found = Best(**state["best"], weights=weights)
+            self.keep_best(self._figures())
+
+    def handle(self, progress: Progress, tracker: Tracker) -> bool:
+        is_last = progress.step == self.job.steps
+        is_scored = progress.step % self.job.evaluate_every == 0 or is_last
+        if is_scored:
+            with self.signals.breaking_off():
+                found = self._evaluate(progress)
                 if not math.isfinite(found.nats):
-                    raise DivergedError(
-                        f"the loss on the valid part is {found.nats} at step {progress.step}; "
-                        "try a smaller train.lr"
-                    )
-                since_best = 0 if found.nats < best.nats else since_best + 1
-                if found.nats < best.nats:
-                    best = found
-                    _save(
-                        job, best, _figures(job, best, progress), provenance, directory / "best.safetensors"
-                    )
-                tracker.curves(progress.step, {"valid/bits_per_char": found.nats / NATS_PER_BIT})
-                tracker.text(progress.step, "written", written(job))
-            if is_last or (config.patience is not None and since_best >= config.patience):
-                break
-    return best, progress
+                    raise DivergedError(f"the loss on the valid part is {found.nats} at step {progress.step}")
+                text = written(self.job, self.training.model) if self.settings.tensorboard else ""
+        tracker.curves(progress.step, progress.curves())
+        if is_scored:
+            self._compare(found)
+            tracker.curves(progress.step, {"valid/bits_per_char": found.nats / NATS_PER_BIT})
+            tracker.text(progress.step, "written", text)
+        valid = f", valid {self.found.nats / NATS_PER_BIT:.3f}" if self.found.weights else ""
+        speed = f"{progress.chars_per_second:,.0f} chars/s"
+        tracker.advance(progress.step, f"{progress.bits_per_char:.3f} bits/char{valid}, {speed}")
+        patience = self.job.config.patience
+        return patience is not None and self.since_best >= patience
+
+    def _compare(self, found: Best) -> None:
+        """Keep what is better than all before."""
+        self.since_best += 1
+        if found.nats < self.found.nats:
+            self.found, self.since_best = found, 0
+            self.keep_best(self._figures())
+
+    def _evaluate(self, progress: Progress) -> Best:
+        """The score of the weights or of their average, whichever is better on the valid part.
+
+        Where there is none, the average is taken as it is, under the loss of the training.
+        """
+        valid, start = self.job.dataset.valid, self.vocabulary.start
+
+        def score(weights: Iterable[Tensor], averaged: bool) -> Best:
+            with torch.no_grad():
+                for mine, weight in zip(self.scored.parameters(), weights, strict=True):
+                    mine.copy_(weight)
+            nats = evaluation.carried(self.scored, valid, start).nats if len(valid) else progress.loss
+            weights_now = {name: array.copy() for name, array in self.scored.weights().items()}
+            return Best(nats, progress.step, averaged, weights_now)
+
+        plain = score(self.training.model.parameters(), False)
+        if self.training.average is None:
+            return plain
+        averaged = score(self.training.average.averages, True)
+        return min(averaged, plain, key=lambda best: best.nats)
+
+    def _figures(self) -> dict[str, Any]:
+        """What `result.json` and the checkpoint keep."""
+        assert self.progress is not None
+        has_valid = len(self.job.dataset.valid) > 0
+        return self.progress.figures() | {
+            "task": self.settings.task,
+            "valid_nats": self.found.nats if has_valid else None,
+            "valid_bpc": self.found.nats / NATS_PER_BIT if has_valid else None,
+            "best_step": self.found.step,
+            "averaged": self.found.averaged,
+            "params": self.training.model.parameter_count(),
+            **self.machine,
+        }
+
+    def best(self, figures: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            config=self.settings.model,
+            vocabulary=self.vocabulary,
+            task=self.settings.task,
+            text_length=self.text_length,
+            figures=figures,
+            provenance=self.provenance(),
+            weights=self.found.weights,
+        )
+
+    def conclude(self) -> dict[str, Any]:
+        weights = {name: torch.from_numpy(w) for name, w in self.found.weights.items()}
+        self.scored.load_state_dict(weights)
+        with self.signals.breaking_off():
+            figures = self._figures() | _final_scores(self.job, self.scored)
+        self.keep_best(figures)
+        _say_scores(self.job, self.scored, figures)
+        say_next_steps(self.path / BEST)
+        return figures
 
 
-def _evaluate(job: Job, average: Average | None, progress: Progress) -> Best:
-    """The score of the weights or of their average, whichever is better on the valid part.
-
-    Where there is none, the average is taken as it is, under the loss of the training.
-    """
-    valid, start = job.dataset.valid, job.vocabulary.start
-
-    def score(averaged: bool) -> Best:
-        nats = evaluation.carried(job.model, valid, start).nats if len(valid) else progress.loss
-        return Best(nats, progress.step, averaged, {k: w.copy() for k, w in job.model.weights().items()})
-
-    if average is None:
-        return score(False)
-    plain = score(False)
-    average.swap()
-    averaged = score(True)
-    average.swap()
-    return min(averaged, plain, key=lambda best: best.nats)
-
-
-def _figures(job: Job, best: Best, last: Progress) -> dict[str, Any]:
-    """What `result.json` and the checkpoint keep."""
-    has_valid = len(job.dataset.valid) > 0
-    return last.figures() | {
-        "task": job.settings.task,
-        "valid_nats": best.nats if has_valid else None,
-        "valid_bpc": best.nats / NATS_PER_BIT if has_valid else None,
-        "best_step": best.step,
-        "averaged": best.averaged,
-        "params": job.model.parameter_count(),
-        "device": str(job.device),
-        "precision": job.precision,
-        "threads": job.threads,
-    }
-
-
-def _save(job: Job, best: Best, figures: dict[str, Any], provenance: dict[str, Any], path: Path) -> None:
-    trained = Checkpoint(
-        config=job.settings.model,
-        vocabulary=job.vocabulary,
-        task=job.settings.task,
-        text_length=len(job.dataset.train),
-        figures=figures,
-        provenance=provenance,
-        weights=best.weights,
-    )
-    checkpoint.save(trained, path)
-
-
-def _final_scores(job: Job, stop: runtime.StopSignals) -> dict[str, Any]:
+def _final_scores(job: Job, model: Model) -> dict[str, Any]:
     """The scores of the best weights on all held-out parts, and those of simpler models."""
     data, start = job.dataset, job.vocabulary.start
     figures: dict[str, Any] = {}
     if len(data.test):
-        figures["test_nats"] = evaluation.carried(job.model, data.test, start).nats
+        figures["test_nats"] = evaluation.carried(model, data.test, start).nats
         figures["test_bpc"] = figures["test_nats"] / NATS_PER_BIT
     if len(data.valid) > 1:
-        figures["valid_windows_nats"] = evaluation.fresh_windows(job.model, data.valid, start).nats
+        figures["valid_windows_nats"] = evaluation.fresh_windows(model, data.valid, start).nats
     held_out = data.test if len(data.test) else data.valid
-    if job.settings.eval.dynamic and len(held_out) and not stop.received:
+    if job.settings.eval.dynamic and len(held_out):
         with progress_bar(len(held_out), "dynamic evaluation") as bar:
-            score = evaluation.dynamic(job.model, data.train, held_out, start, advance=bar.update)
+            score = evaluation.dynamic(model, data.train, held_out, start, advance=bar.update)
         figures["dynamic_nats"], figures["dynamic_of"] = score.nats, "test" if len(data.test) else "valid"
-    if job.settings.eval.baselines and len(held_out) and not stop.received:
+    if job.settings.eval.baselines and len(held_out):
         figures["baselines_bpc"] = baselines.table(
             data.train, held_out, len(job.vocabulary.characters), job.as_bytes, start
         )
     return figures
 
 
-def _conclude(job: Job, figures: dict[str, Any]) -> None:
+def _say_scores(job: Job, model: Model, figures: dict[str, Any]) -> None:
     """Say what came of it: a sample, and the scores beside those of simpler models."""
     log.info("")
-    log.info(written(job))
+    log.info(written(job, model))
     log.info("")
     rows = [
         ("valid part, state carried", figures["valid_nats"]),
@@ -216,9 +245,9 @@ def _conclude(job: Job, figures: dict[str, Any]) -> None:
     )
 
 
-def written(job: Job) -> str:
-    """What the model writes from the start token, at temperature 0.8; bytes that are no text as U+FFFD."""
+def written(job: Job, model: Model) -> str:
+    """What a model writes from the start token, at temperature 0.8; bytes that are no text as U+FFFD."""
     strategy = Strategy(temperature=0.8, mask=mask(job.vocabulary))
-    writer = Writer(job.model.in_numpy(), job.vocabulary, strategy, [job.settings.seed])
+    writer = Writer(model.in_numpy(), job.vocabulary, strategy, [job.settings.seed])
     text = "".join(stream(writer, job.vocabulary, Passage(SAMPLE_CHARACTERS)))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,8 +1,11 @@
 """The machine that a run uses: device, threads, seeds, signals."""
 
+import math
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -29,41 +32,50 @@ def choose_device(name: Device) -> "torch.device":
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def choose_precision(wanted: Precision, device: "torch.device") -> Literal["float32", "bfloat16"]:
-    """What matrix products are computed in while training: as asked, or what a short probe finds faster.
+def choose_precision(wanted: Precision, device: "torch.device") -> str:
+    """What matrix products are computed in while training, by its name in torch: as asked, or what a short
+    probe finds faster than float32 by a tenth or more.
 
     Raises:
-        ValueError: bfloat16 was asked for and this machine has no such kernel.
+        ValueError: this machine has no kernel for what was asked for.
     """
     if wanted == "float32":
         return wanted
-    in_bfloat16 = _probe_lstm(device, in_bfloat16=True)
-    if wanted == "bfloat16":
-        if in_bfloat16 is None:
-            raise ValueError("precision = bfloat16: this machine has no LSTM kernel for it; use float32")
+    if wanted != "auto":
+        if _probe_lstm(device, wanted) is None:
+            raise ValueError(f"precision = {wanted}: this machine has no LSTM kernel for it; use float32")
         return wanted
-    in_float32 = _probe_lstm(device, in_bfloat16=False)
-    return "bfloat16" if in_bfloat16 and in_float32 and in_bfloat16 < 0.9 * in_float32 else "float32"
+    candidates = ("float32", "bfloat16", "float16")
+    seconds = {name: _probe_lstm(device, name) or math.inf for name in candidates}
+    fastest = min(candidates, key=lambda name: seconds[name])
+    return fastest if seconds[fastest] < 0.9 * seconds["float32"] else "float32"
 
 
-def _probe_lstm(device: "torch.device", in_bfloat16: bool) -> float | None:
+def _probe_lstm(device: "torch.device", precision: str) -> float | None:
     """Seconds of a small LSTM's forward and backward pass; None where there is no kernel."""
     import torch
 
-    lstm = torch.nn.LSTM(128, 256, device=device)
-    x = torch.zeros(32, 32, 128, device=device)
     seconds = []
-    try:
-        for _ in range(5):
-            begin = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-                output, _ = lstm(x)
-            # reading a number waits for the device
-            torch.autograd.grad(output.float().sum(), list(lstm.parameters()))[0].sum().item()
-            seconds.append(time.perf_counter() - begin)
-    except RuntimeError:
-        return None
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        lstm = torch.nn.LSTM(128, 256, device=device)
+        x = torch.zeros(32, 32, 128, device=device)
+        try:
+            for _ in range(5):
+                begin = time.perf_counter()
+                with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+                    output, _ = lstm(x)
+                # reading a number waits for the device
+                torch.autograd.grad(output.float().sum(), list(lstm.parameters()))[0].sum().item()
+                seconds.append(time.perf_counter() - begin)
+        except RuntimeError:
+            return None
     return min(seconds)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was no memory left, as NumPy, torch on a CPU and torch on CUDA say it."""
+    signs = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def choose_threads(wanted: int | Literal["auto"], hidden: int, streams: int) -> int:
@@ -87,32 +99,57 @@ def prepare(seed: int, threads: int) -> None:
     torch.set_flush_denormal(True)  # saturated gates make denormals, which slow the kernels 20 times
 
 
+class Stopped(Exception):
+    """A signal asked the run to stop."""
+
+
 class StopSignals:
     """Within this context SIGINT and SIGTERM set `received` in place of ending the process, once; the second
-    one ends it."""
+    one ends it. SIGUSR1 sets `save_wanted`."""
 
     HANDLED = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.save_wanted = False
+        self._raises = False
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._handle) for number in self.HANDLED}
+        self._before = {number: signal.signal(number, self._stop) for number in self.HANDLED}
+        self._usr1_before = signal.signal(signal.SIGUSR1, self._save)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        signal.signal(signal.SIGUSR1, self._usr1_before)
+
+    @contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """Within this context, for what can be broken off anywhere, being asked to stop raises `Stopped`."""
+        if self.received is not None:
+            raise Stopped
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
 
     def exit_code(self) -> int:
         """0, or as a shell reports a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
         return 0 if self.received is None else 128 + self.received
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.received = number
         self._restore()
+        if self._raises:
+            raise Stopped
+
+    def _save(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.save_wanted = True
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

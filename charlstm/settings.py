@@ -16,7 +16,8 @@ Layout = Literal["sequence", "staggered", "streams"]
 Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "mse"]
 Decay = Literal["none", "linear", "cosine"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+OnNonfinite = Literal["skip", "stop"]
 Piece = Literal["char", "word", "line", "file"]
 Format = Literal["text", "tsv", "json"]
 Unit = Literal["char", "byte"]
@@ -61,6 +62,13 @@ class Duration:
 
     def __str__(self) -> str:
         return "a time such as 90s, 15m or 2h"
+
+    @classmethod
+    def seconds(cls, text: str) -> float:
+        """A time in seconds."""
+        matched = cls.PATTERN.fullmatch(text)
+        assert matched is not None
+        return float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +150,9 @@ class TrainConfig:
     steps: Annotated[int, Range(1, 10**12)] | None
     budget: Annotated[str, Duration()] | None
     patience: Annotated[int, Range(1, 10**6)] | None
+    on_nonfinite: OnNonfinite
     log_every: Annotated[int, Range(1, 10**9)]
     sample_every: Annotated[int, Range(1, 10**9)]
-
-    def budget_seconds(self) -> float:
-        """`train.budget`, which must be given, in seconds."""
-        matched = Duration.PATTERN.fullmatch(self.budget or "")
-        assert matched is not None
-        return float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]]
 
     def fit_lm(self) -> None:
         """Check for `task=lm`.
@@ -201,6 +204,15 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaveConfig:
+    """When a run is saved, to go on from there (`driver.py`, `directory.py`)."""
+
+    every: Annotated[str, Duration()] | None
+    steps: Annotated[int, Range(1, 10**12)] | None
+    keep: Annotated[int, Range(1, 1000)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """All that `train.py` takes."""
 
@@ -209,6 +221,10 @@ class TrainSettings:
     model: ModelConfig
     train: TrainConfig
     eval: EvalConfig
+    save: SaveConfig
+    resume: str | None
+    resume_with_other_data: bool
+    tensorboard: bool
     check: bool
     seed: Annotated[int, Range(0, 2**63 - 1)]
     device: Device

@@ -3,13 +3,17 @@
 import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from charlstm import files
+
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
 log = logging.getLogger("charlstm")
@@ -36,21 +40,47 @@ def progress_bar(total: int, description: str | None = None) -> "tqdm[Any]":
 class Tracker:
     """The curves and the progress bar of one run; use it as a context.
 
+    Whatever goes wrong with the curves, such as a full disk, is said once and ends them, not the run.
+
     Args:
         directory: the run directory, where TensorBoard finds its events.
         total: how many units there are at most, for the time left.
         unit: epoch or step.
+        done: how many units were done before.
+        from_step: of the curves that an earlier run left here, drop those points that have this step or a
+            later one.
+        curves: false for a bar alone.
+
+    Attributes:
+        lost: why there are no curves any more.
     """
 
-    def __init__(self, directory: Path, total: int, unit: str = "epoch") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        total: int,
+        unit: str = "epoch",
+        done: int = 0,
+        from_step: int | None = None,
+        curves: bool = True,
+    ) -> None:
         # imported here: it takes half a second that a wrong request need not wait for
-        from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        self._writer = SummaryWriter(directory)
+        self.lost: str | None = None
+        self._directory = directory
+        self._writer: SummaryWriter | None = None
+        if curves:
+            self._open(from_step)
         # a bar is for people: None switches it off where standard error is no terminal
         self._bar = tqdm(
-            total=total, unit=unit, disable=None, leave=False, file=sys.stderr, dynamic_ncols=True
+            total=total,
+            initial=done,
+            unit=unit,
+            disable=None,
+            leave=False,
+            file=sys.stderr,
+            dynamic_ncols=True,
         )
 
     def __enter__(self) -> "Tracker":
@@ -60,38 +90,89 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        self._writer.close()
+        self._close()
 
-    def advance(self, shown: str, units: int = 1) -> None:
-        """Move the progress bar, with a few figures beside it."""
+    def advance(self, done: int, shown: str) -> None:
+        """Move the progress bar to so many units, with a few figures beside it."""
         self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.update(units)
+        self._bar.update(done - self._bar.n)
 
     def curves(self, step: int, figures: Mapping[str, float | None]) -> None:
         """Add a point to each curve; None is left out."""
         for name, value in figures.items():
             if value is not None:
-                self._writer.add_scalar(name, value, step)
+                self._draw(lambda writer, *point: writer.add_scalar(*point), name, value, step)
 
     def text(self, step: int, name: str, text: str) -> None:
         """Show a text on TensorBoard's text page, as it is."""
         # TensorBoard renders Markdown: indented by four blanks it is a code block whatever it contains
-        shown = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
-        self._writer.add_text(name, "\n".join(f"    {line}" for line in shown.splitlines()), step)
+        short = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
+        lines = "\n".join(f"    {line}" for line in short.splitlines())
+        self._draw(lambda writer, *point: writer.add_text(*point), name, lines, step)
+
+    def go_back(self, step: int, done: int) -> None:
+        """Drop the points after `step`; so many units are done there."""
+        self._bar.update(done - self._bar.n)
+        if self._writer is not None:
+            self._close()
+            self._open(step + 1)
+
+    def _open(self, from_step: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            self._writer = SummaryWriter(self._directory, purge_step=from_step)
+        except OSError as error:
+            self._lose(error)
+
+    def _close(self) -> None:
+        self._draw(lambda writer: writer.close())
+
+    def _draw(self, draw: Callable[..., object], *arguments: object) -> None:
+        if self._writer is not None:
+            try:
+                draw(self._writer, *arguments)
+            except Exception as error:  # TensorBoard's writers raise what their threads ran into, of any kind
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        self._writer = None
+        self.lost = f"TensorBoard's curves end here: {error}"
+        log.warning(f"{self.lost}. Training goes on.")
+
+
+def continue_curves(before: Path, directory: Path) -> None:
+    """Take over the curves of the run in the directory `before`, where they can be had."""
+    if before.resolve() != directory.resolve():
+        for events in sorted(before.glob("events.out.tfevents.*")):
+            try:
+                shutil.copyfile(events, directory / events.name)
+            except OSError as error:
+                log.warning(f"{events}: not taken over: {error.strerror}")
 
 
 def write_result(directory: Path, result: Mapping[str, Any]) -> None:
-    """Write a run's final figures to `result.json`, for programs."""
+    """Write a run's final figures to `result.json`, for programs.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    (directory / "result.json").write_text(text + "\n", encoding="utf-8")
+    with files.whole(directory / "result.json") as file:
+        file.write(text.encode() + b"\n")
 
 
-def say_next_steps(path: Path) -> None:
-    """Say where the checkpoint lies and what to do with it."""
-    shown = Path(os.path.relpath(path))
-    shown = path if ".." in shown.parts else shown
-    log.info(f"checkpoint  {shown}")
-    log.info(f"write       python sample.py ckpt={shown.parent}")
-    log.info(
-        f"curves      tensorboard --logdir {shown.parts[0] if not shown.is_absolute() else shown.parent}"
-    )
+def shown(path: Path) -> Path:
+    """A path as it is typed from here."""
+    relative = Path(os.path.relpath(path))
+    return path if ".." in relative.parts else relative
+
+
+def say_next_steps(checkpoint: Path, go_on: bool = False) -> None:
+    """Say where the checkpoint lies and what to do with it; and how to go on with a run that was stopped."""
+    path = shown(checkpoint)
+    log.info(f"checkpoint  {path}")
+    if go_on:
+        log.info(f"go on       python train.py resume={path.parent}")
+    log.info(f"write       python sample.py ckpt={path.parent}")
+    log.info(f"curves      tensorboard --logdir {path.parent if path.is_absolute() else path.parts[0]}")

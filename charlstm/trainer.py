@@ -1,21 +1,21 @@
-"""Fit: windows -> new weights, an epoch at a time; and the proof that a text is known by heart.
+"""The training loop: windows -> new weights, step by step; and the proof that a text is known by heart.
 
 Knows no Hydra, no file format and no TensorBoard: it yields figures, and whoever drives it decides what
-becomes of them and when to stop.
+becomes of them and when to stop. `snapshot.py` takes out all that the next step depends on, and puts it back.
 """
 
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from charlstm import batches, objective, sampling
+from charlstm.batches import Window
 from charlstm.model import Model, State, detach
-from charlstm.optimizer import AdamW, learning_rate
+from charlstm.optimizer import AdamW, Average, LossScale, learning_rate
+from charlstm.progress import Progress, Since
 from charlstm.settings import TrainConfig
 from charlstm.vocabulary import Ids, Vocabulary
 
@@ -23,149 +23,196 @@ from charlstm.vocabulary import Ids, Vocabulary
 # text, the model still gets this share of the characters wrong.
 WORTH_A_FREE_RUN = 0.9
 
+# So many steps in a row whose loss or gradient is not finite are more than an accident.
+TOO_MANY = 3
+
 
 class DivergedError(ArithmeticError):
-    """The loss is no longer a finite number; training cannot go on from there."""
+    """Numbers are no longer finite; training cannot go on from there."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """The figures of one epoch.
+class Training:
+    """Windows -> new weights.
 
-    Attributes:
-        epoch: epochs done, this one included.
-        step: optimiser steps done.
-        chars_seen: characters trained on so far, every stream counted.
-        seconds: since training began.
-        loss: what was optimised, averaged over the epoch's windows by their length.
-        bits_per_char: of the epoch; None where the scores are no log-probabilities (`train.loss=mse`).
-        accuracy: share of characters right while fed the true text.
-        chars_per_second: of the epoch's training alone, without what the driver does in between.
-        learning_rate: of the epoch's last step.
-        gradient_norm: before clipping, averaged over the epoch's steps.
-        recalled: a free run after this epoch was exact to the end token.
-    """
-
-    epoch: int
-    step: int
-    chars_seen: int
-    seconds: float
-    loss: float
-    bits_per_char: float | None
-    accuracy: float
-    chars_per_second: float
-    learning_rate: float
-    gradient_norm: float
-    recalled: bool = False
-
-    def curves(self) -> dict[str, float | None]:
-        """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page."""
-        return {
-            "train/loss": self.loss,
-            "train/bits_per_char": self.bits_per_char,
-            "train/accuracy": self.accuracy,
-            "train/learning_rate": self.learning_rate,
-            "train/gradient_norm": self.gradient_norm,
-            "train/chars_per_second": self.chars_per_second,
-        }
-
-    def shown(self) -> str:
-        """What stands beside the progress bar."""
-        bits = "" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/char, "
-        return f"loss {self.loss:.4f}, {bits}{self.accuracy:.0%} right, {self.chars_per_second:,.0f} chars/s"
-
-    def figures(self) -> dict[str, float | None]:
-        """What `result.json` keeps of the last epoch."""
-        return {
-            "epochs": self.epoch,
-            "steps": self.step,
-            "chars_seen": self.chars_seen,
-            "train_seconds": self.seconds,
-            "chars_per_second": self.chars_seen / self.seconds,
-            "loss": self.loss,
-            "bits_per_char": self.bits_per_char,
-            "accuracy": self.accuracy,
-        }
-
-
-class TorchWindow(NamedTuple):
-    """A `batches.Window` on the model's device: `inputs` and `targets`, int64 `(T, B)`."""
-
-    inputs: Tensor
-    targets: Tensor
-
-
-def memorize(model: Model, vocabulary: Vocabulary, text: Ids, config: TrainConfig) -> Iterator[Progress]:
-    """Train until the model, fed only its own output, writes the text back; at most `train.epochs` epochs.
+    One pass over the windows is an epoch: the recurrent state is zero before the first and carried from each
+    to the next. A step whose loss or gradient is not finite is skipped: weights, moments and state stay as
+    they were.
 
     Args:
-        model: trained in place.
-        text: ids `(N,)` of the text between the start and the end token.
-        config: with `stop_at_recall=false` all epochs are run; the first exact free run is still reported.
+        model: trained in place; dropout draws from torch's own generator.
+        windows: those of an epoch, by its number, counted from 0.
+        config: the `train` settings.
+        steps: how many there will be in all; the learning rate follows from it.
+        every: steps between two figures; None: an epoch.
+        average: told of every step.
+        autocast: dtype of the matrix products; None: that of the weights.
 
-    Yields:
-        The figures of each epoch; until the next one is asked for, the model is as that epoch left it.
-
-    Raises:
-        DivergedError: the loss is not finite.
+    Attributes:
+        step, epoch: done.
+        window: how many of the epoch's are done.
+        state: after the last window; None: zero.
+        lr_factor: of the learning rate, for whoever has reason to lower it.
+        seconds: spent in training.
+        since, sums, wrong: what the next figures will be made of.
     """
-    known = False
-    for progress in fit(model, text, config):
-        if progress.accuracy >= WORTH_A_FREE_RUN and not known:
-            known = sampling.recall(model.in_numpy(), vocabulary, text) == len(text) - 1
-            progress = replace(progress, recalled=known)
-        yield progress
-        if known and config.stop_at_recall:
-            return
 
+    def __init__(
+        self,
+        model: Model,
+        windows: Callable[[int], Sequence[Window]],
+        config: TrainConfig,
+        *,
+        steps: int,
+        every: int | None = None,
+        average: Average | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.config, self.steps, self.every = model, config, steps, every
+        self.average, self.autocast = average, autocast
+        self.device = next(model.parameters()).device
+        scale = LossScale(self.device) if autocast == torch.float16 else None
+        self.optimizer = AdamW(model.parameters(), config, scale)
+        self.step = self.epoch = self.window = self.chars_seen = 0
+        self.state: State | None = None
+        self.lr, self.lr_factor, self.seconds = config.lr, 1.0, 0.0
+        self._windows_of = windows
+        self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
+        self.since = Since()
+        # loss, norm and characters right, then what to divide them by; on the device, as is the next
+        self.sums = torch.zeros(6, dtype=torch.float64, device=self.device)
+        # how many steps in a row went wrong: now, and at most since the last figures
+        self.wrong = torch.zeros(2, dtype=torch.int64, device=self.device)
+        self._one = torch.ones((), device=self.device)
+        self._shares: dict[torch.Size, Tensor] = {}
 
-def fit(model: Model, text: Ids, config: TrainConfig) -> Iterator[Progress]:
-    """Train for `train.epochs` epochs on the windows of a text; yields as `memorize` does."""
-    device = next(model.parameters()).device
-    windows = [
-        TorchWindow(*(torch.from_numpy(ids.astype("int64")).to(device) for ids in window))
-        for window in batches.windows(text, config)
-    ]
-    optimizer = AdamW(model.parameters(), config)
-    predicted = sum(window.targets.numel() for window in windows)
-    begin = time.perf_counter()
-    for epoch in range(1, config.epochs + 1):
-        epoch_begin = time.perf_counter()
-        model.train()
-        loss, correct, norm = _epoch(model, windows, optimizer, config, epoch - 1).tolist()
-        if not math.isfinite(loss):
+    def each(self) -> Iterator[Progress]:
+        """Train to the last step; yields the figures each time that they are due.
+
+        Until the next are asked for, the model is as it was left.
+
+        Raises:
+            DivergedError: too many steps in a row were not finite.
+        """
+        while self.step < self.steps:
+            self.run()
+            if (progress := self.figures()) is not None:
+                yield progress
+
+    def run(self, pause: Callable[[], bool] = lambda: False) -> None:
+        """Train until figures are due, or until `pause`, asked after each step, says so."""
+        self.model.train()
+        begin = time.perf_counter()
+        while self.step < self.steps:
+            try:
+                self._next()
+            except FloatingPointError as error:  # the plain engine looks at what it computes
+                raise DivergedError(f"{error}, in step {self.step + 1}") from None
+            if self.is_due() or pause():
+                break
+        self.wrong.tolist()  # the one place where the device is waited for
+        spent = time.perf_counter() - begin
+        self.seconds += spent
+        self.since.seconds += spent
+
+    def is_due(self) -> bool:
+        """Whether it is time for figures."""
+        return self.step == self.steps or (self.window if self.every is None else self.step % self.every) == 0
+
+    def figures(self) -> Progress | None:
+        """The figures since they were last taken; None if no step was made.
+
+        Raises:
+            DivergedError: too many steps in a row were not finite.
+        """
+        if self.wrong[1] >= TOO_MANY:
             raise DivergedError(
-                f"the loss is {loss} in epoch {epoch}; try a smaller train.lr, or train.clip=1 if it is 0"
+                f"the loss or a gradient was no finite number {TOO_MANY} times in a row before step "
+                f"{self.step + 1}"
             )
-        now = time.perf_counter()
-        yield Progress(
-            epoch=epoch,
-            step=epoch * len(windows),
-            chars_seen=epoch * predicted,
-            seconds=now - begin,
-            loss=loss,
-            bits_per_char=loss / objective.NATS_PER_BIT if config.loss == "cross_entropy" else None,
-            accuracy=correct / predicted,
-            chars_per_second=predicted / (now - epoch_begin),
-            learning_rate=learning_rate(epoch * len(windows) - 1, config.epochs * len(windows), config),
-            gradient_norm=norm,
+        loss, norm, correct, weight, chars, made = self.sums.tolist()
+        if not made:
+            return None
+        since, self.since = self.since, Since()
+        self.sums.zero_()
+        self.wrong[1] = self.wrong[0]
+        nats = loss / weight
+        return Progress(
+            epoch=self.epoch,
+            step=self.step,
+            chars_seen=self.chars_seen,
+            seconds=self.seconds,
+            loss=nats,
+            bits_per_char=nats / objective.NATS_PER_BIT if self.config.loss == "cross_entropy" else None,
+            accuracy=correct / chars,
+            chars_per_second=since.chars / since.seconds,
+            learning_rate=self.lr,
+            gradient_norm=norm / made,
+            skipped=since.steps - int(made),
         )
 
+    def _next(self) -> None:
+        """Train on the next window."""
+        if self._here is None or self._here[0] != self.epoch:
+            self._here = self.epoch, self._windows_of(self.epoch)
+        windows = self._here[1]
+        inputs, targets = (
+            torch.from_numpy(part.astype("int64")).to(self.device) for part in windows[self.window]
+        )
+        self.lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            scores, after = self.model(inputs, self.state)
+        scores = scores if self.autocast is None else scores.float()
+        loss = objective.LOSSES[self.config.loss](scores, targets)
+        norm, made, wrong = self.optimizer.step(loss, self.lr)
+        if self.average is not None:
+            self.average.update()
+        with torch.no_grad():
+            self._count(loss, norm, objective.correct(scores, targets), made, wrong, targets.shape)
+            before = self.state or tuple(torch.zeros_like(part) for part in after)
+            self.state = tuple(
+                torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
+            )
+        self.step += 1
+        self.window += 1
+        self.chars_seen += targets.numel()
+        self.since.steps += 1
+        self.since.chars += targets.numel()
+        if self.window == len(windows):
+            self.epoch, self.window, self.state = self.epoch + 1, 0, None
 
-def _epoch(
-    model: Model, windows: list[TorchWindow], optimizer: AdamW, config: TrainConfig, epochs_before: int
-) -> Tensor:
-    """One pass; returns (loss, characters right, gradient norm), summed on the device and read once."""
-    loss_function = objective.LOSSES[config.loss]
-    steps = sum(len(window.targets) for window in windows)
-    state: State | None = None
-    figures = []
-    for step, window in enumerate(windows, epochs_before * len(windows)):
-        scores, state = model(window.inputs, state)
-        state = detach(state)
-        loss = loss_function(scores, window.targets)
-        norm = optimizer.step(loss, learning_rate(step, config.epochs * len(windows), config))
-        share = len(window.targets) / steps
-        correct = objective.correct(scores.detach(), window.targets)
-        figures.append(torch.stack([loss.detach() * share, correct, norm / len(windows)]))
-    return torch.stack(figures).sum(dim=0)
+    def _count(
+        self, loss: Tensor, norm: Tensor, correct: Tensor, made: Tensor, wrong: Tensor, shape: torch.Size
+    ) -> None:
+        """Add a step to the sums, without waiting for it."""
+        if shape not in self._shares:
+            T, chars = shape[0], shape.numel()
+            self._shares[shape] = self.sums.new_tensor([T, 1, 1, T, chars, 1])
+        figures = torch.stack([loss, norm, correct, self._one, self._one, self._one])
+        self.sums += torch.where(made, figures * self._shares[shape], 0.0)
+        in_a_row = (self.wrong[0] + 1) * wrong
+        self.wrong = torch.stack([in_a_row, torch.maximum(self.wrong[1], in_a_row)])
+
+
+def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
+    """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
+    windows = batches.windows(text, config)
+    return Training(model, lambda _: windows, config, steps=config.epochs * len(windows))
+
+
+class Proof:
+    """Whether a text is known by heart: fed only its own output from the start token, the model writes it.
+
+    Args:
+        text: ids `(N,)`, between the start and the end token.
+    """
+
+    def __init__(self, model: Model, vocabulary: Vocabulary, text: Ids, known: bool = False) -> None:
+        self.model, self.vocabulary, self.text, self.known = model, vocabulary, text, known
+
+    def tried(self, progress: Progress) -> Progress:
+        """The same figures, with `recalled` true for the first of which it is so."""
+        if self.known or progress.accuracy < WORTH_A_FREE_RUN:
+            return progress
+        right = sampling.recall(self.model.in_numpy(), self.vocabulary, self.text)
+        self.known = right == len(self.text) - 1
+        return replace(progress, recalled=self.known)

@@ -72,12 +72,15 @@ def test_a_batch_that_the_text_has_not(layout, batch, message):
 SIZES = {"batch": st.integers(1, 9), "window": st.integers(1, 12), "more": st.integers(0, 150)}
 
 
+def shifted(ids, batch, window, seed=0, epoch=0, start=None):
+    return batches.ShiftedStreams(ids, batch, window, start=start, seed=seed, epoch=epoch)
+
+
 @given(**SIZES, seed=st.integers(0, 99))
 def test_shifted_streams_continue_within_range_and_read_nothing_twice(batch, window, more, seed):
     symbols = (batch + 1) * window + 1 + more
-    random = np.random.default_rng(seed)
-    for _ in range(2):
-        cut = list(batches.shifted_streams(np.arange(symbols), batch, window, random))
+    for epoch in range(2):
+        cut = list(shifted(np.arange(symbols), batch, window, seed, epoch))
         assert cut  # or an epoch would never end
         inputs = np.concatenate([w.inputs for w in cut])
         targets = np.concatenate([w.targets for w in cut])
@@ -95,11 +98,23 @@ def test_shifted_streams_continue_within_range_and_read_nothing_twice(batch, win
 
 
 def test_the_borders_of_the_windows_move_between_epochs():
-    random = np.random.default_rng(0)
-    firsts = [next(batches.shifted_streams(np.arange(99), 2, 8, random)).inputs[0, 0] for _ in range(200)]
+    firsts = [shifted(np.arange(99), 2, 8, epoch=epoch)[0].inputs[0, 0] for epoch in range(200)]
     assert set(firsts) == set(range(8))
-    again = np.random.default_rng(0)
-    assert firsts == [next(batches.shifted_streams(np.arange(99), 2, 8, again)).inputs[0, 0] for _ in firsts]
+    # each can be had without those before it
+    assert firsts[150] == shifted(np.arange(99), 2, 8, epoch=150)[0].inputs[0, 0]
+    assert firsts != [
+        shifted(np.arange(99), 2, 8, seed=1, epoch=epoch)[0].inputs[0, 0] for epoch in range(200)
+    ]
+
+
+def test_any_window_can_be_had_alone():
+    cut = shifted(np.arange(99), 2, 8, start=500)
+    assert [len(list(cut)), (cut[0].inputs[0] == 500).all()] == [len(cut), True]
+    assert not (cut[1].inputs == 500).any()
+    for n, window in enumerate(cut):
+        assert (cut[n].inputs == window.inputs).all()
+    with pytest.raises(IndexError):
+        cut[len(cut)]
 
 
 def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
@@ -116,8 +131,8 @@ def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
             reads.append(here)
             return mapped[here]
 
-    windows = batches.shifted_streams(Read(), 3, 10, np.random.default_rng(2))
-    expected = list(batches.shifted_streams(ids, 3, 10, np.random.default_rng(2)))
+    windows = shifted(Read(), 3, 10, seed=2)
+    expected = list(shifted(ids, 3, 10, seed=2))
     for k, (window, other) in enumerate(zip(windows, expected, strict=True), 1):
         assert len(reads) == 3 * k  # a slice for each stream, as it is asked for
         assert window.inputs.dtype == np.uint8

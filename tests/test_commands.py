@@ -15,6 +15,7 @@ import pytest
 from conftest import SENTENCE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from charlstm import checkpoint
 from charlstm.corpus import PROJECT
 
 RESULT_KEYS = [
@@ -216,8 +217,10 @@ def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "checkpoint  run/best.safetensors" in said
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] > 0
+    assert "checkpoint  run/last.safetensors" in said
+    assert "go on       python train.py resume=run" in said
+    assert checkpoint.load(tmp_path / "run").training["numbers"]["step"] > 0
+    assert not (tmp_path / "run" / "result.json").exists()  # it is not over
     done = subprocess.run(
         [sys.executable, str(PROJECT / "sample.py"), "ckpt=run"],
         cwd=tmp_path,
@@ -231,6 +234,10 @@ def test_training_that_blows_up_says_so(command, tmp_path):
     overrides = ["train.lr=100", "train.clip=0", "model.cell=rnn_relu", "hydra.run.dir=run"]
     done = command("train.py", *overrides)
     assert done.returncode == 1
-    assert "error: the loss is " in done.stdout
-    assert "try a smaller train.lr" in done.stdout
-    assert not list(tmp_path.glob("run/*.safetensors"))
+    assert done.stdout.count("Went back to step 0, with ") == 3
+    assert "error: the loss or a gradient was no finite number 3 times in a row before step" in done.stdout
+    assert "python train.py resume=run train.lr=10" in done.stdout
+    assert [path.name for path in tmp_path.glob("run/*.safetensors")] == ["last.safetensors"]
+    done = command("train.py", "resume=run", "train.lr=0.001", "hydra.run.dir=again")
+    assert done.returncode == 0
+    assert "train.lr = 0.001 (was 100.0)" in done.stdout

@@ -34,7 +34,7 @@ def test_a_file_is_on_disk_before_it_has_its_name_and_then_the_name_is(tmp_path)
     with Watched(step):
         write(path)
     assert seen == [
-        ("open to read", False),  # the directory: what fails here fails before anything is done
+        ("open directory", False),  # the directory: what fails here fails before anything is done
         ("create", False),
         ("write", False),
         ("fsync file", False),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import settings
 
-from charlstm.optimizer import AdamW, Average, learning_rate
+from charlstm.optimizer import AdamW, Average, LossScale, learning_rate
 
 
 def problem():
@@ -32,7 +32,7 @@ def test_the_steps_are_those_of_torch(clip, weight_decay):
         lr = 0.03 * (20 - step) / 20
         for group in reference.param_groups:
             group["lr"] = lr
-        norm = optimizer.step(loss_of(ours), lr)
+        norm = optimizer.step(loss_of(ours), lr).norm
         reference.zero_grad()
         loss_of(theirs).backward()
         expected_norm = torch.nn.utils.clip_grad_norm_(theirs, clip or 1e9)
@@ -109,26 +109,49 @@ def test_an_average_over_less_than_a_step_is_the_last_value():
     assert average.averages == [parameter]
 
 
-def test_swapping_twice_is_not_swapping():
+@pytest.mark.parametrize("wrong", ["loss", "gradient", "learning rate"])
+def test_a_step_that_is_not_finite_changes_nothing(wrong):
     parameters = problem()
-    average = Average(parameters, steps=2)
-    with torch.no_grad():
-        for p in parameters:
-            p.add_(1)
-    average.update()
-    now = [p.detach().clone() for p in parameters]
-    averaged = [a.clone() for a in average.averages]
-    places = [p.data_ptr() for p in parameters]
-    average.swap()
-    for p, a, in_now, in_averaged in zip(parameters, average.averages, now, averaged, strict=True):
-        assert torch.equal(p, in_averaged)
-        assert torch.equal(a, in_now)
-        assert not torch.equal(p, a)
-    average.swap()
-    for p, a, in_now, in_averaged in zip(parameters, average.averages, now, averaged, strict=True):
-        assert torch.equal(p, in_now)
-        assert torch.equal(a, in_averaged)
-    assert [p.data_ptr() for p in parameters] == places  # whoever holds the weights sees the exchange
+    optimizer = AdamW(parameters, settings("train.weight_decay=0.1").train)
+    loss = sum(p.square().sum() for p in parameters)
+    assert optimizer.step(loss, 0.1).made
+    before = [t.detach().clone() for t in [*parameters, *optimizer.first_moments, *optimizer.second_moments]]
+    loss = sum(p.square().sum() for p in parameters)
+    if wrong == "loss":
+        loss = loss + math.inf
+    if wrong == "gradient":
+        loss = (
+            loss + (parameters[0].flatten()[0] - parameters[0].detach().flatten()[0]).sqrt()
+        )  # 0, slope inf
+    step = optimizer.step(loss, math.nan if wrong == "learning rate" else 0.1)
+    assert (bool(step.made), bool(step.wrong)) == (False, True)
+    after = [*parameters, *optimizer.first_moments, *optimizer.second_moments]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(steps == 1 for steps in optimizer.steps)
+
+
+def test_a_scaled_loss_gives_the_same_steps():
+    plain, scaled = problem(), problem()
+    config = settings("train.weight_decay=0.1", "train.clip=0.5").train
+    optimizers = AdamW(plain, config), AdamW(scaled, config, LossScale(torch.device("cpu")))
+    for _ in range(5):
+        norms = [o.step(sum(p.square().sum() for p in o.parameters), 0.1).norm for o in optimizers]
+        torch.testing.assert_close(*norms)
+    torch.testing.assert_close(plain, scaled)
+
+
+def test_the_scale_is_halved_by_overflow_and_grows_again(monkeypatch):
+    monkeypatch.setattr(LossScale, "PATIENCE", 3)
+    scale = LossScale(torch.device("cpu"))
+    factors = []
+    for made in [True, True, False, True, True, True, True, False]:
+        excused = scale.update(torch.tensor(made))
+        assert not excused  # a smaller scale might have helped
+        factors.append(scale.factor.item() / 2**16)
+    assert factors == [1, 1, 0.5, 0.5, 0.5, 1, 1, 0.5]
+    scale.factor.fill_(1.0)
+    assert scale.update(torch.tensor(False))
+    assert scale.factor == 1
 
 
 def test_making_one_does_not_import_the_compiler():

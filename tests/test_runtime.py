@@ -18,6 +18,21 @@ def test_a_signal_is_noted_and_the_second_one_ends():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_what_can_be_broken_off_is():
+    with runtime.StopSignals() as stop:
+        for _ in range(2):  # the second time it does not even begin
+            with pytest.raises(runtime.Stopped), stop.breaking_off():
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_save_can_be_asked_for():
+    before = signal.getsignal(signal.SIGUSR1)
+    with runtime.StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert (stop.save_wanted, stop.received) == (True, None)
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
 def test_terminated_is_143():
     with runtime.StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -48,6 +63,9 @@ def test_cuda_that_is_not_there_is_refused():
         runtime.choose_device("cuda")
 
 
+NAMES = ("float32", "bfloat16", "float16")
+
+
 @pytest.mark.parametrize(
     ("wanted", "seconds", "chosen"),
     [
@@ -57,21 +75,24 @@ def test_cuda_that_is_not_there_is_refused():
         ("auto", (1.0, 0.95), "float32"),  # worth its rounding only where it is clearly faster
         ("auto", (1.0, 2.0), "float32"),
         ("auto", (1.0, None), "float32"),
+        ("auto", (1.0, 0.8, 0.4), "float16"),
     ],
 )
 def test_precision_is_as_asked_or_what_is_faster(monkeypatch, wanted, seconds, chosen):
-    monkeypatch.setattr(runtime, "_probe_lstm", lambda *_, in_bfloat16: seconds[in_bfloat16])
+    monkeypatch.setattr(
+        runtime, "_probe_lstm", lambda _, name: dict(zip(NAMES, seconds, strict=False)).get(name)
+    )
     assert runtime.choose_precision(wanted, torch.device("cpu")) == chosen
 
 
 def test_precision_without_a_kernel_is_refused(monkeypatch):
-    monkeypatch.setattr(runtime, "_probe_lstm", lambda *_, in_bfloat16: None if in_bfloat16 else 1.0)
+    monkeypatch.setattr(runtime, "_probe_lstm", lambda _, name: 1.0 if name == "float32" else None)
     with pytest.raises(ValueError, match="precision = bfloat16: this machine has no LSTM kernel for it"):
         runtime.choose_precision("bfloat16", torch.device("cpu"))
 
 
 def test_the_probe_measures():
-    assert 0 < runtime._probe_lstm(torch.device("cpu"), in_bfloat16=False) < 5
+    assert 0 < runtime._probe_lstm(torch.device("cpu"), "float32") < 5
 
 
 def test_prepare_seeds_and_sets_threads():

@@ -127,7 +127,8 @@ class Watched:
     def _os_open(self, path: Any, flags: int, *given: Any, **options: Any) -> int:
         function = next(kept for place, name, kept in self._kept if place is os and name == "open")
         if not flags & WRITES:
-            handle: int = self.call(Call("open to read"), lambda: function(path, flags, *given, **options))
+            name = "open directory" if flags & os.O_DIRECTORY else "open to read"
+            handle: int = self.call(Call(name), lambda: function(path, flags, *given, **options))
         else:
             call = Call("create", (os.fspath(path),))
             handle = self.call(call, lambda: function(path, flags, *given, **options))

@@ -25,6 +25,16 @@ from benchmarks.reliability.subjects import SUBJECTS, Subject
 
 Do = Callable[[], Any]
 KILLED = 9
+FAILED = "failed "
+CHANGE_NOTHING = (
+    "done",
+    "open to read",
+    "open directory",
+    "close file",
+    "close directory",
+    "chmod",
+    "fchmod",
+)
 MOST_PENDING = 10  # changes of names whose every subset is tried
 
 
@@ -41,7 +51,11 @@ def noted(subject: Subject, directory: Path, saves: int) -> list[Call]:
     found: list[Call] = []
 
     def step(call: Call, do: Do, _: Do | None) -> Any:
-        result = do()
+        try:
+            result = do()
+        except OSError:  # as where there is no such file: the call counts, too
+            found.append(Call(f"{FAILED}{call.name}"))
+            raise
         if call.name == "create":
             call = call._replace(file=Path(call.paths[0]).stat().st_ino)
         found.append(call)
@@ -75,10 +89,11 @@ def die_at(subject: Subject, directory: Path, saves: int, at: int, when: str) ->
         if reached and when == "within" and half is not None:
             half()
             os._exit(KILLED)
-        result = do()
-        if reached:
-            os._exit(KILLED)
-        return result
+        try:
+            return do()
+        finally:
+            if reached:
+                os._exit(KILLED)
 
     try:
         with Watched(step):
@@ -153,16 +168,11 @@ class Disk:
             self.names, self.pending = dict(self.seen), []
         elif call.name in ("replace", "rename"):
             self._rename(call.paths[0], call.paths[1], self.seen[call.paths[0]])
+        elif call.name == "link":
+            self._rename(None, call.paths[1], self.seen[call.paths[0]])
         elif call.name in ("unlink", "remove"):
             self._rename(call.paths[0], None, -1)
-        elif call.name not in (
-            "done",
-            "open to read",
-            "close file",
-            "close directory",
-            "fchmod file",
-            "chmod",
-        ):
+        elif call.name not in CHANGE_NOTHING and not call.name.startswith(FAILED):
             raise NotImplementedError(f"what {call.name} leaves on a disk is not modelled")
 
     def _rename(self, source: str | None, target: str | None, number: int) -> None:

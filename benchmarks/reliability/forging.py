@@ -36,7 +36,7 @@ def made(number: int = 0, *, hidden: int = 3, embedding: int = 0, training: bool
         figures={"loss": 0.1, "recalled": True},
         provenance={"seed": number},
         weights=weights,
-        training={"step": number, "best": {"nats": 1.5, "steps": [1, 2]}} if training else None,
+        training={"numbers": {"step": number}, "best": {"nats": 1.5, "steps": [1, 2]}} if training else None,
         arrays={"moment/a": random.standard_normal((2, 3)), "step": np.asarray(number)} if training else {},
     )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.reliability import forging
-from charlstm import checkpoint, files
+from charlstm import checkpoint, directory, files
+from charlstm.checkpoint import Checkpoint
 
 
 class Subject(NamedTuple):
@@ -25,26 +26,42 @@ class Subject(NamedTuple):
     newest: Callable[[Path], int]
 
 
-def save_last(directory: Path, n: int) -> Iterator[int]:
+def save_one(folder: Path, n: int) -> Iterator[int]:
     """One file, replaced each time."""
     for number in range(1, n + 1):
-        checkpoint.save(forging.made(number, hidden=30, training=True), directory / checkpoint.LAST)
+        checkpoint.save(made(number), folder / checkpoint.LAST)
         yield number
 
 
-def newest_last(directory: Path) -> int:
+def newest_one(folder: Path) -> int:
     """The number in that file."""
-    files.clear_stale(directory)
-    path = directory / checkpoint.LAST
-    return checked(path) if path.exists() else 0
+    files.clear_stale(folder)
+    path = folder / checkpoint.LAST
+    return checked(checkpoint.load(path)) if path.exists() else 0
 
 
-def checked(path: Path) -> int:
+def save_run(folder: Path, n: int) -> Iterator[int]:
+    """The last state of a run, the one before it kept beside it."""
+    for number in range(1, n + 1):
+        directory.save_last(folder, made(number), keep=1)
+        yield number
+
+
+def newest_run(folder: Path) -> int:
+    """The number of the state that the run would go on from."""
+    with directory.owned(folder):
+        return checked(directory.last_of(folder)[1]) if any(folder.iterdir()) else 0
+
+
+def made(number: int) -> Checkpoint:
+    return forging.made(number, hidden=30, training=True)
+
+
+def checked(found: Checkpoint) -> int:
     """The number of a checkpoint, of which every value is compared."""
-    found = checkpoint.load(path)
-    if not forging.same(found, forging.made(found.text_length, hidden=30, training=True)):
-        raise ValueError(f"{path}: another content than what was saved")
+    if not forging.same(found, made(found.text_length)):
+        raise ValueError(f"checkpoint {found.text_length} has another content than what was saved")
     return found.text_length
 
 
-SUBJECTS = {"one file": Subject(save_last, newest_last)}
+SUBJECTS = {"one file": Subject(save_one, newest_one), "run directory": Subject(save_run, newest_run)}

@@ -1,0 +1,78 @@
+"""How much memory a training takes, before it takes it, and what would take less."""
+
+import os
+from dataclasses import replace
+
+from charlstm.cells.gates import GATES
+from charlstm.settings import ModelConfig, TrainConfig
+
+FLOAT = 4  # bytes of a float32
+
+
+def parameter_count(model: ModelConfig, vocabulary_size: int) -> int:
+    """The number of trainable parameters of a network, without making one."""
+    V, H = vocabulary_size, model.hidden
+    inputs = [model.embedding or V, *[H] * (model.layers - 1)]
+    recurrent = sum(len(GATES[model.cell]) * H * (size + H + 2) for size in inputs)
+    return V * model.embedding + recurrent + ((H + 1) * V if model.head == "linear" else 0)
+
+
+def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int) -> int:
+    """About how many bytes a training takes besides PyTorch itself: what every weight and every step of a
+    window needs.
+
+    For each weight itself, its gradient, two moments, the good state to go back to (three numbers more) and,
+    if there is one, the average and its copies; for each step and stream what the kernels keep for the way
+    back, measured at some 14 numbers for each hidden unit, and the scores three times.
+
+    Args:
+        window: T, steps that gradients flow back through.
+    """
+    weights = parameter_count(model, vocabulary_size) * (10 if config.averaging else 7)
+    kept = 14 * model.layers * model.hidden + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
+    return FLOAT * (weights + config.batch * window * kept)
+
+
+def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> None:
+    """Check that a training can fit a memory of so many bytes.
+
+    Raises:
+        ValueError: it cannot; the message says what would.
+    """
+    needed = training_bytes(model, config, vocabulary_size, window)
+    if needed > of_memory:
+        raise ValueError(
+            f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
+            f"{window} time steps: training takes about {_shown(needed)} of memory, and here are "
+            f"{_shown(of_memory)}; {advice(model, config, vocabulary_size, window, of_memory)}"
+        )
+
+
+def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> str:
+    """What would fit a memory of so many bytes, as keys."""
+    batch, hidden = config.batch, model.hidden
+    while (
+        batch > 1 and training_bytes(model, replace(config, batch=batch), vocabulary_size, window) > of_memory
+    ):
+        batch //= 2
+    smaller = replace(config, batch=batch)
+    while (
+        hidden > 1
+        and training_bytes(replace(model, hidden=hidden), smaller, vocabulary_size, window) > of_memory
+    ):
+        hidden //= 2
+    keys = [f"train.batch={batch}"] * (batch != config.batch) + [f"model.hidden={hidden}"] * (
+        hidden != model.hidden
+    )
+    return (
+        f"{' '.join(keys)} would fit" if keys else "try a smaller train.batch, train.window or model.hidden"
+    )
+
+
+def physical() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,118 @@
+"""An earlier run -> one that goes on from it: which values are as they were, and what differs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charlstm import directory
+from charlstm.checkpoint import Checkpoint
+from charlstm.settings import TrainSettings, as_mapping
+
+NOT_TAKEN_OVER = ("resume", "resume_with_other_data", "check")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An earlier run, as the one that goes on from it sees it.
+
+    Attributes:
+        path: the checkpoint.
+        trained: its content.
+        changed: the keys that are not as they were, with their values then and now.
+        other_data: whether the text is another.
+    """
+
+    path: Path
+    trained: Checkpoint
+    changed: dict[str, tuple[Any, Any]]
+    other_data: bool
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What else was saved, as JSON knows it."""
+        assert self.trained.training is not None
+        return self.trained.training
+
+    def unchanged(self, *keys: str) -> bool:
+        """Whether these keys, or all keys of these groups, are as they were."""
+        return not any(key == k or key.startswith(f"{k}.") for k in keys for key in self.changed)
+
+    @property
+    def same_place(self) -> bool:
+        """Whether the windows are the same, so that it can go on in the middle of an epoch."""
+        cuts = ("data.split", "data.records", "seed", "train.layout", "train.batch", "train.window")
+        return not self.other_data and self.unchanged(*cuts)
+
+    def differences(self, now: Mapping[str, Any]) -> Iterator[str]:
+        """What is not as it was, a line each.
+
+        Args:
+            now: versions, threads and their like, of which the checkpoint has what they were.
+        """
+        for key, (before, after) in self.changed.items():
+            yield f"{key} = {after} (was {before})"
+        for name, before in self.training["provenance"].items():
+            if name in now and now[name] != before:
+                yield f"{name} {now[name]} (was {before}): the last bits may differ"
+        if self.other_data:
+            yield "the text is another than before"
+
+
+def stored_settings(path: str) -> dict[str, Any]:
+    """The values of a run by dotted key, but for those that say how to go on from another.
+
+    Raises:
+        CheckpointError: there is no run to go on from.
+    """
+    _, trained = directory.last_of(Path(path))
+    assert trained.training is not None
+    return {
+        key: value for key, value in _flat(trained.training["settings"]).items() if key not in NOT_TAKEN_OVER
+    }
+
+
+def resumed(settings: TrainSettings, characters: str, data: dict[str, Any]) -> Resumed | None:
+    """The run that `resume` names; None if it names none.
+
+    Args:
+        characters: of the vocabulary.
+        data: size and SHA-256 of the text.
+
+    Raises:
+        ValueError: there is no such run, or what was asked for cannot go on from it.
+    """
+    if settings.resume is None:
+        return None
+    path, trained = directory.last_of(Path(settings.resume))
+    assert trained.training is not None
+    before, now = _flat(trained.training["settings"]), _flat(json.loads(json.dumps(as_mapping(settings))))
+    changed = {
+        key: (before[key], value)
+        for key, value in now.items()
+        if key in before and key not in NOT_TAKEN_OVER and before[key] != value
+    }
+    for key in changed:
+        if key == "task" or (key.startswith("model.") and key != "model.engine"):
+            raise ValueError(f"{key} = {now[key]}: the run that is resumed has {before[key]}; leave it out")
+    if characters != trained.vocabulary.characters:
+        raise ValueError(
+            f"resume = {settings.resume}: was trained on {len(trained.vocabulary.characters)} characters, "
+            f"which are not the {len(characters)} of this text; data.alphabet can name them"
+        )
+    other = data != trained.training["data"]
+    if other and not settings.resume_with_other_data:
+        was, is_ = trained.training["data"]["size"], data["size"]
+        raise ValueError(
+            f"resume = {settings.resume}: the text has changed since ({was:,} bytes then, {is_:,} now); give "
+            "it as it was, or resume_with_other_data=true"
+        )
+    return Resumed(path, trained, changed, other)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

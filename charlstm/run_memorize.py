@@ -1,0 +1,136 @@
+"""One run of `task=memorize`: a text -> a complete run directory, and the proof that it is known by heart.
+
+The counterpart of `run_lm.py`.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from charlstm import corpus, resume, runtime, sampling, trainer
+from charlstm.checkpoint import BEST, Checkpoint
+from charlstm.model import Model
+from charlstm.progress import Progress
+from charlstm.session import Session
+from charlstm.settings import TrainSettings
+from charlstm.tracking import Tracker, say_next_steps
+from charlstm.vocabulary import Vocabulary
+
+log = logging.getLogger("charlstm")
+
+PRINTED_CHARACTERS = 2000
+
+
+def train(settings: TrainSettings, text: str, vocabulary: Vocabulary, path: Path) -> int:
+    """Run `settings` and leave everything in the directory `path`; returns the exit code."""
+    return Memorize(settings, text, vocabulary, path).run()
+
+
+class Memorize(Session):
+    """The run: figures of each epoch, and a free run after those that make one worth trying."""
+
+    def __init__(self, settings: TrainSettings, text: str, vocabulary: Vocabulary, path: Path) -> None:
+        data = corpus.fingerprint(text)
+        resumed = resume.resumed(settings, vocabulary.characters, data)
+        device = runtime.choose_device(settings.device)
+        threads = runtime.choose_threads(settings.threads, settings.model.hidden, settings.train.batch)
+        if resumed is not None and resumed.unchanged("threads"):
+            threads = resumed.training["provenance"]["threads"]
+        runtime.prepare(settings.seed, threads)
+        model = Model(settings.model, len(vocabulary), settings.train.dropout).to(device)
+        model.add_forget_bias(settings.train.forget_bias)
+        log.info(f"{describe(settings, text, model)}; {device}, {threads} thread{'s' * (threads > 1)}")
+        self.ids = vocabulary.encode_framed(text)
+        super().__init__(
+            settings,
+            path,
+            vocabulary=vocabulary,
+            text_length=len(text),
+            data=data,
+            training=trainer.of_text(model, self.ids, settings.train),
+            machine={"device": str(device), "precision": "float32", "threads": threads},
+            resumed=resumed,
+        )
+        self.proof = trainer.Proof(model, vocabulary, self.ids)
+        self.recalled_at_epoch: int | None = None
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"recalled_at_epoch": self.recalled_at_epoch}, {}
+
+    def put_back(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
+        del arrays
+        self.recalled_at_epoch = state["recalled_at_epoch"]
+        self.proof.known = self.recalled_at_epoch is not None
+
+    def handle(self, progress: Progress, tracker: Tracker) -> bool:
+        config = self.settings.train
+        with self.signals.breaking_off():
+            progress = self.proof.tried(progress)
+            is_last = progress.recalled or self.training.step == self.training.steps
+            sampled = progress.epoch % config.sample_every == 0 or is_last
+            written = self._written() if sampled and self.settings.tensorboard else None
+        if progress.recalled:
+            self.recalled_at_epoch = progress.epoch
+        tracker.advance(progress.epoch, progress.shown())
+        if progress.epoch % config.log_every == 0 or progress.recalled:
+            tracker.curves(progress.step, progress.curves())
+        if written is not None:
+            tracker.text(progress.step, "written", written)
+        return self.proof.known and config.stop_at_recall
+
+    def best(self, figures: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            config=self.settings.model,
+            vocabulary=self.vocabulary,
+            task=self.settings.task,
+            text_length=self.text_length,
+            figures=figures,
+            provenance=self.provenance(),
+            weights=self.training.model.weights(),
+        )
+
+    def conclude(self) -> dict[str, Any]:
+        assert self.progress is not None
+        with self.signals.breaking_off():
+            right = sampling.recall(self.training.model.in_numpy(), self.vocabulary, self.ids)
+            written = self._written()
+        figures = self.progress.figures() | {
+            "recalled_at_epoch": self.recalled_at_epoch,
+            "task": self.settings.task,
+            "recalled": right == len(self.ids) - 1,
+            "params": self.training.model.parameter_count(),
+            **self.machine,
+        }
+        self.keep_best(figures)
+        log.info(f"\n{written}\n")
+        log.info(self._verdict(figures, right))
+        say_next_steps(self.path / BEST)
+        return figures
+
+    def _written(self) -> str:
+        """What the model writes from the start token, taking the likeliest character each time."""
+        model = self.training.model.in_numpy()
+        return sampling.likeliest(model, self.vocabulary, min(len(self.ids), PRINTED_CHARACTERS))
+
+    def _verdict(self, figures: dict[str, Any], right: int) -> str:
+        spent = f"{figures['epochs']} epochs and {figures['train_seconds']:.1f} s"
+        if figures["recalled"]:
+            first = figures["recalled_at_epoch"]
+            earlier = f" (for the first time after {first})" if first and first < figures["epochs"] else ""
+            return (
+                f"Exact: written back from the start token alone, end token included, after {spent}{earlier}."
+            )
+        return (
+            f"Not by heart after {spent}: of its own writing, {right:,} of {self.text_length + 1:,} "
+            "characters (the end token counts as one) are right before the first error. Try more "
+            "train.epochs, a larger model.hidden or another seed."
+        )
+
+
+def describe(settings: TrainSettings, text: str, model: Model) -> str:
+    """What will be learnt, and by what."""
+    return (
+        f"{corpus.source_name(settings.data)}: {len(text):,} characters, {len(set(text))} distinct; "
+        f"{settings.model.cell} of {settings.model.layers} x {settings.model.hidden}, "
+        f"{model.parameter_count():,} parameters"
+    )

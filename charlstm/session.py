@@ -1,0 +1,213 @@
+"""What runs of both tasks share: a directory of their own, signals, an earlier run to go on from, the end."""
+
+import logging
+import platform
+import signal
+from abc import ABC, abstractmethod
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from charlstm import __version__, checkpoint, directory, memory, runtime, snapshot
+from charlstm.checkpoint import BEST, LAST, Checkpoint
+from charlstm.driver import Driver, attempt
+from charlstm.progress import Progress
+from charlstm.resume import Resumed
+from charlstm.runtime import Stopped, StopSignals
+from charlstm.settings import TrainSettings, as_mapping
+from charlstm.snapshot import Snapshot
+from charlstm.tracking import Tracker, continue_curves, say_next_steps, shown, write_result
+from charlstm.trainer import DivergedError, Training
+from charlstm.vocabulary import Vocabulary
+
+log = logging.getLogger("charlstm")
+
+
+class Session(ABC):
+    """One run of a task in its directory; the task says what becomes of its figures.
+
+    Args:
+        settings: all of them.
+        path: the run directory.
+        vocabulary: of the text.
+        text_length: characters of the text that is trained on.
+        data: size and SHA-256 of the text.
+        training: at its beginning.
+        machine: threads, precision and device.
+        resumed: the run to go on from.
+    """
+
+    unit = "epoch"
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        path: Path,
+        *,
+        vocabulary: Vocabulary,
+        text_length: int,
+        data: dict[str, Any],
+        training: Training,
+        machine: dict[str, Any],
+        resumed: Resumed | None,
+    ) -> None:
+        self.settings, self.path, self.resumed = settings, path, resumed
+        self.vocabulary, self.text_length, self.data = vocabulary, text_length, data
+        self.training, self.machine = training, machine
+        self.signals = StopSignals()
+        self.progress: Progress | None = None
+        self.unsaved_best: str | None = None
+
+    @abstractmethod
+    def handle(self, progress: Progress, tracker: Tracker) -> bool:
+        """Do what is to be done with figures; returns whether training has reached its end."""
+
+    @abstractmethod
+    def conclude(self) -> dict[str, Any]:
+        """After training: score and say what came of it; returns the final figures."""
+
+    @abstractmethod
+    def best(self, figures: dict[str, Any]) -> Checkpoint:
+        """The model that the run is for."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What of the task must be known to go on: as JSON knows it, and arrays."""
+
+    @abstractmethod
+    def put_back(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Go on from such a state."""
+
+    def done(self) -> int:
+        """How many units of the progress bar are done."""
+        return self.training.epoch
+
+    def run(self) -> int:
+        """From the beginning, or where an earlier run stopped, to the end; returns the exit code."""
+        # what cannot be written to the log must not end the run, nor be a traceback
+        logging.raiseExceptions = False
+        with directory.owned(self.path), self.signals:
+            try:
+                unsaved = self._train()
+                if self.signals.received is None:
+                    figures = self.conclude()
+                    return self._finish(figures, unsaved)
+            except Stopped:
+                unsaved = None
+            except DivergedError as error:
+                log.error(
+                    f"error: {error}. The last good state is saved; to go on from it: python train.py "
+                    f"resume={shown(self.path)} train.lr={self.settings.train.lr / 10:g}"
+                )
+                return 1
+            except (MemoryError, RuntimeError) as error:
+                if not runtime.is_out_of_memory(error):
+                    raise
+                log.error(f"error: {self._out_of_memory()}")
+                return 1
+            name = signal.Signals(self.signals.received or signal.SIGTERM).name
+            if unsaved is None:
+                log.info(f"Stopped by {name} after step {self.training.step:,}; everything is saved.")
+                say_next_steps(self.path / LAST, go_on=True)
+            else:
+                log.error(f"Stopped by {name} after step {self.training.step:,}; error: {unsaved}")
+            return self.signals.exit_code()
+
+    def _train(self) -> str | None:
+        """Returns why the last state could not be saved, if so."""
+        driver = Driver(
+            self.training,
+            self.path,
+            save=self.settings.save,
+            on_nonfinite=self.settings.train.on_nonfinite,
+            signals=self.signals,
+            as_checkpoint=self._as_checkpoint,
+            went_back=lambda step: tracker.go_back(step, self.done()),
+        )
+        from_step = self._go_on(driver) if self.resumed is not None else None
+        total = self.training.steps if self.unit == "step" else self.settings.train.epochs
+        curves = self.settings.tensorboard
+        with Tracker(self.path, total, self.unit, self.done(), from_step, curves) as tracker:
+
+            def handle(progress: Progress) -> bool:
+                self.progress = progress
+                return self.handle(progress, tracker)
+
+            driver.drive(handle)
+        if tracker.lost:
+            log.warning(tracker.lost)
+        return driver.unsaved
+
+    def _go_on(self, driver: Driver) -> int:
+        """Put everything back as it was saved; returns the first step from which on there are no curves."""
+        resumed = self.resumed
+        assert resumed is not None
+        trained, training = resumed.trained, resumed.training
+        state = Snapshot(trained.weights, trained.arrays, training["numbers"])
+        snapshot.put_back(state, self.training, resumed.same_place)
+        driver.put_back(training["driver"])
+        self.progress = driver.pending or (Progress(**training["progress"]) if training["progress"] else None)
+        self.put_back(training["task"], trained.arrays)
+        if resumed.changed:  # what ended it may do so no more
+            driver.finished, driver.returns = False, 0
+        continue_curves(resumed.path.parent, self.path)
+        log.info(f"Going on from step {self.training.step:,} of {resumed.path}.")
+        for difference in resumed.differences(versions() | self.machine):
+            log.info(f"  {difference}")
+        return self.training.step + (driver.pending is None)
+
+    def _as_checkpoint(self, state: Snapshot, driver: dict[str, Any]) -> Checkpoint:
+        task, arrays = self.state()
+        return Checkpoint(
+            config=self.settings.model,
+            vocabulary=self.vocabulary,
+            task=self.settings.task,
+            text_length=self.text_length,
+            figures=self.progress.figures() if self.progress else {},
+            provenance=self.provenance(),
+            weights=state.weights,
+            arrays=state.arrays | arrays,
+            training={
+                "numbers": state.numbers,
+                "driver": driver,
+                "progress": vars(self.progress) if self.progress else None,
+                "task": task,
+                "settings": as_mapping(self.settings),
+                "data": self.data,
+                "provenance": versions() | self.machine,
+            },
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """The versions and the seed, for the checkpoint."""
+        return versions() | {"seed": self.settings.seed}
+
+    def _finish(self, figures: dict[str, Any], unsaved: str | None) -> int:
+        figures |= {"checkpoint": str(self.path / BEST)}
+        if self.resumed is not None:
+            figures |= {"resumed_from": str(self.resumed.path)}
+        unsaved = unsaved or self.unsaved_best
+        try:
+            write_result(self.path, figures)
+        except OSError as error:
+            unsaved = unsaved or f"{self.path / 'result.json'}: not saved: {error.strerror}"
+        if unsaved:
+            log.error(f"error: {unsaved}")
+        return 1 if unsaved else 0
+
+    def keep_best(self, figures: dict[str, Any]) -> None:
+        """Make `best.safetensors`, or note why that is not possible."""
+        trained, path = self.best(figures), self.path / BEST
+        self.unsaved_best = attempt(lambda: checkpoint.save(trained, path), path, trained)
+
+    def _out_of_memory(self) -> str:
+        settings, V = self.settings, len(self.vocabulary)
+        window = settings.train.window if settings.task == "lm" else self.text_length
+        advice = memory.advice(settings.model, self.training.config, V, window, memory.physical() // 2)
+        return f"out of memory at step {self.training.step + 1}; {advice}. What was saved before is untouched"
+
+
+def versions() -> dict[str, Any]:
+    """Of what the figures depend on."""
+    of = {name: version(name) for name in ("torch", "numpy")}
+    return {"charlstm": __version__, "python": platform.python_version()} | of

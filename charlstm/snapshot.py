@@ -1,0 +1,106 @@
+"""All that the next step of a training depends on: taken out, and put back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm.progress import Since
+from charlstm.trainer import Training
+
+NUMBERS = ("step", "epoch", "window", "chars_seen", "lr", "lr_factor", "seconds")
+"""Attributes of a `Training` that are plain numbers."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the next step depends on, but for data and settings; copies.
+
+    Attributes:
+        weights: by the names of the model's parameters.
+        arrays: moments, averages, the carried state, generators, running sums.
+        numbers: the rest, as JSON knows it.
+    """
+
+    weights: dict[str, NDArray[np.float32]]
+    arrays: dict[str, NDArray[Any]]
+    numbers: dict[str, Any]
+
+    def is_finite(self) -> bool:
+        """Whether every number in it is."""
+        return all(np.isfinite(array).all() for array in (*self.weights.values(), *self.arrays.values()))
+
+
+def take(training: Training) -> Snapshot:
+    """A copy of all that the next step of a training depends on."""
+    optimizer, state = training.optimizer, training.state or ()
+    tensors = {
+        **_named(training, "adam/first", optimizer.first_moments),
+        **_named(training, "adam/second", optimizer.second_moments),
+        **_named(training, "average", training.average.averages if training.average else []),
+        **{f"state/{k}": part for k, part in enumerate(state)},
+        "adam/steps": torch.stack(optimizer.steps),
+        "figures/sums": training.sums,
+        "figures/wrong": training.wrong,
+        "generator": torch.get_rng_state(),
+    }
+    if optimizer.scale is not None:
+        tensors["scale"] = torch.stack([optimizer.scale.factor, optimizer.scale.fitting])
+    if training.device.type == "cuda":
+        tensors["generator/cuda"] = torch.cuda.get_rng_state(training.device)
+    numbers = {name: getattr(training, name) for name in NUMBERS}
+    numbers |= {"since": dict(vars(training.since)), "state_dtypes": [str(p.dtype)[6:] for p in state]}
+    return Snapshot(
+        weights={name: array.copy() for name, array in training.model.weights().items()},
+        arrays={name: _array(tensor) for name, tensor in tensors.items()},
+        numbers=numbers,
+    )
+
+
+@torch.no_grad()
+def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) -> None:
+    """Make a training of the same model go on from a snapshot.
+
+    Args:
+        same_place: its data are the same, and cut in the same way; otherwise the next epoch begins. What the
+            snapshot has not, such as averages, stays as it is.
+    """
+    arrays = {name: torch.from_numpy(array.copy()) for name, array in snapshot.arrays.items()}
+    optimizer, average = training.optimizer, training.average
+    for k, (name, parameter) in enumerate(training.model.named_parameters()):
+        parameter.copy_(torch.from_numpy(snapshot.weights[name].copy()))
+        optimizer.first_moments[k].copy_(arrays[f"adam/first/{name}"])
+        optimizer.second_moments[k].copy_(arrays[f"adam/second/{name}"])
+        optimizer.steps[k].copy_(arrays["adam/steps"][k])
+        if average is not None:
+            average.averages[k].copy_(arrays.get(f"average/{name}", parameter))
+    if optimizer.scale is not None and "scale" in arrays:
+        optimizer.scale.factor, optimizer.scale.fitting = arrays["scale"].to(training.device)
+    torch.set_rng_state(arrays["generator"])
+    if training.device.type == "cuda" and "generator/cuda" in arrays:
+        torch.cuda.set_rng_state(arrays["generator/cuda"], training.device)
+    training.sums = arrays["figures/sums"].to(training.device)
+    training.wrong = arrays["figures/wrong"].to(training.device)
+    for name in NUMBERS:
+        setattr(training, name, snapshot.numbers[name])
+    training.since = Since(**snapshot.numbers["since"])
+    dtypes = snapshot.numbers["state_dtypes"]
+    state = (arrays[f"state/{k}"].to(training.device, getattr(torch, d)) for k, d in enumerate(dtypes))
+    training.state = tuple(state) or None
+    if not same_place and training.window:
+        training.epoch, training.window, training.state = training.epoch + 1, 0, None
+
+
+def _named(training: Training, kind: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    names = [name for name, _ in training.model.named_parameters()]
+    return {f"{kind}/{name}": tensor for name, tensor in zip(names, tensors, strict=False)}
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    # NumPy has no bfloat16; every number of it is one of float32
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
