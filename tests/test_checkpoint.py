@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,7 @@ def test_what_training_needs_comes_back(tmp_path, training):
 KINDS = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1"]
 
 
+@hypothesis.settings(deadline=None)  # it counts what other processes take, too
 @given(
     st.lists(st.tuples(st.sampled_from(KINDS), st.lists(st.integers(0, 3), max_size=3)), max_size=6),
     st.randoms(use_true_random=False),

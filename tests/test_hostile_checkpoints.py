@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reliability import forging, mutants
@@ -193,6 +193,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # it counts what other processes take, too
 @given(st.data())
 def test_any_json_anywhere_loads_or_is_refused(data):
     metadata, entries, arrays = forging.parts(GOOD)
@@ -206,6 +207,7 @@ def test_any_json_anywhere_loads_or_is_refused(data):
     assert loaded.weights.keys() == forging.made(3).weights.keys()
 
 
+@settings(deadline=None)  # it counts what other processes take, too
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused(content):
     for blob in (content, forging.sealed(GOOD[:200] + content)):
