@@ -5,6 +5,7 @@ is checked, and reads `data.text=a,b` as a sweep. So every request is composed a
 runs it, and values of keys that take free text are quoted for Hydra's grammar first.
 """
 
+import logging
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -58,23 +59,52 @@ def run(
         job: gets the settings and the run directory; returns the exit code.
     """
     exit_codes = []
+    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
+    is_simple = flags <= {"-h", "--help"}  # any other flag, such as --multirun, is Hydra's to understand
 
     def run_one(config: DictConfig) -> None:
-        exit_codes.append(job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir)))
-
-    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
-    with answered():
-        if flags <= {"-h", "--help"}:  # any other flag, such as --cfg or --multirun, is Hydra's to understand
-            check(ask(name, settings_type))
-            _refuse_used_directory(quote_free_text(sys.argv[1:], settings_type))
-        if not flags & {"-m", "--multirun"}:
-            sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
+        settings, directory = _settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir)
+        if not is_simple:
+            check(settings)
         try:
+            exit_codes.append(job(settings, directory))
+        except OSError as error:
+            print(f"error: {directory}: the run cannot go on: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    with output():
+        if is_simple:
+            check(ask(name, settings_type))
+        is_multirun = bool(flags & {"-m", "--multirun"})
+        if not is_multirun:
+            sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
+        with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"):
+            _refuse_used_directory(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
-        except KeyboardInterrupt:
-            print("Stopped before there was anything to save.", file=sys.stderr)
-            sys.exit(130)
     sys.exit(max(exit_codes, default=0))
+
+
+@contextmanager
+def _answered_directory(key: str) -> Iterator[None]:
+    """Within this context a run directory that cannot be made is a ValueError that names it."""
+    # lets exceptions through, in place of a traceback of Hydra's own
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped before there was anything to save.", file=sys.stderr)
+        sys.exit(130)
+    except HydraException as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except (OSError, ValueError) as error:
+        # logging hides that it cannot open its file behind a ValueError
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or isinstance(cause, BrokenPipeError):
+            raise
+        raise ValueError(
+            f"{key}: {cause.filename or 'the run directory'} cannot be made: {cause.strerror}; "
+            "name a folder that can be written"
+        ) from None
 
 
 @contextmanager
@@ -103,28 +133,54 @@ def output() -> Iterator[bool]:
     code 1, Ctrl-C by exit code 130.
     Files that are read within must answer for their own OSErrors.
     """
-    if sys.stdout is not None:  # which is what Python makes of a closed one
-        sys.stdout.reconfigure(  # type: ignore[union-attr]
-            encoding="utf-8", errors="backslashreplace", newline=""
-        )
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; print(file=None) would take the other one
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  # until the process ends
+    sys.stdout.reconfigure(  # type: ignore[union-attr]
+        encoding="utf-8", errors="backslashreplace", newline=""
+    )
     try:
         try:
             with answered():
-                yield sys.stdout is not None and sys.stdout.isatty()
+                _refuse_lost_folder()
+                yield sys.stdout.isatty()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        # Python flushes once more at its end: what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output(error)
         if not isinstance(error, BrokenPipeError):
-            print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
             sys.exit(1)
+
+
+class Terminal(logging.StreamHandler[TextIO]):
+    """The log on standard output. Where that cannot be written, a run goes on without: its own log has all."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Answer what went wrong with a record."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _give_up_output(error)
+        else:
+            super().handleError(record)
+
+
+def _give_up_output(error: OSError) -> None:
+    # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+
+
+def _refuse_lost_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ValueError("the folder that you stand in is gone; go to another one") from None
 
 
 def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
@@ -141,7 +197,9 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     except RequestError as error:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
-        problems.append(" ".join(str(error).split()))
+        # where a key of Hydra's own is misspelt, a + would not help
+        problem = " ".join(str(error).split()).partition(" To append to your config use +")[0]
+        problems.append(problem)
     if problems:
         raise RequestError(problems)
     return settings
@@ -180,7 +238,7 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
             continue
         key = parsed.key_or_group
         is_group = key in groups and key != "hydra" and name == "train"
-        if not (is_group or key.startswith("hydra") or key in known):
+        if not (is_group or key.startswith(("hydra.", "hydra/")) or key in known):
             problems.append(unknown_key(key, [*known, *groups] if name == "train" else known))
         elif parsed.is_sweep_override():
             problems.append(f"{override}: several values; add --multirun to run them one after another")
@@ -192,13 +250,15 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
 
 
 def _refuse_used_directory(overrides: Sequence[str]) -> None:
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.key_or_group == "hydra.run.dir":
-            directory = Path(str(override.value()))
-            if (directory / "result.json").exists():
-                raise ValueError(
-                    f"hydra.run.dir = {directory}: holds the result of another run; name a new one"
-                )
+    runs = {"hydra.run.dir": "", "hydra.sweep.dir": "*/"}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in runs:
+            directory = Path(str(OverridesParser.create().parse_override(override).value()))
+            # what was stopped hard has a checkpoint and no result yet
+            for name in ("result.json", "*.safetensors"):
+                if any(directory.glob(runs[key] + name)):
+                    raise ValueError(f"{key} = {directory}: holds the result of another run; name a new one")
 
 
 def _settings(config: DictConfig, settings_type: type[S]) -> S:
