@@ -98,6 +98,6 @@ def _likely_encoding(beginning: bytes) -> str | None:
         if beginning.startswith(mark):
             return encoding
     first, second = (half.count(0) / max(len(half), 1) for half in (beginning[::2], beginning[1::2]))
-    if max(first, second) > 0.5 and min(first, second) < 0.05:
+    if len(beginning) > 3 and max(first, second) > 0.5 and min(first, second) < 0.05:
         return "utf-16-le" if second > first else "utf-16-be"
     return None

@@ -145,7 +145,7 @@ def stops(given: str | None) -> list[str]:
         return []
     try:
         several = json.loads(given)
-    except ValueError:
+    except (ValueError, RecursionError):
         several = None
     is_list = isinstance(several, list) and all(isinstance(stop, str) for stop in several)
     found: list[str] = several if is_list else [given]

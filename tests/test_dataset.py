@@ -41,7 +41,7 @@ def all_of(built):
 def test_ids_decode_to_the_text_wherever_it_is_cut(tmp_path, monkeypatch, text, block):
     monkeypatch.setattr(sources, "BLOCK", block)
     (tmp_path / "t").write_bytes(text.encode())
-    built = dataset.build(data(path=tmp_path / "t"))
+    built = dataset.build(data(path=tmp_path / "t", force=True))
     assert built.vocabulary.decode(all_of(built)) == text.removeprefix("\ufeff")
     assert built.train.dtype == built.vocabulary.dtype
     assert built.facts.symbols == built.facts.characters == len(text.removeprefix("\ufeff"))
