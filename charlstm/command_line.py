@@ -76,7 +76,12 @@ def run(
         if is_simple:
             check(ask(name, settings_type))
         is_multirun = bool(flags & {"-m", "--multirun"})
-        if not is_multirun:
+        if is_multirun:
+            overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument not in flags]
+            _, problems = _check_keys(name, settings_type, overrides, several=True)
+            if problems:
+                raise RequestError(problems)
+        else:
             sys.argv[1:] = quote_free_text(sys.argv[1:], settings_type)
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"):
             _refuse_used_directory(sys.argv[1:])
@@ -121,9 +126,9 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     except RequestError as error:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
-        # where a key of Hydra's own is misspelt, a + would not help
-        problem = " ".join(str(error).split()).partition(" To append to your config use +")[0]
-        problems.append(problem)
+        problem, unknown, _ = " ".join(str(error).split()).partition(". To append to your config use +")
+        # a key of Hydra's own: with a + it would be taken and do nothing
+        problems.append(problem + "; --cfg hydra shows what there is" * bool(unknown))
     if problems:
         raise RequestError(problems)
     return settings
@@ -147,11 +152,16 @@ def _quote(value: str) -> str:
     return f"'{value}'"
 
 
-def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split overrides into those that Hydra can take and the problems of the others."""
+def _check_keys(
+    name: str, settings_type: type[Any], overrides: Sequence[str], several: bool = False
+) -> tuple[list[str], list[str]]:
+    """Split overrides, with several values or without, into those that Hydra can take and the problems of
+    the others."""
     known = list(keys_of(settings_type))
     groups = {
-        path.name: sorted(p.stem for p in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()
+        path.name: sorted(p.stem for p in path.glob("*.yaml"))
+        for path in CONF.iterdir()
+        if path.is_dir() and path.name != "hydra"
     }
     right, problems = [], []
     for override in overrides:
@@ -161,12 +171,12 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
             problems.append(f"{override}: not of the form key=value; put values with special signs in quotes")
             continue
         key = parsed.key_or_group
-        is_group = key in groups and key != "hydra" and name == "train"
+        is_group, is_sweep = key in groups and name == "train", parsed.is_sweep_override()
         if not (is_group or key.startswith(("hydra.", "hydra/")) or key in known):
             problems.append(unknown_key(key, [*known, *groups] if name == "train" else known))
-        elif parsed.is_sweep_override():
+        elif is_sweep and not several:
             problems.append(f"{override}: several values; add --multirun to run them one after another")
-        elif is_group and parsed.value() not in [*groups[key], None]:
+        elif is_group and not is_sweep and parsed.value() not in [*groups[key], None]:
             problems.append(f"{override}: no such {key}; there are {' | '.join(groups[key])}")
         else:
             right.append(override)

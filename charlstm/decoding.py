@@ -51,9 +51,9 @@ def answered_decoding(source: str, encoding: str, group: str, offset: int = 0) -
         share = sum(blob.count(ord(c)) for c in CONTROLS if c.isascii()) / len(blob)
         if group == "data." and likely is None and share > BINARY:
             raise UndecodableError(f"{source}: {what}; {_binary(share)}") from None
-        likely = likely or ("latin-1" if encoding.lower().startswith("utf") else "utf-8")
-        mend = f"name the file's encoding, such as {group}encoding={likely}"
-        if group == "data.":
+        other = likely or ("latin-1" if encoding.lower().startswith("utf") else "utf-8")
+        mend = f"name the file's encoding, such as {group}encoding={other}"
+        if group == "data." and likely is None:
             mend += ", or let data.errors=replace put U+FFFD in their place"
         raise UndecodableError(
             f"{source}: {what}; {'convert it' if source.startswith('prompt') else mend}"

@@ -89,7 +89,7 @@ def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
     vocabulary = Vocabulary.of_text(text) if alphabet is None else Vocabulary(alphabet)
     vocabulary.encode(text, source=corpus.source_name(settings.data))
     settings.model.fit_vocabulary(len(vocabulary))
-    settings.train.fit_text(len(text) + 2)
+    settings.train.fit_text(len(text) + 2, len(vocabulary))
     return text, vocabulary
 
 

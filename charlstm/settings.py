@@ -5,6 +5,7 @@ one that the part it configures ever sees.
 """
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -175,11 +176,11 @@ class TrainConfig:
             if getattr(self, key) != off:
                 raise ValueError(f"train.{key} = {getattr(self, key)}: works with task=lm only; leave it out")
 
-    def fit_text(self, symbols: int) -> None:
-        """Check against a text of `symbols` ids, the start and end token included.
+    def fit_text(self, symbols: int, vocabulary: int) -> None:
+        """Check against a text of `symbols` ids, the start and end token included, of `vocabulary` (V).
 
         Raises:
-            ValueError: the layout cannot cut that text into `batch` streams.
+            ValueError: the layout cannot cut that text into `batch` streams, or they do not fit the memory.
         """
         if self.layout == "sequence" and self.batch != 1:
             raise ValueError(
@@ -190,6 +191,15 @@ class TrainConfig:
             raise ValueError(
                 f"train.batch = {self.batch}: a text of {symbols} symbols (the start and end token included) "
                 f"has at most {symbols - 1} streams with something to predict; choose at most {symbols - 1}"
+            )
+        steps = min(self.window, symbols) if self.layout == "streams" else symbols
+        # the scores, their logarithms and their gradient, in float32, of a window at once
+        needed = 3 * 4 * steps * self.batch * vocabulary
+        if needed > (there := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+            raise ValueError(
+                f"train.layout = {self.layout}: {steps:,} steps of {self.batch} x {vocabulary:,} scores take "
+                f"{needed / 2**30:,.0f} GiB and this machine has {there / 2**30:,.0f}; choose "
+                "train.layout=streams and a smaller train.window, or a shorter text"
             )
 
 

@@ -66,7 +66,7 @@ def test_every_layout_of_the_settings_exists():
 def test_a_batch_that_the_text_has_not(layout, batch, message):
     config = settings(f"train.layout={layout}", f"train.batch={batch}").train
     with pytest.raises(ValueError, match=message):
-        config.fit_text(70)
+        config.fit_text(70, 24)
 
 
 SIZES = {"batch": st.integers(1, 9), "window": st.integers(1, 12), "more": st.integers(0, 150)}
