@@ -59,7 +59,12 @@ def answered_decoding(source: str, encoding: str, group: str, offset: int = 0) -
             f"{source}: {what}; {'convert it' if source.startswith('prompt') else mend}"
         ) from None
     except ValueError as error:  # some codecs, such as idna, have errors of their own
-        raise ValueError(f"{source}: cannot be read: {error}") from None
+        if "BOM" in str(error):  # UTF-16 and UTF-32 in blocks: their mark says which end comes first
+            raise UndecodableError(
+                f"{source}: not {encoding} text: no byte order mark at its beginning; name the file's "
+                f"encoding, such as {group}encoding=utf-8 or {group}encoding={encoding}-le"
+            ) from None
+        raise ValueError(f"{source}: cannot be read in {group}encoding = {encoding}: {error}") from None
 
 
 def refuse_binary(controls: int, characters: int, source: str, beginning: bytes) -> None:
