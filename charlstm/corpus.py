@@ -36,7 +36,7 @@ def read_text(config: DataConfig) -> str:
     if any("\ud800" <= character <= "\udfff" for character in set(text)):
         raise ValueError(f"{source}: has lone surrogates in data.encoding = {config.encoding}; convert it")
     if not config.force:
-        refuse_binary(sum(map(text.count, CONTROLS)), len(text), source, blob)
+        refuse_binary(sum(map(text.count, CONTROLS)), len(text), source, [blob])
     return _not_empty(text, source)
 
 

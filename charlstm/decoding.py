@@ -1,7 +1,7 @@
 """Bytes that should be text: whether they are, and what helps where they are not."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 CONTROLS = "".join(
@@ -67,19 +67,19 @@ def answered_decoding(source: str, encoding: str, group: str, offset: int = 0) -
         raise ValueError(f"{source}: cannot be read in {group}encoding = {encoding}: {error}") from None
 
 
-def refuse_binary(controls: int, characters: int, source: str, beginning: bytes) -> None:
+def refuse_binary(controls: int, characters: int, source: str, blocks: Iterable[bytes]) -> None:
     """Check what was decoded without an error.
 
     Args:
         controls: how many of its characters are `CONTROLS`.
-        beginning: its first bytes.
+        blocks: its bytes, from the beginning.
 
     Raises:
         UndecodableError: too many to be text.
     """
     if controls <= BINARY * characters:
         return
-    likely = _likely_encoding(beginning)
+    likely = _likely_encoding(next(iter(blocks), b""))
     if likely is not None:
         raise UndecodableError(
             f"{source}: {controls / characters:.0%} control characters: looks like {likely}; "

@@ -171,7 +171,7 @@ def _survey(kept: list[Source], config: DataConfig) -> Survey:
             survey.add(symbols)
         characters, controls = survey.characters - characters, survey.controls() - controls
         if not may_be_anything:
-            refuse_binary(controls, characters, source.name, next(source.blocks(), b""))
+            refuse_binary(controls, characters, source.name, source.blocks())
     return survey
 
 

@@ -2,6 +2,7 @@
 hang; and nothing that was there before is lost."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -437,12 +438,13 @@ COMMANDS = {
     "SAMPLE ckpt=good temperature=1 2>&-": (0, ""),
     "SCORE ckpt=other_cell text=a": (2, "error: other_cell: its content does not fit together"),
     "SCORE ckpt=good path=u16": (2, "error: path = u16: not utf-8 text: bytes ff fe 77 00 at offset 0"),
-}
-FULL = {
     "TRAIN RUN=7 >/dev/full": (0, "error: standard output cannot be written: No space left on device"),
     "TRAIN check=true >/dev/full": (1, "error: standard output cannot be written: No space left on device"),
 }
-COMMANDS |= FULL if Path("/dev/full").exists() else {}  # Linux only
+if not Path("/proc/self/mem").exists():  # Linux only, and so are names that are not Unicode
+    for table in (EITHER_TASK, CHECKPOINTS, OF_GOOD, COMMANDS):
+        for key in [key for key in table if re.search("/proc|/dev/full|xe9", f"{key} {table[key]}")]:
+            del table[key]
 
 
 @pytest.fixture(scope="module")
@@ -484,6 +486,7 @@ def test_a_command(line, done):
     assert done[line].returncode == code, said
     assert said.startswith(expected)
     assert said.count("\n") == bool(expected)
+    assert b"seed=" not in done[line].stdout  # which belongs on standard error, be that closed or not
     if code == 2:
         assert done[line].stdout == b""
 
@@ -498,6 +501,6 @@ def test_nothing_is_lost_and_nothing_is_left(done, files):
     assert not (files / "outputs").exists()
     assert not (files / "multirun").exists()
     # whoever read or did not read what was said, the runs are whole
-    for number in range(1, 7 + Path("/dev/full").exists()):
+    for number in re.findall(r"RUN=(\d)", " ".join(COMMANDS)):
         assert (files / f"run{number}" / "result.json").exists(), number
         assert "checkpoint" in (files / f"run{number}" / "train.log").read_text("utf-8")
