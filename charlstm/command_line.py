@@ -99,7 +99,7 @@ def _answered_directory(key: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print("Stopped before there was anything to save.", file=sys.stderr)
         sys.exit(130)
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from None
     except (OSError, ValueError) as error:
         # logging hides that it cannot open its file behind a ValueError
