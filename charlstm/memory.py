@@ -21,14 +21,15 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     """About how many bytes a training takes besides PyTorch itself: what every weight and every step of a
     window needs.
 
-    For each weight itself, its gradient, two moments, the good state to go back to (three numbers more) and,
-    if there is one, the average and its copies; for each step and stream what the kernels keep for the way
-    back, measured at some 14 numbers for each hidden unit, and the scores three times.
+    Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured: itself,
+    its gradient, two moments, all that again in the good state to go back to, in the new one and in the file.
+    For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back, and there
+    are the scores three times.
 
     Args:
         window: T, steps that gradients flow back through.
     """
-    weights = parameter_count(model, vocabulary_size) * (10 if config.averaging else 7)
+    weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
     kept = 14 * model.layers * model.hidden + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
     return FLOAT * (weights + config.batch * window * kept)
 
@@ -43,7 +44,7 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
     if needed > of_memory:
         raise ValueError(
             f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
-            f"{window} time steps: training takes about {_shown(needed)} of memory, and here are "
+            f"{window:,} time steps: training takes about {_shown(needed)} of memory, and here are "
             f"{_shown(of_memory)}; {advice(model, config, vocabulary_size, window, of_memory)}"
         )
 
@@ -51,18 +52,19 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
 def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> str:
     """What would fit a memory of so many bytes, as keys."""
     batch, hidden = config.batch, model.hidden
-    while (
-        batch > 1 and training_bytes(model, replace(config, batch=batch), vocabulary_size, window) > of_memory
-    ):
+
+    def fits() -> bool:
+        smaller = replace(model, hidden=hidden), replace(config, batch=batch)
+        return training_bytes(*smaller, vocabulary_size, window) <= of_memory
+
+    while batch > 1 and not fits():
         batch //= 2
-    smaller = replace(config, batch=batch)
-    while (
-        hidden > 1
-        and training_bytes(replace(model, hidden=hidden), smaller, vocabulary_size, window) > of_memory
-    ):
+    while hidden > 1 and not fits():
         hidden //= 2
-    keys = [f"train.batch={batch}"] * (batch != config.batch) + [f"model.hidden={hidden}"] * (
-        hidden != model.hidden
+    if not fits():
+        return "try train.layout=streams with a smaller train.window, or a shorter text"
+    keys = [f"train.batch={batch}"] * (batch < config.batch) + [f"model.hidden={hidden}"] * (
+        hidden < model.hidden
     )
     return (
         f"{' '.join(keys)} would fit" if keys else "try a smaller train.batch, train.window or model.hidden"

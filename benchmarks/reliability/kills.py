@@ -75,6 +75,10 @@ class Chain:
         self.moments[self._moment()] += 1
         if directory.holds_a_run(self.where):
             self.resumed = self.where
+        elif (self.where / "best.safetensors").exists():  # a model is not written over
+            self._number += 1
+            self.where = self.folder / f"run{self._seed}.{self._number}"
+        if self.resumed == self.where:
             if self.random.random() < 0.5:  # to go on in the same directory, or in another
                 self._number += 1
                 self.where = self.folder / f"run{self._seed}.{self._number}"
