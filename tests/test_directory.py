@@ -143,7 +143,7 @@ def test_one_process_at_a_time_owns_a_directory(tmp_path):
         done = subprocess.run([sys.executable, "-c", OWN, str(tmp_path)], capture_output=True, text=True)
         return done.stdout.strip()
 
-    (tmp_path / ".last.safetensors.abc").touch()
+    (tmp_path / ".charlstm-0123456789abcdef.part").touch()
     with directory.owned(tmp_path):
         assert not list(tmp_path.iterdir())  # what a killed one left
         assert (

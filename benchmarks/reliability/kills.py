@@ -78,16 +78,15 @@ class Chain:
         elif (self.where / "best.safetensors").exists():  # a model is not written over
             self._number += 1
             self.where = self.folder / f"run{self._seed}.{self._number}"
-        if self.resumed == self.where:
-            if self.random.random() < 0.5:  # to go on in the same directory, or in another
-                self._number += 1
-                self.where = self.folder / f"run{self._seed}.{self._number}"
+        if self.resumed == self.where and self.random.random() < 0.5:  # to go on in the same, or in another
+            self._number += 1
+            self.where = self.folder / f"run{self._seed}.{self._number}"
         return False
 
     def _moment(self) -> str:
         if not self.where.exists() or not directory.holds_a_run(self.where):
             return "before its first state"
-        return "while it saved" if list(self.where.glob(".*.safetensors.*")) else "between two saves"
+        return "while it saved" if list(self.where.glob(".charlstm-*.part")) else "between two saves"
 
 
 def main(count: int) -> int:
