@@ -4,6 +4,7 @@ The heavy rooms are imported where they are needed: a wrong request is answered 
 seconds, and mostly before NumPy too.
 """
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ def check(settings: TrainSettings) -> None:
 
 def train(settings: TrainSettings, directory: Path) -> int:
     """Run `settings` and leave everything in `directory`; returns the exit code."""
+    # what cannot be written to the log must not end the run, nor be a traceback
+    logging.raiseExceptions = False
     if settings.task == "lm":
         from charlstm import run_lm
 

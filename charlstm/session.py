@@ -84,8 +84,6 @@ class Session(ABC):
 
     def run(self) -> int:
         """From the beginning, or where an earlier run stopped, to the end; returns the exit code."""
-        # what cannot be written to the log must not end the run, nor be a traceback
-        logging.raiseExceptions = False
         unsaved = None
         with directory.owned(self.path), self.signals:
             try:
