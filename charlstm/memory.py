@@ -21,10 +21,10 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     """About how many bytes a training takes besides PyTorch itself: what every weight and every step of a
     window needs.
 
-    Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured: itself,
-    its gradient, two moments, all that again in the good state to go back to, in the new one and in the file.
-    For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back, and there
-    are the scores three times.
+    Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured:
+    itself, its gradient, two moments, and these again in the good state to go back to, in the new one and in
+    the file. For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back,
+    and there are the scores three times.
 
     Args:
         window: T, steps that gradients flow back through.
