@@ -209,6 +209,8 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
     if len(str(settings | {"characters": ""})) > LONGEST_SETTINGS:  # before long texts are compared
         raise ValueError("its settings are too long to be any")
     facts = convert(_Facts, OLDEST | settings)
+    # what may be printed has no lone surrogates; the path of a text that was trained on may
+    json.dumps(metadata | {"training": None}, ensure_ascii=False).encode()
     figures, provenance, training = (metadata.get(name) for name in ("figures", "provenance", "training"))
     if not (isinstance(figures, dict) and isinstance(provenance, dict) and isinstance(training, dict | None)):
         raise ValueError("figures, provenance or training is no group of values")

@@ -22,7 +22,7 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     window needs.
 
     Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured:
-    itself, its gradient, two moments, all that again in the good state to go back to, in the new one and in
+    itself, its gradient, two moments, and these again in the good state to go back to, in the new one and in
     the file. For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back,
     and there are the scores three times.
 

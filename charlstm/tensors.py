@@ -76,6 +76,4 @@ def read_json(text: str) -> Any:
             raise ValueError(f"JSON with the number {number}")
         return value
 
-    values = json.loads(text, object_pairs_hook=distinct, parse_float=finite, parse_constant=finite)
-    json.dumps(values, ensure_ascii=False).encode()  # no lone surrogates, which could not be printed
-    return values
+    return json.loads(text, object_pairs_hook=distinct, parse_float=finite, parse_constant=finite)

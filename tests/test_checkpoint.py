@@ -130,7 +130,7 @@ def test_arrays_of_any_kind_and_shape_come_back(arrays, chance):
         ({"text_length": -1}, "text_length"),
         ({"task": "translate"}, "task"),
         ({"arrays": {"a": np.ones(3)}}, "no training"),
-        ({"training": {"a": "\ud800"}}, "surrogates"),
+        ({"figures": {"a": "\ud800"}}, "surrogates"),
         ({"training": {"a": "x" * 5_000_000}}, "a header of"),
     ],
 )
