@@ -83,10 +83,10 @@ def stored_settings(path: str) -> dict[str, Any]:
     _, trained, _ = directory.last_of(Path(path))
     assert trained.training is not None
     values = _flat(trained.training["settings"])
-    text = values["data.path"]
-    there = Path(trained.training["folder"], text)
-    if not any(folder.joinpath(text).exists() for folder in (Path(), corpus.PROJECT)) and there.exists():
-        values["data.path"] = str(there)
+    if text := values["data.path"]:
+        there = Path(trained.training["folder"], text)
+        if not any(folder.joinpath(text).exists() for folder in (Path(), corpus.PROJECT)) and there.exists():
+            values["data.path"] = str(there)
     return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
 
 
