@@ -9,13 +9,13 @@
 All keys, with their defaults:
 """
 
-from charlstm import command_line, samples
+from charlstm import command_line, samples, streams
 from charlstm.settings import SampleSettings
 
 
 def main() -> None:
     """Write as the command line asks."""
-    with command_line.output() as is_watched:
+    with streams.output() as is_watched:
         settings = command_line.ask("sample", SampleSettings)
         if settings.interactive:
             from charlstm.talk import Talk

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from charlstm import resume
 from charlstm.checkpoint import LAST
 from charlstm.config import RequestError, convert, keys_of, takes_text, unknown_key
 from charlstm.directory import owned
+from charlstm.streams import answered, output
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -61,76 +62,62 @@ def run(
         job: gets the settings and the run directory; returns the exit code.
     """
     exit_codes = []
+    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
+    is_simple = flags <= {"-h", "--help"}  # any other flag, such as --multirun, is Hydra's to understand
 
     def run_one(config: DictConfig) -> None:
-        code = job(_settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir))
+        settings, directory = _settings(config, settings_type), Path(HydraConfig.get().runtime.output_dir)
+        if not is_simple:
+            check(settings)
+        try:
+            code = job(settings, directory)
+        except OSError as error:
+            print(f"error: {directory}: the run cannot go on: {error}", file=sys.stderr)
+            sys.exit(1)
         exit_codes.append(code)
         if code > 128:  # stopped by a signal, and so are the runs that would come after it
             sys.exit(code)
 
-    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
-    with answered():
-        if flags <= {"-h", "--help"}:  # any other flag, such as --cfg or --multirun, is Hydra's to understand
+    with output():
+        if is_simple:
             check(ask(name, settings_type))
-            _refuse_used_directory(quote_free_text(sys.argv[1:], settings_type))
-        if not flags & {"-m", "--multirun"}:
+        is_multirun = bool(flags & {"-m", "--multirun"})
+        if is_multirun:
+            overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument not in flags]
+            _, problems = _check_keys(name, settings_type, overrides, several=True)
+            if any(override.startswith("resume=") for override in overrides):
+                problems.append("resume: goes on with one run; leave out --multirun")
+            if problems:
+                raise RequestError(problems)
+        else:
             sys.argv[1:] = complete(sys.argv[1:], settings_type)
-        try:
+        with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"):
+            _refuse_used_directory(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
-        except KeyboardInterrupt:
-            print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
-            sys.exit(130)
     sys.exit(max(exit_codes, default=0))
 
 
 @contextmanager
-def answered() -> Iterator[None]:
-    """Within this context a ValueError is a wrong request: a line for each problem, and exit code 2."""
+def _answered_directory(key: str) -> Iterator[None]:
+    """Within this context a run directory that cannot be made is a ValueError that names it."""
+    # lets exceptions through, in place of a traceback of Hydra's own
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
-    except ValueError as error:
-        say(error)
-        sys.exit(2)
-
-
-def say(error: ValueError) -> None:
-    """Print what is wrong with a request, a line for each problem."""
-    for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
-        print(f"error: {problem}", file=sys.stderr)
-
-
-@contextmanager
-def output() -> Iterator[bool]:
-    """Standard output is UTF-8 with line ends as they are, in this context; yields whether it is a terminal.
-
-    A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
-    Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
-    or a closed output (`>&-`) by silence, a full disk and a model whose numbers overflow by a line and exit
-    code 1, Ctrl-C by exit code 130.
-    Files that are read within must answer for their own OSErrors.
-    """
-    if sys.stdout is not None:  # which is what Python makes of a closed one
-        sys.stdout.reconfigure(  # type: ignore[union-attr]
-            encoding="utf-8", errors="backslashreplace", newline=""
-        )
-    try:
-        try:
-            with answered():
-                yield sys.stdout is not None and sys.stdout.isatty()
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
     except KeyboardInterrupt:
+        print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
         sys.exit(130)
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        # Python flushes once more at its end: what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
-            sys.exit(1)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except (OSError, ValueError) as error:
+        # logging hides that it cannot open its file behind a ValueError
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or isinstance(cause, BrokenPipeError):
+            raise
+        raise ValueError(
+            f"{key}: {cause.filename or 'the run directory'} cannot be made: {cause.strerror}; "
+            "name a folder that can be written"
+        ) from None
 
 
 def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
@@ -147,7 +134,9 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     except RequestError as error:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
-        problems.append(" ".join(str(error).split()))
+        problem, unknown, _ = " ".join(str(error).split()).partition(". To append to your config use +")
+        # a key of Hydra's own: with a + it would be taken and do nothing
+        problems.append(problem + "; --cfg hydra shows what there is" * bool(unknown))
     if problems:
         raise RequestError(problems)
     return settings
@@ -202,11 +191,16 @@ def _quote(value: str) -> str:
     return f"'{value}'"
 
 
-def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split overrides into those that Hydra can take and the problems of the others."""
+def _check_keys(
+    name: str, settings_type: type[Any], overrides: Sequence[str], several: bool = False
+) -> tuple[list[str], list[str]]:
+    """Split overrides, with several values or without, into those that Hydra can take and the problems of
+    the others."""
     known = list(keys_of(settings_type))
     groups = {
-        path.name: sorted(p.stem for p in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()
+        path.name: sorted(p.stem for p in path.glob("*.yaml"))
+        for path in CONF.iterdir()
+        if path.is_dir() and path.name != "hydra"
     }
     right, problems = [], []
     for override in overrides:
@@ -216,12 +210,12 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
             problems.append(f"{override}: not of the form key=value; put values with special signs in quotes")
             continue
         key = parsed.key_or_group
-        is_group = key in groups and key != "hydra" and name == "train"
-        if not (is_group or key.startswith("hydra") or key in known):
+        is_group, is_sweep = key in groups and name == "train", parsed.is_sweep_override()
+        if not (is_group or key.startswith(("hydra.", "hydra/")) or key in known):
             problems.append(unknown_key(key, [*known, *groups] if name == "train" else known))
-        elif parsed.is_sweep_override():
+        elif is_sweep and not several:
             problems.append(f"{override}: several values; add --multirun to run them one after another")
-        elif is_group and parsed.value() not in [*groups[key], None]:
+        elif is_group and not is_sweep and parsed.value() not in [*groups[key], None]:
             problems.append(f"{override}: no such {key}; there are {' | '.join(groups[key])}")
         else:
             right.append(override)
@@ -229,24 +223,27 @@ def _check_keys(name: str, settings_type: type[Any], overrides: Sequence[str]) -
 
 
 def _refuse_used_directory(overrides: Sequence[str]) -> None:
-    given = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(overrides))}
-    if "hydra.run.dir" not in given:
-        return
-    directory = Path(str(given["hydra.run.dir"]))
-    if (directory / "result.json").exists():
-        raise ValueError(f"hydra.run.dir = {directory}: holds the result of another run; name a new one")
-    same = Path(str(given.get("resume") or os.devnull)).resolve() in (
-        directory.resolve(),
-        (directory / LAST).resolve(),
-    )
-    if (directory / LAST).exists() and not same:
-        raise ValueError(
-            f"hydra.run.dir = {directory}: holds a run that can be gone on with; name a new one, or give "
-            f"resume={directory}"
-        )
-    if directory.is_dir():
-        with owned(directory):
-            pass
+    given = {key: value for key, _, value in (argument.partition("=") for argument in overrides)}
+    going_on = Path(_value(given, "resume") or os.devnull).resolve()
+    for key, runs in {"hydra.run.dir": "", "hydra.sweep.dir": "*/"}.items():
+        if key not in given:
+            continue
+        directory = Path(_value(given, key))
+        is_own = going_on in (directory.resolve(), (directory / LAST).resolve())
+        # what was stopped has checkpoints and no result yet
+        for name in ("result.json", "*.safetensors"):
+            if any(directory.glob(runs + name)) and not (is_own and name != "result.json"):
+                raise ValueError(f"{key} = {directory}: holds the result of another run; name a new one")
+        if directory.is_dir():
+            with owned(directory):
+                pass
+
+
+def _value(given: Mapping[str, str], key: str) -> str:
+    """A value of the command line as Hydra reads it; empty where there is none."""
+    if key not in given:
+        return ""
+    return str(OverridesParser.create().parse_override(f"{key}={given[key]}").value() or "")
 
 
 def _settings(config: DictConfig, settings_type: type[S]) -> S:

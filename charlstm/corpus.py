@@ -1,19 +1,18 @@
 """A string, a file, a folder or standard input -> text."""
 
+import functools
 import hashlib
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from charlstm.decoding import CONTROLS, answered_decoding, has_byte_order_mark, refuse_binary
 from charlstm.settings import DataConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
-
-
-class UndecodableError(ValueError):
-    """Bytes are not text in the encoding that they should have."""
 
 
 def read_text(config: DataConfig) -> str:
@@ -31,10 +30,40 @@ def read_text(config: DataConfig) -> str:
     if config.text is not None:
         check_unicode(config.text, "data.text")
         return _not_empty(config.text, "data.text")
-    if config.path:
-        path = find(config.path, "data.path")
-        return _not_empty(read_file(path, "data.path", config.encoding), f"data.path = {config.path}")
-    raise ValueError("data.path is not set; name a text file, or give the text itself with data.text=...")
+    blob, source = _bytes(config), f"data.path = {config.path}"
+    if config.errors == "skip":
+        raise ValueError("data.errors = skip: leaves out files of a folder, with task=lm; use replace")
+    with answered_decoding(source, config.encoding, "data."):
+        text = blob.decode(config.encoding, config.errors).removeprefix("\ufeff")
+    if any("\ud800" <= character <= "\udfff" for character in set(text)):
+        raise ValueError(f"{source}: has lone surrogates in data.encoding = {config.encoding}; convert it")
+    if not config.force:
+        refuse_binary(sum(map(text.count, CONTROLS)), len(text), source, [blob])
+    return _not_empty(text, source)
+
+
+def describe(config: DataConfig, text: str) -> str:
+    """What `read_text` found, with what is not seen when it is shown."""
+    pairs = text.count("\r\n")
+    counted = {"CRLF line ends": pairs, "CR line ends": text.count("\r") - pairs}
+    extras = "".join(f", {count:,} {name}" for name, count in counted.items() if count)
+    if config.text is None and has_byte_order_mark(_bytes(config), config.encoding):
+        extras += ", a byte order mark left out"
+    return f"{source_name(config)}: {len(text):,} characters, {len(set(text)):,} distinct{extras}"
+
+
+def _bytes(config: DataConfig) -> bytes:
+    if not config.path:
+        raise ValueError("data.path is not set; name a text file, or give the text itself with data.text=...")
+    path = config.path if config.path == "-" else find(config.path, "data.path")
+    is_file = path != "-" and Path(path).is_file()
+    return _contents(path, "data.path") if is_file else _drained(path)
+
+
+@functools.cache
+def _drained(path: str) -> bytes:
+    """What comes out of a pipe, for `-` of standard input: once only, though it is asked for more often."""
+    return _contents(path, "data.path")
 
 
 def read_files(text: str | None, path: str | None, encoding: str) -> dict[str, str]:
@@ -73,17 +102,20 @@ def read_file(path: str, key: str, encoding: str = "utf-8") -> str:
     Raises:
         ValueError: it cannot be read, or its bytes are not text in `encoding`.
     """
+    blob = _contents(path, key)
+    with answered_decoding(f"{key} = {path}", encoding, key.rpartition("path")[0]):
+        return blob.decode(encoding).removeprefix("\ufeff")
+
+
+def _contents(path: str, key: str) -> bytes:
     source = f"{key} = {path}"
     with answered_reading(source):
         if path != "-":
             # bytes, because Python's text mode would translate the line ends
-            blob = Path(path).read_bytes()
-        elif sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
+            return Path(path).read_bytes()
+        if sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
             raise ValueError(f"{source}: standard input is closed; pipe a text into it or name a file")
-        else:
-            blob = sys.stdin.buffer.read()
-    with answered_decoding(source, encoding, key.rpartition("path")[0]):
-        return blob.decode(encoding).removeprefix("\ufeff")
+        return sys.stdin.buffer.read()
 
 
 @contextmanager
@@ -97,32 +129,6 @@ def answered_reading(source: str) -> Iterator[None]:
         raise ValueError(f"{source}: a folder; name a file in it") from None
     except OSError as error:
         raise ValueError(f"{source}: cannot be read: {error.strerror}") from None
-
-
-@contextmanager
-def answered_decoding(source: str, encoding: str, group: str, offset: int = 0) -> Iterator[None]:
-    """Within this context an error of decoding is a ValueError that names the bytes and the mend.
-
-    Args:
-        source: where the bytes are from.
-        group: what stands before `encoding` in the name of its key.
-        offset: of the bytes within the source.
-    """
-    try:
-        yield
-    except LookupError:
-        raise ValueError(
-            f"{group}encoding = {encoding}: no such encoding; try utf-8, latin-1 or utf-16"
-        ) from None
-    except UnicodeDecodeError as error:
-        wrong = error.object[error.start : error.start + 4].hex(" ")
-        mend = f"name the file's encoding, such as {group}encoding=latin-1"
-        raise UndecodableError(
-            f"{source}: not {encoding} text: bytes {wrong} at offset {offset + error.start}; "
-            + ("convert it" if source.startswith("prompt") else mend)
-        ) from None
-    except ValueError as error:  # some codecs, such as idna, have errors of their own
-        raise ValueError(f"{source}: cannot be read: {error}") from None
 
 
 def check_unicode(text: str, key: str) -> None:
@@ -157,13 +163,19 @@ def find(path: str, key: str) -> str:
     Raises:
         ValueError: in neither place.
     """
-    try:
-        for found in (Path(path), PROJECT / path):
-            if found.exists():
-                return str(found)
-    except (OSError, ValueError) as error:  # a name that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{key} = {path}: cannot be read: {reason}") from None
+    for found in (Path(path), PROJECT / path):
+        try:
+            status = found.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:  # a loop of links, a name that no file can have
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{key} = {path}: cannot be read: {reason}") from None
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            raise ValueError(
+                f"{key} = {path}: a device, which may have no end; name a file, or - for standard input"
+            )
+        return str(found)
     raise ValueError(f"{key} = {path}: no such file (looked in {Path.cwd()})")
 
 

@@ -43,7 +43,7 @@ def build(config: DataConfig) -> Dataset:
         ValueError: there is no text, it cannot be read, it does not fit `data.alphabet`, or a part that
             `data.split` asks for has nothing to predict.
     """
-    if config.alphabet and config.min_count > 1:
+    if config.alphabet is not None and config.min_count > 1:
         raise ValueError(
             f"data.min_count = {config.min_count}: data.alphabet says already which characters are known; "
             "leave one of them out"

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from charlstm import files
-from charlstm.corpus import UndecodableError
+from charlstm.decoding import UndecodableError, refuse_binary
 from charlstm.settings import DataConfig
 from charlstm.sources import Source
 from charlstm.symbols import END, START, Encoder, Survey, marked, texts
@@ -95,7 +95,7 @@ def _digest(source: Source) -> str:
 
 
 def _fingerprint(digests: Sequence[str], config: DataConfig) -> str:
-    keys = ("encoding", "undecodable", "unit", "alphabet", "min_count", "records")
+    keys = ("encoding", "errors", "force", "unit", "alphabet", "min_count", "records")
     what = [FORMAT, digests, {key: getattr(config, key) for key in keys}]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
@@ -156,10 +156,9 @@ def _temporary(reason: str) -> Path:
 
 
 def _is_kept(source: Source, config: DataConfig) -> bool:
-    if config.undecodable == "skip":
+    if config.errors == "skip":
         try:
-            for _ in texts(source.blocks(), source.name, config):
-                pass
+            _survey([source], config)
         except UndecodableError:
             return False
     return True
@@ -167,11 +166,16 @@ def _is_kept(source: Source, config: DataConfig) -> bool:
 
 def _survey(kept: list[Source], config: DataConfig) -> Survey:
     survey = Survey()
+    may_be_anything = config.unit == "byte" or config.force or config.text is not None
     for source in kept:
+        characters, controls = survey.characters, survey.controls()
         blocks = survey.watch_bytes(source.blocks(), config)
         text = survey.watch_text(texts(blocks, source.name, config))
         for symbols in marked(text, config.records):
             survey.add(symbols)
+        characters, controls = survey.characters - characters, survey.controls() - controls
+        if not may_be_anything:
+            refuse_binary(controls, characters, source.name, source.blocks())
     return survey
 
 
@@ -188,7 +192,7 @@ def _describe(survey: Survey, kept: list[Source], found: int, config: DataConfig
         empty = "the text is empty" if not survey.characters else "there are only empty records"
         raise ValueError(f"{source}: {empty}; it needs at least one character")
     often = occur[counts[occur] >= config.min_count]
-    if config.alphabet:
+    if config.alphabet is not None:
         vocabulary = Vocabulary(config.alphabet, unit=config.unit)
         if missing := set(map(chr, occur)) - set(config.alphabet):
             raise _first_unknown(missing, vocabulary, kept, config)

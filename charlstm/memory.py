@@ -43,7 +43,7 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
     if needed > of_memory:
         raise ValueError(
             f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
-            f"{window} time steps: training takes about {_shown(needed)} of memory, and here are "
+            f"{window:,} time steps: training takes about {_shown(needed)} of memory, and here are "
             f"{_shown(of_memory)}; {advice(model, config, vocabulary_size, window, of_memory)}"
         )
 
@@ -51,18 +51,19 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
 def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> str:
     """What would fit a memory of so many bytes, as keys."""
     batch, hidden = config.batch, model.hidden
-    while (
-        batch > 1 and training_bytes(model, replace(config, batch=batch), vocabulary_size, window) > of_memory
-    ):
+
+    def fits() -> bool:
+        smaller = replace(model, hidden=hidden), replace(config, batch=batch)
+        return training_bytes(*smaller, vocabulary_size, window) <= of_memory
+
+    while batch > 1 and not fits():
         batch //= 2
-    smaller = replace(config, batch=batch)
-    while (
-        hidden > 1
-        and training_bytes(replace(model, hidden=hidden), smaller, vocabulary_size, window) > of_memory
-    ):
+    while hidden > 1 and not fits():
         hidden //= 2
-    keys = [f"train.batch={batch}"] * (batch != config.batch) + [f"model.hidden={hidden}"] * (
-        hidden != model.hidden
+    if not fits():
+        return "try train.layout=streams with a smaller train.window, or a shorter text"
+    keys = [f"train.batch={batch}"] * (batch < config.batch) + [f"model.hidden={hidden}"] * (
+        hidden < model.hidden
     )
     return (
         f"{' '.join(keys)} would fit" if keys else "try a smaller train.batch, train.window or model.hidden"

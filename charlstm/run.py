@@ -81,11 +81,11 @@ def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
         ValueError: text, alphabet, model and layout do not fit together.
     """
     settings.train.fit_memorize()
-    text = corpus.read_text(settings.data)
+    text, alphabet = corpus.read_text(settings.data), settings.data.alphabet
 
     from charlstm.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(settings.data.alphabet) if settings.data.alphabet else Vocabulary.of_text(text)
+    vocabulary = Vocabulary.of_text(text) if alphabet is None else Vocabulary(alphabet)
     vocabulary.encode(text, source=corpus.source_name(settings.data))
     settings.model.fit_vocabulary(len(vocabulary))
     settings.train.for_text(len(text) + 2)

@@ -149,7 +149,7 @@ class Memorize(Session):
 def describe(settings: TrainSettings, text: str, model: Model) -> str:
     """What will be learnt, and by what."""
     return (
-        f"{corpus.source_name(settings.data)}: {len(text):,} characters, {len(set(text))} distinct; "
+        f"{corpus.describe(settings.data, text)}; "
         f"{settings.model.cell} of {settings.model.layers} x {settings.model.hidden}, "
         f"{model.parameter_count():,} parameters"
     )

@@ -145,7 +145,7 @@ def stops(given: str | None) -> list[str]:
         return []
     try:
         several = json.loads(given)
-    except ValueError:
+    except (ValueError, RecursionError):
         several = None
     is_list = isinstance(several, list) and all(isinstance(stop, str) for stop in several)
     found: list[str] = several if is_list else [given]
@@ -275,6 +275,14 @@ def _save(out: str, request: Request) -> None:
         raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
     if is_used:
         raise ValueError(f"out = {out}: not empty; name a new folder")
+    try:
+        n = _save_each(folder, request)
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
+    print(f"{n} texts and samples.jsonl in {folder}", file=sys.stderr)
+
+
+def _save_each(folder: Path, request: Request) -> int:
     digits = len(str(request.settings.samples))
     with (folder / "samples.jsonl").open(
         "w", encoding="utf-8", errors="backslashreplace", newline=""
@@ -283,4 +291,4 @@ def _save(out: str, request: Request) -> None:
             lines.write(_object(sample) + "\n")
             text = request.shown(sample.text).encode("utf-8", "surrogateescape")
             (folder / f"{n:0{digits}}.txt").write_bytes(text)
-    print(f"{n} texts and samples.jsonl in {folder}", file=sys.stderr)
+    return n

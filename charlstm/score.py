@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm import checkpoint, command_line, corpus, scoring
+from charlstm import checkpoint, command_line, corpus, scoring, streams
 from charlstm.report import FORMATS
 from charlstm.settings import ScoreSettings
 from charlstm.tracking import progress_bar
@@ -70,7 +70,7 @@ def _measure(names: list[str], files: Mapping[str, str]) -> list[dict[str, NDArr
 
 def main() -> None:
     """Score as the command line asks."""
-    with command_line.output():
+    with streams.output():
         for piece in score(command_line.ask("score", ScoreSettings)):
             print(piece, end="")
 

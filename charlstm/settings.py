@@ -36,7 +36,7 @@ class Range:
         return (self.lowest < value if self.above else self.lowest <= value) and value <= self.highest
 
     def __str__(self) -> str:
-        lowest, highest = (f"{x:,.0f}" if x == int(x) else f"{x:g}" for x in (self.lowest, self.highest))
+        lowest, highest = (f"{int(x):,}" if x == int(x) else f"{x:g}" for x in (self.lowest, self.highest))
         return f"{'above' if self.above else 'at least'} {lowest} and at most {highest}"
 
 
@@ -57,7 +57,8 @@ LONG_TEXT, MOST_SEGMENTS = 500, 64
 class Duration:
     """A time: a number of seconds, or one with its unit, s, m or h."""
 
-    PATTERN = re.compile(r"(\d+(?:\.\d*)?)([smh]?)")
+    # nine digits, some 100,000 years: with 400 it would be infinite
+    PATTERN = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)([smh]?)")
 
     def __contains__(self, text: str) -> bool:
         matched = self.PATTERN.fullmatch(text)
@@ -85,7 +86,8 @@ class DataConfig:
     url: str | None
     sha256: str | None
     encoding: str
-    undecodable: Literal["error", "skip"]
+    errors: Literal["strict", "replace", "skip"]
+    force: bool
     unit: Unit
     alphabet: str | None
     min_count: Annotated[int, Range(1, 10**9)]

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.corpus import answered_decoding
+from charlstm.decoding import CONTROLS, answered_decoding, has_byte_order_mark
 from charlstm.settings import DataConfig, Records
 from charlstm.vocabulary import Ids, Vocabulary, as_code_points
 
 START, END = "\ud800", "\ud801"
 CODE_POINTS = 0x110000
 
-BYTE_ORDER_MARKS = (
-    *(codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
-    *(codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
-)
+# as indices of a table of all code points
+CONTROL_POINTS = list(map(ord, CONTROLS))
 
 LINE_END = r"(?>\r\n|\r|\n)"  # atomic: \r\n is never taken for two
 SEPARATORS = {
@@ -58,8 +56,8 @@ class Survey:
         """The same blocks, which are looked at on their way."""
         for n, block in enumerate(blocks):
             self.size += len(block)
-            if n == 0 and config.unit == "char" and codecs.lookup(config.encoding).name.startswith("utf"):
-                self.bom |= block.startswith(BYTE_ORDER_MARKS)
+            if n == 0 and config.unit == "char":
+                self.bom |= has_byte_order_mark(block, config.encoding)
             yield block
 
     def watch_text(self, texts: Iterable[str]) -> Iterator[str]:
@@ -80,6 +78,10 @@ class Survey:
         found = np.bincount(as_code_points(symbols))
         self.counts[: len(found)] += found
 
+    def controls(self) -> int:
+        """How many control characters there are that no text needs."""
+        return int(self.counts[CONTROL_POINTS].sum())
+
 
 def texts(blocks: Iterable[bytes], name: str, config: DataConfig) -> Iterator[str]:
     """The text of a source in pieces, none of them empty, without a byte order mark.
@@ -91,7 +93,8 @@ def texts(blocks: Iterable[bytes], name: str, config: DataConfig) -> Iterator[st
     with answered_decoding(name, config.encoding, "data."):
         "a".encode(config.encoding)  # which, unlike a decoder, must exist and be one of texts
         encoding = "latin-1" if config.unit == "byte" else config.encoding
-        decoder = codecs.getincrementaldecoder(encoding)()
+        errors = "replace" if config.errors == "replace" else "strict"
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
     for block in _ended(blocks):
         kept = len(decoder.getstate()[0])
         with answered_decoding(name, config.encoding, "data.", offset - kept):

@@ -4,7 +4,7 @@ import shlex
 import sys
 from dataclasses import replace
 
-from charlstm import command_line, sampling
+from charlstm import command_line, sampling, streams
 from charlstm.samples import Request, known, let_bytes_through
 from charlstm.settings import SampleSettings
 
@@ -72,7 +72,7 @@ class Talk:
                 else:
                     self._answer(line.removeprefix(":") if line.startswith("::") else line)
             except ValueError as error:
-                command_line.say(error)
+                streams.say(error)
 
     def _answer(self, line: str) -> None:
         request = self._request

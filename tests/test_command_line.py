@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from charlstm import command_line
+from charlstm import command_line, streams
 from charlstm.config import RequestError
 from charlstm.settings import SampleSettings, TrainSettings
 
@@ -92,7 +92,7 @@ def test_nothing_of_a_request_stays_behind():
 
 
 def test_answered_exits_with_2_and_a_line_each(capsys):
-    with pytest.raises(SystemExit) as stop, command_line.answered():
+    with pytest.raises(SystemExit) as stop, streams.answered():
         raise RequestError(["first", "second"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: first\nerror: second\n"

@@ -41,7 +41,7 @@ def all_of(built):
 def test_ids_decode_to_the_text_wherever_it_is_cut(tmp_path, monkeypatch, text, block):
     monkeypatch.setattr(sources, "BLOCK", block)
     (tmp_path / "t").write_bytes(text.encode())
-    built = dataset.build(data(path=tmp_path / "t"))
+    built = dataset.build(data(path=tmp_path / "t", force=True))
     assert built.vocabulary.decode(all_of(built)) == text.removeprefix("\ufeff")
     assert built.train.dtype == built.vocabulary.dtype
     assert built.facts.symbols == built.facts.characters == len(text.removeprefix("\ufeff"))
@@ -106,7 +106,7 @@ def test_without_records_files_are_one_text(tmp_path):
 def test_files_that_are_no_text_can_be_left_out(tmp_path):
     for name, blob in {"a.txt": b"ab\n" * 20, "b.txt": b"\xff" * 99, "c.txt": b"a" * 20 + b"\xe6"}.items():
         (tmp_path / name).write_bytes(blob)
-    built = dataset.build(data(path=tmp_path, undecodable="skip"))
+    built = dataset.build(data(path=tmp_path, errors="skip"))
     assert built.vocabulary.decode(all_of(built)) == "ab\n" * 20
     assert (built.facts.files, built.facts.left_out, built.facts.bytes) == (1, 2, 60)
 
@@ -168,7 +168,7 @@ def test_the_second_time_nothing_is_encoded(cache, monkeypatch):
 def test_content_and_settings_that_matter_make_another_file(tmp_path, cache):
     path = tmp_path / "t"
     variants = [{}, {"unit": "byte"}, {"min_count": 2}, {"records": "line"}, {"encoding": "latin-1"}]
-    variants += [{"alphabet": "ab\n"}, {"undecodable": "skip"}]
+    variants += [{"alphabet": "ab\n"}, {"errors": "skip"}]
     for n, changes in enumerate(variants, 1):
         path.write_text("aabb\n" * 20)
         dataset.build(data(path=path, **changes))
@@ -264,7 +264,7 @@ WRONG = {
     ("path", "nothing"): "data.path = nothing: no such file",
     ("path", "folder"): r"data.path = folder: a folder without files that match data.glob = \*.txt$",
     ("path", "folder", "glob", "*.md"): r"data.path = folder/bad.md: not utf-8 text: bytes e9 at offset 1;",
-    ("path", "folder", "glob", "*.md", "undecodable", "skip"): "folder: none of its 1 files is text in",
+    ("path", "folder", "glob", "*.md", "errors", "skip"): "folder: none of its 1 files is text in",
     ("path", "folder", "glob", "*.md", "exclude", ("bad*",)): "but for those that data.exclude leaves out, 1",
     ("path", "folder", "glob", "/etc/*"): "data.glob = /etc/.: not a pattern",
     ("path", "lines", "records", "line"): "data.path = lines: there are only empty records",
