@@ -136,7 +136,7 @@ WRONG = {
     ("train.py", "data.split=[0.9,0.2,0]"): "error: data.split = [0.9, 0.2, 0]: must be three numbers",
     ("train.py", "data.unit=byte"): "error: data.unit = byte: is for task=lm",
     ("train.py", "data.records=lines"): "error: data.records = lines: must be none | line | blank | file",
-    ("train.py", "train.batch=2"): "error: train.batch = 2: train.layout=sequence",
+    ("train.py", "train.layout=sequence", "train.batch=2"): "error: train.batch = 2: train.layout=sequence",
     ("train.py", "model.layers=1,2"): "error: model.layers=1,2: several values; add --multirun",
     ("train.py", "hydra.run.dir=used"): "error: hydra.run.dir = used: holds the result of another run",
     ("sample.py",): "error: ckpt: missing",
