@@ -36,6 +36,11 @@ TORCH = ("charlstm/cells/torch_cells.py", "tests/test_torch_cells.py")
 LAYERS_NUMPY = ("charlstm/cells/layers.py", "tests/test_numpy_cells.py")
 LAYERS_TORCH = ("charlstm/cells/layers.py", "tests/test_torch_cells.py")
 GATES = ("charlstm/cells/gates.py", "tests/test_gates.py")
+CHECKPOINT = ("charlstm/checkpoint.py", "tests/test_checkpoint.py")
+HOSTILE = ("charlstm/checkpoint.py", "tests/test_hostile_checkpoints.py")
+HOSTILE_ARRAYS = ("charlstm/tensors.py", "tests/test_hostile_checkpoints.py")
+FILES = ("charlstm/files.py", "tests/test_reliability.py -k crashes")
+FILES_ERRORS = ("charlstm/files.py", "tests/test_reliability.py -k errors")
 PAGE = ("docs/recurrence.md", "tests/test_docs.py")
 
 MUTATIONS = [
@@ -109,6 +114,42 @@ MUTATIONS = [
         '"input", "forget", "cell", "output"',
         '"input", "forget", "output", "cell"',
     ),
+    Mutation("checkpoint: no fsync of the file", *FILES, "os.fsync(file.fileno())", "pass"),
+    Mutation("checkpoint: no fsync of the directory", *FILES, "os.fsync(directory)", "pass"),
+    Mutation(
+        "checkpoint: replace by copy",
+        *FILES,
+        "temporary.replace(path)",
+        "path.write_bytes(temporary.read_bytes()), temporary.unlink()",
+    ),
+    Mutation("checkpoint: write in place", *FILES, 'temporary.open("xb")', 'path.open("wb")'),
+    Mutation(
+        "checkpoint: keep an error silent", *FILES_ERRORS, "            raise\n", "            return\n"
+    ),
+    Mutation(
+        "checkpoint: leave the temporary file", *FILES_ERRORS, "temporary.unlink(missing_ok=True)", "pass"
+    ),
+    Mutation("checkpoint: no hash check", *CHECKPOINT, "if _digest(blob, at) != begin[2]:", "if False:"),
+    Mutation(
+        "checkpoint: hash without the metadata",
+        *CHECKPOINT,
+        "digest.update(view[at.stop :])",
+        'digest.update(view[8 + int.from_bytes(blob[:8], "little") :])',
+    ),
+    Mutation(
+        "checkpoint: use it before the hash",
+        *HOSTILE,
+        "    at = slice(*begin.span(2))\n    if",
+        "    at = slice(*begin.span(2))\n    unpack(blob)\n    if",
+    ),
+    Mutation("checkpoint: no shape check", *HOSTILE, "weight.shape != wanted or ", ""),
+    Mutation("checkpoint: no dtype check", *HOSTILE, " or weight.dtype != np.float32", ""),
+    Mutation("checkpoint: let NaN pass", *HOSTILE, "not np.isfinite(weight).all()", "False"),
+    Mutation("checkpoint: wait for a pipe", "charlstm/files.py", HOSTILE[1], " | os.O_NONBLOCK", ""),
+    Mutation(
+        "checkpoint: let arrays overlap", *HOSTILE_ARRAYS, "    spans.sort()\n    if", "    if False and"
+    ),
+    Mutation("checkpoint: take names twice", *HOSTILE_ARRAYS, "len(values) != len(pairs)", "False"),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
 ]
 

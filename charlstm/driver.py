@@ -88,8 +88,11 @@ class Driver:
                 while self._go_on(handle):
                     if self._is_due():
                         self.save()
-                    self.training.run(self._wants_to_pause)
-                    self._take_figures()
+                    try:
+                        self.training.run(self._wants_to_pause)
+                        self._take_figures()
+                    except DivergedError as error:
+                        self._go_back(error)
                 if self.save():
                     return
         except DivergedError:
@@ -138,11 +141,7 @@ class Driver:
     def _take_figures(self) -> None:
         if not self.training.is_due():
             return
-        try:
-            self.pending = self.training.figures()
-        except DivergedError as error:
-            self._go_back(error)
-            return
+        self.pending = self.training.figures()
         if self.pending is not None and self.pending.skipped:
             message = (
                 f"the loss or a gradient was no finite number in {self.pending.skipped} of the last steps"

@@ -1,51 +1,82 @@
 """Files that are there whole or not at all, and the folder for what can be made again."""
 
+import io
 import os
-import tempfile
+import re
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+UNFINISHED = re.compile(r"\.charlstm-[0-9a-f]{16}\.part")
 
 
 @contextmanager
 def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which is at `path` when the context ends well: whoever looks there finds the old
-    file or the whole new one, however many write at once.
+    file or the whole new one, however many write at once, and after a loss of power, too.
+
+    It has the permissions of any new file. Where `path` is a link, the file takes the place of the link and
+    leaves alone what it led to.
 
     Args:
         ready: gets the complete new file, under its temporary name, before it takes the place of the old one,
             which it does not if this raises.
 
     Raises:
-        OSError: it cannot be written; what was at `path` is untouched.
+        OSError: it cannot be written, and the old file is untouched; or all but the last step is done, to
+            make it last: then the new file is there and whole, but a loss of power may bring back the old.
     """
-    # The temporary file lies in the same directory: a rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        if ready is not None:
-            ready(Path(temporary))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself is durable only once the directory is
-        directory = os.open(path.parent, os.O_RDONLY)
+    # In the same directory: a rename is atomic only within one file system. The name is not made of that of
+    # the path, which may be as long as a name can be, and no other program has such names.
+    temporary = path.parent / f".charlstm-{os.urandom(8).hex()}.part"
+    with _directory(path.parent) as directory:
+        file = temporary.open("xb")
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if ready is not None:
+                ready(temporary)
+            temporary.replace(path)
+            os.fsync(directory)  # only now does the rename last
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def clear_stale(directory: Path) -> None:
-    """Remove what writers that were killed left behind; nobody may be writing there."""
-    for path in directory.glob(".*.safetensors.*"):
-        path.unlink(missing_ok=True)
+    """Remove what writers of `whole` files left in a directory when they were killed.
+
+    A writer that is alive loses its file, too: only who makes sure that there is none, by a lock on the
+    directory, may call this.
+
+    Raises:
+        OSError: the directory cannot be read, or a file not be removed.
+    """
+    for path in sorted(directory.iterdir()):
+        if UNFINISHED.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def regular(path: Path) -> "Iterator[io.BufferedReader[io.FileIO]]":
+    """A file to read from.
+
+    Raises:
+        OSError: it cannot be opened, or it is a pipe or a device, which might never end.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
+
+    with io.BufferedReader(io.FileIO(path, opener=at_once)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("it is a pipe or a device, not a file")
+        yield file
 
 
 def cache() -> Path:
@@ -55,8 +86,11 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "charlstm"
 
 
-def _umask() -> int:
-    # mkstemp makes files for the owner alone; the only way to read the umask is to set it
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    # opened before anything is written: what fails here would otherwise fail after the rename
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

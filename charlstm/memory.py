@@ -21,14 +21,15 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     """About how many bytes a training takes besides PyTorch itself: what every weight and every step of a
     window needs.
 
-    For each weight itself, its gradient, two moments, the good state to go back to (three numbers more) and,
-    if there is one, the average and its copies; for each step and stream what the kernels keep for the way
-    back, measured at some 14 numbers for each hidden unit, and the scores three times.
+    Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured:
+    itself, its gradient, two moments, and these again in the good state to go back to, in the new one and in
+    the file. For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back,
+    and there are the scores three times.
 
     Args:
         window: T, steps that gradients flow back through.
     """
-    weights = parameter_count(model, vocabulary_size) * (10 if config.averaging else 7)
+    weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
     kept = 14 * model.layers * model.hidden + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
     return FLOAT * (weights + config.batch * window * kept)
 

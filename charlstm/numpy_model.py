@@ -6,11 +6,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.cells import gates
 from charlstm.cells.numpy_cells import Recurrent, Terms, trace
 from charlstm.settings import ModelConfig
 
 State = tuple[NDArray[np.floating[Any]], ...]
 """`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`, or `(L, H)` for a single stream."""
+
+
+def parameter_shapes(
+    config: ModelConfig, vocabulary_size: int, bias: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of the network that `config` makes for V ids."""
+    inputs = config.embedding or vocabulary_size
+    recurrent = gates.parameter_shapes(config.cell, inputs, config.hidden, config.layers, bias)
+    shapes = {f"rnn.{name}": shape for name, shape in recurrent.items()}
+    if config.embedding:
+        shapes["embedding.weight"] = (vocabulary_size, config.embedding)
+    if config.head == "linear":
+        shapes |= {"head.weight": (vocabulary_size, config.hidden), "head.bias": (vocabulary_size,)}
+    return shapes
 
 
 class NumpyModel:
@@ -28,19 +43,11 @@ class NumpyModel:
         self.embedding = weights.get("embedding.weight")
         recurrent = {name.removeprefix("rnn."): w for name, w in weights.items() if name.startswith("rnn.")}
         self.recurrent = Recurrent(config.cell, recurrent)
-        size = config.hidden
         self.vocabulary_size = self.recurrent.input_size if self.embedding is None else len(self.embedding)
-        expected: dict[str, tuple[int, ...]] = (
-            {"embedding.weight": (self.vocabulary_size, config.embedding)} if config.embedding else {}
-        )
-        self.head = None
-        if config.head == "linear":
-            expected |= {"head.weight": (self.vocabulary_size, size), "head.bias": (self.vocabulary_size,)}
-            self.head = (weights["head.weight"].T, weights["head.bias"])
-        shapes = {name: w.shape for name, w in weights.items() if not name.startswith("rnn.")}
-        found = (self.recurrent.num_layers, self.recurrent.hidden_size)
-        if shapes != expected or found != (config.layers, config.hidden) or self.recurrent.bidirectional:
-            raise ValueError(f"the weights {shapes} on layers x hidden = {found} are not those of {config}")
+        shapes = {name: w.shape for name, w in weights.items()}
+        if shapes != parameter_shapes(config, self.vocabulary_size, self.recurrent.bias):
+            raise ValueError(f"the weights {shapes} are not those of {config}")
+        self.head = (weights["head.weight"].T, weights["head.bias"]) if config.head == "linear" else None
 
     def __call__(
         self, ids: NDArray[np.integer[Any]], state: State | None = None

@@ -108,7 +108,10 @@ class Training:
         self.model.train()
         begin = time.perf_counter()
         while self.step < self.steps:
-            self._next()
+            try:
+                self._next()
+            except FloatingPointError as error:  # the plain engine looks at what it computes
+                raise DivergedError(f"{error}, in step {self.step + 1}") from None
             if self.is_due() or pause():
                 break
         self.wrong.tolist()  # the one place where the device is waited for

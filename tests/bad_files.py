@@ -6,11 +6,12 @@ import struct
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import safetensors.numpy
 import torch
 from conftest import settings
-from test_checkpoint import forge
 
+from benchmarks.reliability import forging
 from charlstm import checkpoint
 from charlstm.model import Model
 from charlstm.vocabulary import Vocabulary
@@ -68,6 +69,12 @@ def make(folder: Path) -> Path:
         path.write_text("not to be lost")
     _checkpoints(folder)
     return folder
+
+
+def forge(path: Path, metadata: dict[str, object], weights: dict[str, np.ndarray]) -> None:
+    """A file with a right SHA-256 over wrong content."""
+    text = json.dumps({"format": metadata["format"], "sha256": "0" * 64} | metadata)
+    path.write_bytes(forging.sealed(safetensors.numpy.save(weights, {"charlstm": text})))
 
 
 def _checkpoints(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from charlstm import command_line
 from charlstm.corpus import PROJECT
@@ -17,6 +18,12 @@ SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!
 def settings(*overrides: str) -> TrainSettings:
     """The settings of `train.py` with these overrides."""
     return command_line.compose("train", TrainSettings, overrides)
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> None:
+    """What a run of an earlier test did to this process's arithmetic is undone."""
+    torch.set_flush_denormal(False)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

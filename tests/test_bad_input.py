@@ -254,8 +254,8 @@ def test_a_request_for_training(name, capsys):
 # what follows ckpt=: what is named, the same for sample.py and python -m charlstm.score
 CHECKPOINTS = {
     "empty": "empty: not a charlstm checkpoint, or cut off",
-    "half": "half: not a charlstm checkpoint, or cut off",
-    "flipped": "flipped: damaged: its SHA-256 does not match",
+    "half": "half: damaged or cut off: its SHA-256 does not match",
+    "flipped": "flipped: damaged or cut off: its SHA-256 does not match",
     "png": "png: not a charlstm checkpoint",
     "json": "json: not a charlstm checkpoint",
     "plain": "plain: not a charlstm checkpoint",
@@ -431,7 +431,7 @@ COMMANDS = {
     "TRAIN RUN=6 data.path=<(printf well)": (0, ""),
     "printf well | TRAIN RUN=2 data.path=-": (0, ""),
     "cp short $'\\xe9' && PYTHONIOENCODING=ascii TRAIN RUN=3 data.path=$'\\xe9'": (0, ""),
-    "SAMPLE ckpt=half": (2, "error: half: not a charlstm checkpoint, or cut off"),
+    "SAMPLE ckpt=half": (2, "error: half: damaged or cut off"),
     "SAMPLE ckpt=newer": (2, "error: newer: format 2, this charlstm reads format 1; upgrade charlstm"),
     "SAMPLE ckpt=good seed=0 | true": (0, ""),
     "SAMPLE ckpt=good samples=2 out=used_by_kept.txt": (2, "error: out = used_by_kept.txt: not empty"),

@@ -178,7 +178,7 @@ WRONG = {
     "ckpt=no path=book.txt": "no: no such checkpoint",
     "ckpt=a,no path=book.txt": "no: no such checkpoint",
     "ckpt=foreign path=book.txt": "foreign: not a charlstm checkpoint",
-    "ckpt=cut path=book.txt": "cut: not a charlstm checkpoint, or cut off",
+    "ckpt=cut path=book.txt": "cut: damaged or cut off",
     "ckpt=nothing_here path=book.txt": "nothing_here/best.safetensors: no such checkpoint",
     "ckpt=LONG path=book.txt": "LONG: cannot be read: File name too long",
     "ckpt=a path=LONG": "path = LONG: cannot be read: File name too long",
