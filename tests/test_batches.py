@@ -56,7 +56,7 @@ def test_the_layout_is_chosen_by_name():
 
 
 def test_every_layout_of_the_settings_exists():
-    assert set(get_args(Layout)) == set(batches.LAYOUTS)
+    assert set(get_args(Layout)) == {"auto", *batches.LAYOUTS}  # auto is one of them
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def test_the_curves_of_the_main_job(trained):
     curves.Reload()
     figures = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second")
     names = {f"train/{figure}" for figure in figures}
-    assert set(curves.Tags()["scalars"]) == names
+    assert set(curves.Tags()["scalars"]) == names | {"train/free_run"}
+    assert [e.value for e in curves.Scalars("train/free_run")][-1] == len(SENTENCE) + 1  # the end token, too
     epochs = json.loads((trained / "result.json").read_text())["epochs"]
     for name in names:
         assert [e.step for e in curves.Scalars(name)] == list(range(1, epochs + 1))
