@@ -54,10 +54,19 @@ def streams(ids: Ids, batch: int, window: int) -> list[Window]:
     return [Window(text[a:b], text[a + 1 : b + 1]) for a, b in ends]
 
 
+def segments(ids: Ids, batch: int, window: int) -> list[Window]:
+    """As `streams`, but without overlap, so that each begins where the one before it ends: the last is filled
+    up with the end token, after which nothing else ever comes."""
+    length = -(-(len(ids) - 1) // batch)
+    ids = np.pad(ids, (0, batch * length + 1 - len(ids)), mode="edge")
+    return streams(ids, batch, window)
+
+
 LAYOUTS: dict[str, Callable[[Ids, int, int], list[Window]]] = {
     "sequence": sequence,
     "staggered": staggered,
     "streams": streams,
+    "segments": segments,
 }
 
 

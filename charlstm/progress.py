@@ -20,7 +20,9 @@ class Progress:
         gradient_norm: before clipping, averaged over the steps.
         skipped: how many of the steps changed nothing, for their loss or gradient was not finite (overflows
             that float16's scale is there for are not counted); the averages are over those that did.
-        recalled: a free run after these steps was exact to the end token.
+        free_run: how many characters a free run after these steps wrote before its first error; None: there
+            was none.
+        recalled: it was exact to the end token.
     """
 
     epoch: int
@@ -34,6 +36,7 @@ class Progress:
     learning_rate: float
     gradient_norm: float
     skipped: int = 0
+    free_run: int | None = None
     recalled: bool = False
 
     def curves(self) -> dict[str, float | None]:
@@ -45,6 +48,7 @@ class Progress:
             "train/learning_rate": self.learning_rate,
             "train/gradient_norm": self.gradient_norm,
             "train/chars_per_second": self.chars_per_second,
+            "train/free_run": self.free_run,
         }
 
     def shown(self) -> str:

@@ -30,16 +30,14 @@ def check(settings: TrainSettings) -> None:
         settings.train.fit_lm()
         data = dataset.build(settings.data)
         settings.model.fit_vocabulary(len(data.vocabulary))
-        sizes = len(data.vocabulary), settings.train.window
+        config, V, window = settings.train, len(data.vocabulary), settings.train.window
         resume.resumed(settings, data.vocabulary.characters, data.fingerprint())
     else:
         text, vocabulary = prepare(settings)
-        sizes = (
-            len(vocabulary),
-            len(text) + 1 if settings.train.layout != "streams" else settings.train.window,
-        )
+        config, V = settings.train.for_text(len(text) + 2), len(vocabulary)
+        window = config.longest_window(len(text) + 2)
         resume.resumed(settings, vocabulary.characters, corpus.fingerprint(text))
-    memory.check(settings.model, settings.train, *sizes, memory.physical())
+    memory.check(settings.model, config, V, window, memory.physical())
     if settings.device == "cuda":
         runtime.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
@@ -93,5 +91,5 @@ def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
     vocabulary = Vocabulary.of_text(text) if alphabet is None else Vocabulary(alphabet)
     vocabulary.encode(text, source=corpus.source_name(settings.data))
     settings.model.fit_vocabulary(len(vocabulary))
-    settings.train.fit_text(len(text) + 2)
+    settings.train.for_text(len(text) + 2)
     return text, vocabulary

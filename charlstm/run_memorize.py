@@ -3,6 +3,7 @@
 The counterpart of `run_lm.py`.
 """
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from charlstm import corpus, resume, runtime, sampling, trainer
 from charlstm.checkpoint import BEST, Checkpoint
 from charlstm.model import Model
 from charlstm.progress import Progress
+from charlstm.runtime import Stopped
 from charlstm.session import Session
-from charlstm.settings import TrainSettings
+from charlstm.settings import Duration, TrainSettings
 from charlstm.tracking import Tracker, say_next_steps
 from charlstm.vocabulary import Vocabulary
 
 log = logging.getLogger("charlstm")
 
 PRINTED_CHARACTERS = 2000
+SAMPLED_CHARACTERS = 200  # while training: writing takes longer than reading
 
 
 def train(settings: TrainSettings, text: str, vocabulary: Vocabulary, path: Path) -> int:
@@ -33,21 +36,22 @@ class Memorize(Session):
         data = corpus.fingerprint(text)
         resumed = resume.resumed(settings, vocabulary.characters, data)
         device = runtime.choose_device(settings.device)
-        threads = runtime.choose_threads(settings.threads, settings.model.hidden, settings.train.batch)
+        self.ids = vocabulary.encode_framed(text)
+        config = settings.train.for_text(len(self.ids))
+        threads = runtime.choose_threads(settings.threads, settings.model.hidden, config.batch)
         if resumed is not None and resumed.unchanged("threads"):
             threads = resumed.training["provenance"]["threads"]
         runtime.prepare(settings.seed, threads)
         model = Model(settings.model, len(vocabulary), settings.train.dropout).to(device)
         model.add_forget_bias(settings.train.forget_bias)
         log.info(f"{describe(settings, text, model)}; {device}, {threads} thread{'s' * (threads > 1)}")
-        self.ids = vocabulary.encode_framed(text)
         super().__init__(
             settings,
             path,
             vocabulary=vocabulary,
             text_length=len(text),
             data=data,
-            training=trainer.of_text(model, self.ids, settings.train),
+            training=trainer.of_text(model, self.ids, config),
             machine={"device": str(device), "precision": "float32", "threads": threads},
             resumed=resumed,
         )
@@ -55,30 +59,44 @@ class Memorize(Session):
         self.recalled_at_epoch: int | None = None
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"recalled_at_epoch": self.recalled_at_epoch}, {}
+        names = ("known", "longest", "written")
+        proof = {name: getattr(self.proof, name) for name in names}
+        return {"recalled_at_epoch": self.recalled_at_epoch, "proof": proof}, {}
 
     def put_back(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
         del arrays
         assert self.resumed is not None
         if self.resumed.same_parts:  # another text is not known by heart
             self.recalled_at_epoch = state["recalled_at_epoch"]
-        self.proof.known = self.recalled_at_epoch is not None
+            for name, value in state["proof"].items():
+                setattr(self.proof, name, value)
 
     def handle(self, progress: Progress, tracker: Tracker) -> bool:
         config = self.settings.train
-        with self.signals.breaking_off():
-            progress = self.proof.tried(progress)
-            is_last = progress.recalled or self.training.step == self.training.steps
-            sampled = progress.epoch % config.sample_every == 0 or is_last
-            written = self._written() if sampled and self.settings.tensorboard else None
+        is_over = config.budget is not None and progress.seconds >= Duration.seconds(config.budget)
+        before = copy.copy(self.proof)
+        try:
+            with self.signals.breaking_off():
+                progress = self.proof.tried(progress)
+                is_last = progress.recalled or is_over or self.training.step == self.training.steps
+                sampled = progress.epoch % config.sample_every == 0 or is_last
+                written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None
+        except Stopped:
+            self.proof = before  # it will be tried again
+            raise
         if progress.recalled:
             self.recalled_at_epoch = progress.epoch
-        tracker.advance(progress.epoch, progress.shown())
+        tracker.advance(progress.epoch, self._shown(progress))
         if progress.epoch % config.log_every == 0 or progress.recalled:
             tracker.curves(progress.step, progress.curves())
         if written is not None:
             tracker.text(progress.step, "written", written)
-        return self.proof.known and config.stop_at_recall
+        return is_over or (self.proof.known and config.stop_at_recall)
+
+    def _shown(self, progress: Progress) -> str:
+        """What stands beside the progress bar."""
+        longest = f", free run {self.proof.longest:,} of {self.text_length:,}" if self.proof.longest else ""
+        return progress.shown() + longest
 
     def best(self, figures: dict[str, Any]) -> Checkpoint:
         return Checkpoint(
@@ -95,11 +113,12 @@ class Memorize(Session):
         assert self.progress is not None
         with self.signals.breaking_off():
             right = sampling.recall(self.training.model.in_numpy(), self.vocabulary, self.ids)
-            written = self._written()
+            written = self._written(PRINTED_CHARACTERS)
         figures = self.progress.figures() | {
             "recalled_at_epoch": self.recalled_at_epoch,
             "task": self.settings.task,
             "recalled": right == len(self.ids) - 1,
+            "free_run": right,
             "params": self.training.model.parameter_count(),
             **self.machine,
         }
@@ -109,10 +128,10 @@ class Memorize(Session):
         say_next_steps(self.path / BEST)
         return figures
 
-    def _written(self) -> str:
+    def _written(self, most: int) -> str:
         """What the model writes from the start token, taking the likeliest character each time."""
         model = self.training.model.in_numpy()
-        return sampling.likeliest(model, self.vocabulary, min(len(self.ids), PRINTED_CHARACTERS))
+        return sampling.likeliest(model, self.vocabulary, min(len(self.ids), most))
 
     def _verdict(self, figures: dict[str, Any], right: int) -> str:
         spent = f"{figures['epochs']} epochs and {figures['train_seconds']:.1f} s"

@@ -211,8 +211,9 @@ class Session(ABC):
 
     def _out_of_memory(self) -> str:
         settings, V = self.settings, len(self.vocabulary)
-        window = settings.train.window if settings.task == "lm" else self.text_length
-        advice = memory.advice(settings.model, self.training.config, V, window, memory.physical() // 2)
+        config = self.training.config
+        window = config.longest_window(self.text_length)
+        advice = memory.advice(settings.model, config, V, window, memory.physical() // 2)
         return f"out of memory at step {self.training.step + 1}; {advice}. What was saved before is untouched"
 
 

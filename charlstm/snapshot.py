@@ -92,8 +92,9 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     dtypes = snapshot.numbers["state_dtypes"]
     state = (arrays[f"state/{k}"].to(training.device, getattr(torch, d)) for k, d in enumerate(dtypes))
     training.state = tuple(state) or None
-    if not same_place and training.window:
-        training.epoch, training.window, training.state = training.epoch + 1, 0, None
+    if not same_place:
+        training.epoch += training.window > 0
+        training.window, training.state = 0, None
 
 
 def _named(training: Training, kind: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:

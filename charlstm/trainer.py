@@ -24,6 +24,9 @@ from charlstm.vocabulary import Ids, Vocabulary
 # text, the model still gets this share of the characters wrong.
 WORTH_A_FREE_RUN = 0.9
 
+# Characters that free runs may write: so many in any case, and as many for each character that is trained on.
+FREE_CHARACTERS, FREE_SHARE = 20_000, 0.02
+
 # So many steps in a row whose loss or gradient is not finite are more than an accident.
 TOO_MANY = {"skip": 3, "stop": 1}
 
@@ -36,8 +39,10 @@ class Training:
     """Windows -> new weights.
 
     One pass over the windows is an epoch: the recurrent state is zero before the first and carried from each
-    to the next. A step whose loss or gradient is not finite is skipped: weights, moments and state stay as
-    they were.
+    to the next. With `train.layout=segments`, each stream but the first begins an epoch with the state in
+    which its predecessor ended the one before: as training settles, with that of one continuous run.
+
+    A step whose loss or gradient is not finite is skipped: weights, moments and state stay as they were.
 
     Args:
         model: trained in place; dropout draws from torch's own generator.
@@ -186,7 +191,8 @@ class Training:
         self.since.steps += 1
         self.since.chars += targets.numel()
         if self.window == len(windows):
-            self.epoch, self.window, self.state = self.epoch + 1, 0, None
+            self.epoch, self.window = self.epoch + 1, 0
+            self.state = handed_on(self.state) if self.config.layout == "segments" else None
 
     def _count(
         self, loss: Tensor, norm: Tensor, correct: Tensor, made: Tensor, wrong: Tensor, shape: torch.Size
@@ -201,8 +207,14 @@ class Training:
         self.wrong = torch.stack([in_a_row, torch.maximum(self.wrong[1], in_a_row), self.wrong[2] + wrong])
 
 
+def handed_on(state: State) -> State:
+    """The state of each stream `(L, B, H)` given to the next one; the first gets zeros."""
+    return tuple(torch.cat([torch.zeros_like(part[:, :1]), part[:, :-1]], dim=1) for part in state)
+
+
 def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
+    config = config.for_text(len(text))
     windows = batches.windows(text, config)
     return Training(model, lambda _: windows, config, steps=config.epochs * len(windows))
 
@@ -210,17 +222,28 @@ def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
 class Proof:
     """Whether a text is known by heart: fed only its own output from the start token, the model writes it.
 
+    Free runs are tried as long as they cost little beside the training, counted in characters, so that every
+    machine tries the same.
+
     Args:
         text: ids `(N,)`, between the start and the end token.
+
+    Attributes:
+        known: whether a free run was exact.
+        longest: characters before the first error of the best free run so far.
+        written: by all free runs.
     """
 
-    def __init__(self, model: Model, vocabulary: Vocabulary, text: Ids, known: bool = False) -> None:
-        self.model, self.vocabulary, self.text, self.known = model, vocabulary, text, known
+    def __init__(self, model: Model, vocabulary: Vocabulary, text: Ids) -> None:
+        self.model, self.vocabulary, self.text = model, vocabulary, text
+        self.known, self.longest, self.written = False, 0, 0
 
     def tried(self, progress: Progress) -> Progress:
-        """The same figures, with `recalled` true for the first of which it is so."""
-        if self.known or progress.accuracy < WORTH_A_FREE_RUN:
+        """The same figures, with those of a free run if it is worth trying; `recalled` is true but once."""
+        affordable = FREE_CHARACTERS + progress.chars_seen * FREE_SHARE
+        if self.known or progress.accuracy < WORTH_A_FREE_RUN or self.written > affordable:
             return progress
         right = sampling.recall(self.model.in_numpy(), self.vocabulary, self.text)
         self.known = right == len(self.text) - 1
-        return replace(progress, recalled=self.known)
+        self.longest, self.written = max(self.longest, right), self.written + right + 1
+        return replace(progress, free_run=right, recalled=self.known)

@@ -56,17 +56,59 @@ def test_the_layout_is_chosen_by_name():
 
 
 def test_every_layout_of_the_settings_exists():
-    assert set(get_args(Layout)) == set(batches.LAYOUTS)
+    assert set(get_args(Layout)) == {"auto", *batches.LAYOUTS}  # auto is one of them
 
 
 @pytest.mark.parametrize(
     ("layout", "batch", "message"),
-    [("sequence", 2, "one sequence"), ("staggered", 70, "at most 69"), ("streams", 99, "at most 69")],
+    [
+        *(("sequence", 2, "one sequence"), ("staggered", 70, "at most 69"), ("streams", 99, "at most 69")),
+        *(("segments", 70, "at most 69"), ("auto", 70, "at most 69")),
+    ],
 )
 def test_a_batch_that_the_text_has_not(layout, batch, message):
     config = settings(f"train.layout={layout}", f"train.batch={batch}").train
     with pytest.raises(ValueError, match=message):
-        config.fit_text(70)
+        config.for_text(70)
+
+
+@given(symbols=st.integers(3, 300), batch=st.integers(1, 20), window=st.integers(1, 40))
+def test_each_segment_begins_where_the_one_before_it_ends(symbols, batch, window):
+    batch = min(batch, symbols - 1)
+    cut = batches.segments(np.arange(symbols), batch, window)
+    inputs = np.concatenate([w.inputs for w in cut])
+    targets = np.concatenate([w.targets for w in cut])
+    assert all(len(w.inputs) <= window for w in cut)
+    # read one after another, the segments are the text, and then its last symbol again and again
+    text = [*inputs.T.ravel(), targets[-1, -1]]
+    assert text == [*range(symbols), *[symbols - 1] * (len(text) - symbols)]
+    assert list(targets.T.ravel()) == text[1:]
+    assert len(text) - symbols < batch
+
+
+@pytest.mark.parametrize(
+    ("overrides", "symbols", "layout", "batch"),
+    [
+        ([], 70, "sequence", 1),
+        ([], 500, "sequence", 1),
+        ([], 501, "segments", 5),
+        ([], 1_000_000, "segments", 64),
+        (["train.batch=7"], 70, "segments", 7),
+        (["train.layout=sequence"], 9000, "sequence", 1),
+        (["train.layout=streams", "train.batch=3"], 9000, "streams", 3),
+    ],
+)
+def test_the_layout_follows_from_the_length(overrides, symbols, layout, batch):
+    config = settings(*overrides).train.for_text(symbols)
+    assert (config.layout, config.batch) == (layout, batch)
+    assert config.for_text(symbols) == config
+
+
+def test_the_longest_window():
+    assert settings("train.layout=sequence").train.longest_window(70) == 69
+    assert settings("train.layout=staggered", "train.batch=5").train.longest_window(70) == 65
+    streams = settings("train.layout=streams", "train.batch=5", "train.window=20").train
+    assert (streams.longest_window(70), streams.longest_window(700)) == (14, 20)
 
 
 SIZES = {"batch": st.integers(1, 9), "window": st.integers(1, 12), "more": st.integers(0, 150)}

@@ -50,7 +50,8 @@ def test_the_curves_of_the_main_job(trained):
     curves.Reload()
     figures = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second")
     names = {f"train/{figure}" for figure in figures}
-    assert set(curves.Tags()["scalars"]) == names
+    assert set(curves.Tags()["scalars"]) == names | {"train/free_run"}
+    assert [e.value for e in curves.Scalars("train/free_run")][-1] == len(SENTENCE) + 1  # the end token, too
     epochs = json.loads((trained / "result.json").read_text())["epochs"]
     for name in names:
         assert [e.step for e in curves.Scalars(name)] == list(range(1, epochs + 1))
@@ -136,7 +137,7 @@ WRONG = {
     ("train.py", "data.split=[0.9,0.2,0]"): "error: data.split = [0.9, 0.2, 0]: must be three numbers",
     ("train.py", "data.unit=byte"): "error: data.unit = byte: is for task=lm",
     ("train.py", "data.records=lines"): "error: data.records = lines: must be none | line | blank | file",
-    ("train.py", "train.batch=2"): "error: train.batch = 2: train.layout=sequence",
+    ("train.py", "train.layout=sequence", "train.batch=2"): "error: train.batch = 2: train.layout=sequence",
     ("train.py", "model.layers=1,2"): "error: model.layers=1,2: several values; add --multirun",
     ("train.py", "hydra.run.dir=used"): "error: hydra.run.dir = used: holds the result of another run",
     ("sample.py",): "error: ckpt: missing",

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,51 @@ def test_streams_learn():
     # is not theirs to give; but fed the true text they must get it right
     overrides = ["train.layout=streams", "train.batch=4", "train.window=7", "train.epochs=150"]
     assert max(p.accuracy for p in run(*overrides)[-1]) > 0.98
+
+
+def test_segments_go_on_from_where_their_predecessors_ended():
+    # with a learning rate of nearly nothing, the states settle: after K passes those of K segments are those
+    # of one continuous run
+    chosen = settings("train.batch=4", "train.window=7", "train.lr=1e-12", "train.epochs=4").train
+    torch.manual_seed(0)
+    model = Model(settings().model, len(VOCABULARY))
+    training = trainer.of_text(model, IDS, chosen)
+    assert len(list(training.each())) == 4
+    padded = np.pad(IDS, (0, 3), mode="edge")  # 72 = 4 x 18 inputs
+    ids, state = torch.from_numpy(padded[:-1].astype("int64"))[:, None], None
+    for k in range(3):
+        _, state = model(ids[18 * k : 18 * (k + 1)], state)
+        for found, expected in zip(training.state, state, strict=True):
+            # batched products add up in another order
+            torch.testing.assert_close(found[:, k + 1], expected[:, 0], rtol=0, atol=1e-6)
+    assert not any(part[:, 0].any() for part in training.state)  # the first begins at zero
+
+
+@pytest.mark.parametrize("overrides", [["train.batch=3"], []])
+def test_long_texts_are_learnt(overrides):
+    random = np.random.default_rng(1)
+    text = "".join("abcdefghij"[n] for n in random.integers(10, size=600))
+    model, vocabulary, _, progress = run(*overrides, "model.hidden=64", text=text)
+    assert progress[-1].recalled
+    assert sampling.likeliest(model.in_numpy(), vocabulary, 1000) == text
+
+
+def test_equal_lines_with_one_that_differs():
+    lines = ["the same line"] * 12
+    lines[7] = "the same lime"
+    assert run(text="\n".join(lines))[-1][-1].recalled
+
+
+def test_free_runs_are_rationed(monkeypatch):
+    monkeypatch.setattr(trainer, "FREE_CHARACTERS", 100)
+    proof = trainer.Proof(Model(settings().model, len(VOCABULARY)), VOCABULARY, IDS)
+    monkeypatch.setattr(sampling, "recall", lambda *_: 59)
+    figures = run("train.epochs=1")[-1][0]
+    figures = replace(figures, accuracy=0.95, chars_seen=1000)
+    assert [proof.tried(figures).free_run for _ in range(4)] == [59, 59, 59, None]  # 100 + 2 % of 1,000
+    assert (proof.written, proof.longest, proof.known) == (180, 59, False)
+    assert proof.tried(replace(figures, chars_seen=5000)).free_run == 59
+    assert proof.tried(replace(figures, chars_seen=10**9, accuracy=0.89)).free_run is None
 
 
 def test_all_epochs_are_run_if_wanted():
