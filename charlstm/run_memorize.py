@@ -123,7 +123,8 @@ class Memorize(Session):
             **self.machine,
         }
         self.keep_best(figures)
-        log.info(f"\n{written}\n")
+        cut = "..." if len(self.ids) > PRINTED_CHARACTERS else ""
+        log.info(f"\n{written}{cut}\n")
         log.info(self._verdict(figures, right))
         say_next_steps(self.path / BEST)
         return figures
