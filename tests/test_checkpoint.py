@@ -80,7 +80,7 @@ def test_every_cut_is_noticed(tmp_path, small):
 
 
 # name of the file: the text that it writes. A file of format 1 loads for ever: add files, change none.
-OF_OLD = {"format_1.safetensors": "Naïve 日本, or 🙂?"}
+OF_OLD = {"format_1.safetensors": "Naïve 日本, or 🙂?", "format_1_training.safetensors": "a small step"}
 
 
 @pytest.mark.parametrize("name", OF_OLD)

@@ -1,6 +1,7 @@
 """What `resume=` takes over, refuses and says; that it leads to the same is in `test_session.py`."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from going_on import LM, MEMORIZE, compose, go, text
@@ -128,3 +129,12 @@ def test_a_text_is_found_from_another_folder(tmp_path, monkeypatch):
     chosen = compose("resume=../here/run")
     assert chosen.data.path == str(here / "my.txt")
     go(there / "run", "resume=../here/run")
+
+
+def test_a_run_of_an_old_format_goes_on(tmp_path):
+    old = Path(__file__).parent / "checkpoints" / "format_1_training.safetensors"
+    go(tmp_path / "run", f"resume={old}", "train.stop_at_recall=false", "train.epochs=60")
+    last = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    assert last.training["numbers"]["step"] == 60
+    before, now = checkpoint.load(old).weights, last.weights
+    assert all((before[name] != now[name]).any() for name in now)
