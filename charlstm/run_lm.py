@@ -141,6 +141,7 @@ class LanguageModel(Session):
         if found.nats < self.found.nats:
             self.found, self.since_best = found, 0
             self.keep_best(self._figures())
+            self.signals.save_wanted = True
 
     def _evaluate(self, progress: Progress) -> Best:
         """The score of the weights or of their average, whichever is better on the valid part.

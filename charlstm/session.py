@@ -3,6 +3,7 @@
 import logging
 import platform
 import signal
+import sys
 from abc import ABC, abstractmethod
 from importlib.metadata import version
 from pathlib import Path
@@ -108,9 +109,9 @@ class Session(ABC):
             if unsaved is None:
                 log.info(f"Stopped by {name} after step {self.training.step:,}; everything is saved.")
                 say_next_steps(self.path / LAST, go_on=True)
-            else:
-                log.error(f"Stopped by {name} after step {self.training.step:,}; error: {unsaved}")
-            return self.signals.exit_code()
+                return self.signals.exit_code()
+            log.error(f"Stopped by {name} after step {self.training.step:,}; error: {unsaved}")
+            sys.exit(1)  # returned, it would not keep the other runs of a sweep from being begun
 
     def _train(self) -> str | None:
         """Returns why the last state could not be saved, if so."""

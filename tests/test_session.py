@@ -138,7 +138,7 @@ def test_a_broken_last_state_is_answered_by_the_one_before(whole, corpus, tmp_pa
     (run / "last.safetensors").write_bytes(blob)
     last = go(run, f"resume={run}")
     assert caplog.text.count("last.safetensors: ") == 1
-    assert "Going on from step 12 of" in caplog.text
+    assert "Going on from step 16 of" in caplog.text  # where the score was the best so far
     assert_same(last, whole / "lm")
     assert points(last) == points(whole / "lm")
 
@@ -165,8 +165,10 @@ def test_curves_are_on_the_disk_before_the_state_that_goes_on_from_them(corpus, 
         monkeypatch.setattr(owner, name, noted)
     go(tmp_path / "run", *of("lm", corpus), "save.steps=9")
     saves = [k for k, name in enumerate(done) if name == "save_last"]
-    assert [done[:k].count("curves") for k in saves] == [9 + 1, 18 + 2, 27 + 3, 36 + 4, 40 + 5]  # and scores
-    assert [done[k - 1] for k in saves] == ["flush"] * 5
+    drawn = [done[:k].count("curves") for k in saves]
+    assert {9 + 1, 18 + 2, 27 + 3, 36 + 4, 40 + 5} <= {*drawn}  # and scores
+    assert {8 + 1, 16 + 2, 24 + 3, 32 + 4} & {*drawn}  # where the score was the best so far
+    assert {done[k - 1] for k in saves} == {"flush"}
 
 
 def test_a_moved_text_is_the_same_and_another_is_not(whole, corpus, tmp_path):
