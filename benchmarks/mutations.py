@@ -191,7 +191,7 @@ MUTATIONS = [
     ),
     Mutation("resume: save what is not finite", *DRIVER, "if not state.is_finite():", "if False:"),
     Mutation(
-        "resume: count what went wrong before the return", *DRIVER, "self.training.wrong.zero_()", "pass"
+        "resume: count what went wrong before the return", *DRIVER, "self.training.wrong = [0, 0, 0]", "pass"
     ),
     Mutation("resume: curves after the state", "charlstm/session.py", SESSION, "tracker.flush()", "pass"),
     Mutation(

@@ -158,7 +158,7 @@ class Driver:
         factor = self.training.lr_factor / 2
         snapshot.put_back(self._good, self.training)
         self.training.lr_factor = factor
-        self.training.wrong.zero_()  # it may have been saved in the middle of them
+        self.training.wrong = [0, 0, 0]  # it may have been saved in the middle of them
         self.pending = None
         self._went_back(self.training.step)
         log.warning(

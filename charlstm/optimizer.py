@@ -100,13 +100,14 @@ class AdamW:
         if self.scale is not None:
             gradients = list(torch._foreach_div(gradients, self.scale.factor))
             norm = norm / self.scale.factor
-        made = torch.isfinite(loss.detach() + norm + lr)
-        wrong = ~made if self.scale is None else ~made & self.scale.update(made)
+        stay = (loss.detach() + norm) * (0.0 * lr) != 0  # 0 times a number that is not finite is none
+        made = ~stay
+        wrong = stay if self.scale is None else stay & self.scale.update(made)
         if self.config.clip:
             # not in place: autograd may give two parameters one gradient, or a number seen as a matrix
             gradients = list(torch._foreach_mul(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0)))
         for group, weight_decay in self.groups:
-            self._step([gradients[k] for k in group], group, lr, weight_decay, ~made)
+            self._step([gradients[k] for k in group], group, lr, weight_decay, stay)
         return Step(norm, made, wrong)
 
     @torch.no_grad()

@@ -44,8 +44,8 @@ def take(training: Training) -> Snapshot:
         **_named(training, "average", training.average.averages if training.average else []),
         **{f"state/{k}": part for k, part in enumerate(state)},
         "adam/steps": torch.stack(optimizer.steps),
-        "figures/sums": training.sums,
-        "figures/wrong": training.wrong,
+        "figures/sums": torch.tensor(training.sums, dtype=torch.float64),
+        "figures/wrong": torch.tensor(training.wrong),
         "generator": torch.get_rng_state(),
     }
     if optimizer.scale is not None:
@@ -84,8 +84,8 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     torch.set_rng_state(arrays["generator"])
     if training.device.type == "cuda" and "generator/cuda" in arrays:
         torch.cuda.set_rng_state(arrays["generator/cuda"], training.device)
-    training.sums = arrays["figures/sums"].to(training.device)
-    training.wrong = arrays["figures/wrong"].to(training.device)
+    training.sums = arrays["figures/sums"].tolist()
+    training.wrong = arrays["figures/wrong"].tolist()
     for name in NUMBERS:
         setattr(training, name, snapshot.numbers[name])
     training.since = Since(**snapshot.numbers["since"])

@@ -84,12 +84,13 @@ class Training:
         self._windows_of = windows
         self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
         self.since = Since()
-        # loss, norm and characters right, then what to divide them by; on the device, as is the next
-        self.sums = torch.zeros(6, dtype=torch.float64, device=self.device)
+        # of loss, norm and characters right, then what to divide them by
+        self.sums = [0.0] * 6
         # how many steps in a row went wrong now and, since the last figures, at most; how many in all
-        self.wrong = torch.zeros(3, dtype=torch.int64, device=self.device)
-        self._one = torch.ones((), device=self.device)
-        self._shares: dict[torch.Size, Tensor] = {}
+        self.wrong = [0] * 3
+        self._steps: list[
+            tuple[tuple[Tensor, ...], torch.Size]
+        ] = []  # that are not in these yet; on the device
 
     def each(self) -> Iterator[Progress]:
         """Train to the last step; yields the figures each time that they are due.
@@ -112,14 +113,15 @@ class Training:
         """
         self.model.train()
         begin = time.perf_counter()
-        while self.step < self.steps:
-            try:
+        try:
+            while self.step < self.steps:
                 self._next()
-            except FloatingPointError as error:  # the plain engine looks at what it computes
-                raise DivergedError(f"{error}, in step {self.step + 1}") from None
-            if self.is_due() or pause():
-                break
-        self.wrong.tolist()  # the one place where the device is waited for
+                if self.is_due() or pause():
+                    break
+        except FloatingPointError as error:  # the plain engine looks at what it computes
+            raise DivergedError(f"{error}, in step {self.step + 1}") from None
+        finally:
+            self._count()
         spent = time.perf_counter() - begin
         self.seconds += spent
         self.since.seconds += spent
@@ -134,8 +136,8 @@ class Training:
         Raises:
             DivergedError: too many steps in a row were not finite.
         """
-        loss, norm, correct, weight, chars, made = self.sums.tolist()
-        in_a_row, most, skipped = self.wrong.tolist()
+        loss, norm, correct, weight, chars, made = self.sums
+        in_a_row, most, skipped = self.wrong
         # the last figures may not be missing: who handles them may have something to do at the end
         if most >= TOO_MANY[self.config.on_nonfinite] or (not made and self.step == self.steps):
             times = f" {most} times in a row" if most > 1 else ""
@@ -145,8 +147,7 @@ class Training:
         if not made:
             return None
         since, self.since = self.since, Since()
-        self.sums.zero_()
-        self.wrong[1], self.wrong[2] = in_a_row, 0
+        self.sums, self.wrong = [0.0] * 6, [in_a_row, in_a_row, 0]
         nats = loss / weight
         return Progress(
             epoch=self.epoch,
@@ -172,19 +173,25 @@ class Training:
         )
         lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+        if self.autocast is None:
             scores, after = self.model(inputs, self.state)
-        scores = scores if self.autocast is None else scores.float()
+        else:
+            with torch.autocast(self.device.type, self.autocast):
+                scores, after = self.model(inputs, self.state)
+            scores = scores.float()
         loss = objective.LOSSES[self.config.loss](scores, targets)
         norm, made, wrong = self.optimizer.step(loss, lr)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
-            self._count(loss, norm, objective.correct(scores, targets), made, wrong, targets.shape)
-            before = self.state or tuple(torch.zeros_like(part) for part in after)
-            self.state = tuple(
-                torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
-            )
+            correct = objective.correct(scores, targets)
+            self._steps.append(((loss.detach(), norm, correct, made, wrong), targets.shape))
+            if self.window + 1 < len(windows) or self.config.layout == "segments":
+                before = self.state or tuple(torch.zeros_like(part) for part in after)
+                after = tuple(
+                    torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
+                )
+                self.state = after
         self.step += 1
         self.window += 1
         self.chars_seen += targets.numel()
@@ -192,19 +199,20 @@ class Training:
         self.since.chars += targets.numel()
         if self.window == len(windows):
             self.epoch, self.window = self.epoch + 1, 0
-            self.state = handed_on(self.state) if self.config.layout == "segments" else None
+            self.state = handed_on(after) if self.config.layout == "segments" else None
 
-    def _count(
-        self, loss: Tensor, norm: Tensor, correct: Tensor, made: Tensor, wrong: Tensor, shape: torch.Size
-    ) -> None:
-        """Add a step to the sums, without waiting for it."""
-        if shape not in self._shares:
-            T, chars = shape[0], shape.numel()
-            self._shares[shape] = self.sums.new_tensor([T, 1, 1, T, chars, 1])
-        figures = torch.stack([loss, norm, correct, self._one, self._one, self._one])
-        self.sums += torch.where(made, figures * self._shares[shape], 0.0)
-        in_a_row = (self.wrong[0] + 1) * wrong
-        self.wrong = torch.stack([in_a_row, torch.maximum(self.wrong[1], in_a_row), self.wrong[2] + wrong])
+    def _count(self) -> None:
+        """Add the steps up; the one place where the device is waited for."""
+        for step, shape in self._steps:
+            loss, norm, correct, made, wrong = (figure.item() for figure in step)
+            if made:
+                T, chars = shape[0], shape.numel()
+                for k, figure in enumerate((loss * T, norm, correct, T, chars, 1)):
+                    self.sums[k] += figure
+            in_a_row, most, in_all = self.wrong
+            in_a_row = in_a_row + 1 if wrong else 0
+            self.wrong = [in_a_row, max(most, in_a_row), in_all + int(wrong)]
+        self._steps.clear()
 
 
 def handed_on(state: State) -> State:

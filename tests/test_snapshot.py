@@ -35,7 +35,7 @@ def losses(training, steps):
     found = []
     for _ in range(steps):
         training.run(lambda: True)
-        found.append(training.sums.tolist())
+        found.append([*training.sums])
         if training.is_due():
             training.figures()
     return found, snapshot.take(training)
