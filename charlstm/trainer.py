@@ -7,6 +7,7 @@ becomes of them and when to stop. `snapshot.py` takes out all that the next step
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -173,12 +174,10 @@ class Training:
         )
         lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
-        if self.autocast is None:
+        is_mixed = self.autocast is not None
+        with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
             scores, after = self.model(inputs, self.state)
-        else:
-            with torch.autocast(self.device.type, self.autocast):
-                scores, after = self.model(inputs, self.state)
-            scores = scores.float()
+        scores = scores.float() if is_mixed else scores
         loss = objective.LOSSES[self.config.loss](scores, targets)
         norm, made, wrong = self.optimizer.step(loss, lr)
         if self.average is not None:
