@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from charlstm import corpus, dataset, memory, resume, runtime
 from charlstm.settings import TrainSettings
 
+log = logging.getLogger("charlstm")
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -52,13 +54,22 @@ def train(settings: TrainSettings, directory: Path) -> int:
     """Run `settings` and leave everything in `directory`; returns the exit code."""
     # what cannot be written to the log must not end the run, nor be a traceback
     logging.raiseExceptions = False
-    if settings.task == "lm":
-        from charlstm import run_lm
+    try:
+        if settings.task == "lm":
+            from charlstm import run_lm
 
-        return run_lm.train(settings, dataset.build(settings.data), directory)
-    from charlstm import run_memorize
+            return run_lm.train(settings, dataset.build(settings.data), directory)
+        from charlstm import run_memorize
 
-    return run_memorize.train(settings, *prepare(settings), directory)
+        return run_memorize.train(settings, *prepare(settings), directory)
+    except (MemoryError, RuntimeError) as error:
+        if not runtime.is_out_of_memory(error):
+            raise
+        log.error(
+            "error: out of memory before the first step; try a smaller train.batch, train.window or "
+            "model.hidden"
+        )
+        return 1
 
 
 def _forecast(settings: TrainSettings) -> "Iterator[str]":
