@@ -165,12 +165,14 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
     """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them.
 
     Raises:
-        ValueError: there is no such run, or a group of values was asked for besides.
+        ValueError: there is no such run, or a group of values or another task was asked for besides.
     """
     quoted = quote_free_text(arguments, settings_type)
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if "resume" not in keys_of(settings_type) or not given.get("resume"):
+    if "resume" not in given or "resume" not in keys_of(settings_type):
         return quoted
+    if not given["resume"]:
+        raise ValueError("resume = : names no run; give a run directory or one of its checkpoints")
     for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
         if group in given and group != "task":
             raise ValueError(
@@ -178,6 +180,10 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
                 "the run; give single keys"
             )
     stored = resume.stored_settings(given["resume"])
+    if given.get("task", stored["task"]) != stored["task"]:
+        raise ValueError(
+            f"task = {given['task']}: the run that is resumed has {stored['task']}; leave it out"
+        )
     known = keys_of(settings_type)
     taken = {key: value for key, value in stored.items() if key in known and key not in given}
     return [f"{key}={_literal(value)}" for key, value in taken.items()] + quoted

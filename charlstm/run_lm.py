@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm import baselines, evaluation, lm, resume
-from charlstm.checkpoint import BEST, Checkpoint
+from charlstm.checkpoint import BEST
 from charlstm.dataset import Dataset
 from charlstm.job import Job
 from charlstm.model import Model
@@ -26,7 +26,7 @@ from charlstm.optimizer import Average
 from charlstm.progress import Progress
 from charlstm.resume import Resumed
 from charlstm.sampling import Passage, Writer, mask, stream
-from charlstm.session import Session
+from charlstm.session import Session, Weights
 from charlstm.settings import TrainSettings
 from charlstm.strategy import Strategy
 from charlstm.tracking import Tracker, progress_bar, say_next_steps
@@ -178,16 +178,8 @@ class LanguageModel(Session):
             **self.machine,
         }
 
-    def best(self, figures: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(
-            config=self.settings.model,
-            vocabulary=self.vocabulary,
-            task=self.settings.task,
-            text_length=self.text_length,
-            figures=figures,
-            provenance=self.provenance(),
-            weights=self.found.weights,
-        )
+    def best_weights(self) -> Weights:
+        return self.found.weights
 
     def conclude(self) -> dict[str, Any]:
         weights = {name: torch.from_numpy(w) for name, w in self.found.weights.items()}

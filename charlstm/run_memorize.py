@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from charlstm import corpus, resume, runtime, sampling, trainer
-from charlstm.checkpoint import BEST, Checkpoint
+from charlstm.checkpoint import BEST
 from charlstm.model import Model
 from charlstm.progress import Progress
 from charlstm.runtime import Stopped
-from charlstm.session import Session
+from charlstm.session import Session, Weights
 from charlstm.settings import Duration, TrainSettings
 from charlstm.tracking import Tracker, say_next_steps
 from charlstm.vocabulary import Vocabulary
@@ -98,16 +98,8 @@ class Memorize(Session):
         longest = f", free run {self.proof.longest:,} of {self.text_length:,}" if self.proof.longest else ""
         return progress.shown() + longest
 
-    def best(self, figures: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(
-            config=self.settings.model,
-            vocabulary=self.vocabulary,
-            task=self.settings.task,
-            text_length=self.text_length,
-            figures=figures,
-            provenance=self.provenance(),
-            weights=self.training.model.weights(),
-        )
+    def best_weights(self) -> Weights:
+        return self.training.model.weights()
 
     def conclude(self) -> dict[str, Any]:
         assert self.progress is not None

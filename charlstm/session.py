@@ -1,5 +1,6 @@
 """What runs of both tasks share: a directory of their own, signals, an earlier run to go on from, the end."""
 
+import dataclasses
 import logging
 import platform
 import signal
@@ -8,6 +9,9 @@ from abc import ABC, abstractmethod
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from charlstm import __version__, checkpoint, directory, memory, runtime, snapshot
 from charlstm.checkpoint import BEST, LAST, Checkpoint
@@ -22,6 +26,9 @@ from charlstm.trainer import DivergedError, Training
 from charlstm.vocabulary import Vocabulary
 
 log = logging.getLogger("charlstm")
+
+Weights = dict[str, NDArray[np.float32]]
+"""Arrays by the names of the model's parameters."""
 
 
 class Session(ABC):
@@ -68,8 +75,8 @@ class Session(ABC):
         """After training: score and say what came of it; returns the final figures."""
 
     @abstractmethod
-    def best(self, figures: dict[str, Any]) -> Checkpoint:
-        """The model that the run is for."""
+    def best_weights(self) -> Weights:
+        """Those of the model that the run is for."""
 
     @abstractmethod
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -167,14 +174,8 @@ class Session(ABC):
 
     def _as_checkpoint(self, state: Snapshot, driver: dict[str, Any]) -> Checkpoint:
         task, arrays = self.state()
-        return Checkpoint(
-            config=self.settings.model,
-            vocabulary=self.vocabulary,
-            task=self.settings.task,
-            text_length=self.text_length,
-            figures=self.progress.figures() if self.progress else {},
-            provenance=self.provenance(),
-            weights=state.weights,
+        return dataclasses.replace(
+            self._model_file(state.weights, self.progress.figures() if self.progress else {}),
             arrays=state.arrays | arrays,
             training={
                 "numbers": state.numbers,
@@ -188,9 +189,17 @@ class Session(ABC):
             },
         )
 
-    def provenance(self) -> dict[str, Any]:
-        """The versions and the seed, for the checkpoint."""
-        return versions() | {"seed": self.settings.seed}
+    def _model_file(self, weights: Weights, figures: dict[str, Any]) -> Checkpoint:
+        """A checkpoint that can only be used."""
+        return Checkpoint(
+            config=self.settings.model,
+            vocabulary=self.vocabulary,
+            task=self.settings.task,
+            text_length=self.text_length,
+            figures=figures,
+            provenance=versions() | {"seed": self.settings.seed},
+            weights=weights,
+        )
 
     def _finish(self, figures: dict[str, Any], unsaved: str | None) -> int:
         figures |= {"checkpoint": str(self.path / BEST)}
@@ -207,7 +216,7 @@ class Session(ABC):
 
     def keep_best(self, figures: dict[str, Any]) -> None:
         """Make `best.safetensors`, or note why that is not possible."""
-        trained, path = self.best(figures), self.path / BEST
+        trained, path = self._model_file(self.best_weights(), figures), self.path / BEST
         self.unsaved_best = attempt(lambda: checkpoint.save(trained, path), path, trained)
 
     def _out_of_memory(self) -> str:

@@ -138,3 +138,10 @@ def test_a_run_of_an_old_format_goes_on(tmp_path):
     assert last.training["numbers"]["step"] == 60
     before, now = checkpoint.load(old).weights, last.weights
     assert all((before[name] != now[name]).any() for name in now)
+
+
+def test_a_resume_of_nothing_or_of_another_task_is_refused(stopped):
+    with pytest.raises(ValueError, match="resume = : names no run; give a run directory"):
+        compose("resume=")
+    with pytest.raises(ValueError, match="task = memorize: the run that is resumed has lm; leave it out"):
+        compose(f"resume={stopped / 'lm'}", "task=memorize")
