@@ -36,7 +36,7 @@ def check(settings: TrainSettings) -> None:
         resume.resumed(settings, data.vocabulary.characters, data.fingerprint())
     else:
         text, vocabulary = prepare(settings)
-        config, V = settings.train.for_text(len(text) + 2), len(vocabulary)
+        config, V = settings.train.for_text(len(text) + 2, settings.model.hidden), len(vocabulary)
         window = config.longest_window(len(text) + 2)
         resume.resumed(settings, vocabulary.characters, corpus.fingerprint(text))
     memory.check(settings.model, config, V, window, memory.physical())
@@ -102,5 +102,5 @@ def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
     vocabulary = Vocabulary.of_text(text) if alphabet is None else Vocabulary(alphabet)
     vocabulary.encode(text, source=corpus.source_name(settings.data))
     settings.model.fit_vocabulary(len(vocabulary))
-    settings.train.for_text(len(text) + 2)
+    settings.train.for_text(len(text) + 2, settings.model.hidden)
     return text, vocabulary

@@ -37,7 +37,7 @@ class Memorize(Session):
         resumed = resume.resumed(settings, vocabulary.characters, data)
         device = runtime.choose_device(settings.device)
         self.ids = vocabulary.encode_framed(text)
-        config = settings.train.for_text(len(self.ids))
+        config = settings.train.for_text(len(self.ids), settings.model.hidden)
         threads = runtime.choose_threads(settings.threads, settings.model.hidden, config.batch)
         if resumed is not None and resumed.unchanged("threads"):
             threads = resumed.training["provenance"]["threads"]

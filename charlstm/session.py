@@ -19,6 +19,7 @@ from charlstm.driver import Driver, attempt
 from charlstm.progress import Progress
 from charlstm.resume import Resumed
 from charlstm.runtime import Stopped, StopSignals
+from charlstm.schedule import Settling
 from charlstm.settings import TrainSettings, as_mapping
 from charlstm.snapshot import Snapshot
 from charlstm.tracking import Tracker, continue_curves, say_next_steps, shown, write_result
@@ -104,7 +105,7 @@ class Session(ABC):
             except (DivergedError, FloatingPointError) as error:
                 log.error(
                     f"error: {error}. The last good state is saved; to go on from it: python train.py "
-                    f"resume={shown(self.path)} train.lr={self.settings.train.lr / 10:g}"
+                    f"resume={shown(self.path)} train.lr={self.training.config.peak_lr / 10:g}"
                 )
                 return 1
             except (MemoryError, RuntimeError) as error:
@@ -165,7 +166,7 @@ class Session(ABC):
         if not resumed.same_training:  # what ended it may do so no more
             driver.finished, driver.returns = False, 0
         if not resumed.unchanged("train.lr"):
-            self.training.lr_factor = 1.0
+            self.training.lr_factor, self.training.settling = 1.0, Settling()
         continue_curves(resumed.path.parent, self.path)
         log.info(f"Going on from step {self.training.step:,} of {resumed.path}.")
         for difference in resumed.differences(versions() | self.machine):

@@ -7,7 +7,7 @@ one that the part it configures ever sees.
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
@@ -15,7 +15,8 @@ Engine = Literal["fused", "plain"]
 Layout = Literal["auto", "sequence", "staggered", "streams", "segments"]
 Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "mse"]
-Decay = Literal["none", "linear", "cosine"]
+Decay = Literal["auto", "none", "linear", "cosine", "loss"]
+Optimizer = Literal["auto", "adamw", "soap"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 OnNonfinite = Literal["skip", "stop"]
 Piece = Literal["char", "word", "line", "file"]
@@ -51,7 +52,7 @@ class Shares:
         return "three numbers, none negative, the first above 0, that sum to 1, such as [0.9, 0.05, 0.05]"
 
 
-LONG_TEXT, MOST_SEGMENTS = 500, 64
+LONG_TEXT, MOST_SEGMENTS, SOAP_LR_TIMES_HIDDEN = 500, 64, 3.5
 
 
 class Duration:
@@ -142,7 +143,8 @@ class TrainConfig:
     loss: Loss
     epochs: Annotated[int, Range(1, 10**9)]
     stop_at_recall: bool
-    lr: Annotated[float, Range(0, 100, above=True)]
+    optimizer: Optimizer
+    lr: Annotated[float, Range(0, 100, above=True)] | Literal["auto"]
     beta1: Annotated[float, Range(0, 0.999999)]
     beta2: Annotated[float, Range(0, 0.999999)]
     clip: Annotated[float, Range(0, 1e9)]
@@ -170,6 +172,11 @@ class TrainConfig:
                 f"train.layout = {self.layout}, train.loss = {self.loss}: task=lm trains parallel streams on "
                 "cross-entropy; leave both keys out"
             )
+        for key, off in {"optimizer": "auto", "lr": "auto", "decay": "auto"}.items():
+            if getattr(self, key) == off or (key, getattr(self, key)) == ("decay", "loss"):
+                raise ValueError(
+                    f"train.{key} = {getattr(self, key)}: works with task=memorize only; leave it out"
+                )
 
     def fit_memorize(self) -> None:
         """Check for `task=memorize`.
@@ -181,23 +188,39 @@ class TrainConfig:
             if getattr(self, key) != off:
                 raise ValueError(f"train.{key} = {getattr(self, key)}: works with task=lm only; leave it out")
 
-    def for_text(self, symbols: int) -> "TrainConfig":
-        """The same with the layout decided for a text of `symbols` ids, the start and end token included.
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate at its height, which `for_text` has decided."""
+        assert isinstance(self.lr, float)
+        return self.lr
+
+    def for_text(self, symbols: int, hidden: int) -> "TrainConfig":
+        """The same with all that is `auto` decided, for a text of `symbols` ids, the start and end token
+        included, and layers of `hidden` units.
 
         A long text is learnt many times faster as segments side by side, for the products are larger and the
-        gradients have less far to go; some 100 symbols each were best for texts of 2,000 to 12,000.
+        gradients have less far to go; and by SOAP, whose best learning rate fell with the width (16 to 128
+        units) as theory would have it (Yang et al. 2022, "Tensor Programs V").
 
         Raises:
             ValueError: the layout cannot cut that text into `batch` streams.
         """
-        if self.layout != "auto":
-            self._fit_text(symbols)
-            return self
-        if self.batch > 1:
-            return dataclasses.replace(self, layout="segments").for_text(symbols)
-        if symbols <= LONG_TEXT:
-            return dataclasses.replace(self, layout="sequence")
-        return dataclasses.replace(self, layout="segments", batch=min(symbols // 100, MOST_SEGMENTS))
+        decided: dict[str, Any] = {}
+        if self.layout == "auto":
+            is_long = self.batch > 1 or symbols > LONG_TEXT
+            batch = self.batch if self.batch > 1 or not is_long else min(symbols // 100, MOST_SEGMENTS)
+            decided = {"layout": "segments" if is_long else "sequence", "batch": batch}
+        is_long = decided.get("layout", self.layout) == "segments" and self.loss == "cross_entropy"
+        if self.optimizer == "auto":
+            decided["optimizer"] = "soap" if is_long else "adamw"
+        is_soap = decided.get("optimizer", self.optimizer) == "soap"
+        if self.lr == "auto":
+            decided["lr"] = min(SOAP_LR_TIMES_HIDDEN / hidden, 0.1) if is_soap else 0.01
+        if self.decay == "auto":
+            decided["decay"] = "loss" if is_soap else "none"
+        config = dataclasses.replace(self, **decided)
+        config._fit_text(symbols)
+        return config
 
     def longest_window(self, symbols: int) -> int:
         """The most steps that gradients flow back through, in a text of so many symbols."""

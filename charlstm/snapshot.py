@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlstm.progress import Since
+from charlstm.schedule import Settling
 from charlstm.trainer import Training
 
 NUMBERS = ("step", "epoch", "window", "chars_seen", "lr_factor", "seconds")
@@ -39,11 +40,9 @@ def take(training: Training) -> Snapshot:
     """A copy of all that the next step of a training depends on."""
     optimizer, state = training.optimizer, training.state or ()
     tensors = {
-        **_named(training, "adam/first", optimizer.first_moments),
-        **_named(training, "adam/second", optimizer.second_moments),
+        **optimizer.tensors,
         **_named(training, "average", training.average.averages if training.average else []),
         **{f"state/{k}": part for k, part in enumerate(state)},
-        "adam/steps": torch.stack(optimizer.steps),
         "figures/sums": torch.tensor(training.sums, dtype=torch.float64),
         "figures/wrong": torch.tensor(training.wrong),
         "generator": torch.get_rng_state(),
@@ -53,7 +52,11 @@ def take(training: Training) -> Snapshot:
     if training.device.type == "cuda":
         tensors["generator/cuda"] = torch.cuda.get_rng_state(training.device)
     numbers = {name: getattr(training, name) for name in NUMBERS}
-    numbers |= {"since": dict(vars(training.since)), "state_dtypes": [str(p.dtype)[6:] for p in state]}
+    numbers |= {
+        "settling": dict(vars(training.settling)),
+        "since": dict(vars(training.since)),
+        "state_dtypes": [str(p.dtype)[6:] for p in state],
+    }
     return Snapshot(
         weights={name: array.copy() for name, array in training.model.weights().items()},
         arrays={name: _array(tensor) for name, tensor in tensors.items()},
@@ -74,11 +77,10 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     optimizer, average = training.optimizer, training.average
     for k, (name, parameter) in enumerate(training.model.named_parameters()):
         parameter.copy_(torch.from_numpy(snapshot.weights[name].copy()))
-        optimizer.first_moments[k].copy_(arrays[f"adam/first/{name}"])
-        optimizer.second_moments[k].copy_(arrays[f"adam/second/{name}"])
-        optimizer.steps[k].copy_(arrays["adam/steps"][k])
         if average is not None:
             average.averages[k].copy_(arrays.get(f"average/{name}", parameter))
+    for name, tensor in optimizer.tensors.items():
+        tensor.copy_(arrays.get(name, tensor))  # another optimiser begins anew
     if optimizer.scale is not None and "scale" in arrays:
         optimizer.scale.factor, optimizer.scale.fitting = arrays["scale"].to(training.device)
     torch.set_rng_state(arrays["generator"])
@@ -88,6 +90,7 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     training.wrong = arrays["figures/wrong"].tolist()
     for name in NUMBERS:
         setattr(training, name, snapshot.numbers[name])
+    training.settling = Settling(**snapshot.numbers.get("settling", {}))
     training.since = Since(**snapshot.numbers["since"])
     dtypes = snapshot.numbers["state_dtypes"]
     state = (arrays[f"state/{k}"].to(training.device, getattr(torch, d)) for k, d in enumerate(dtypes))

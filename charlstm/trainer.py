@@ -16,8 +16,9 @@ from torch import Tensor
 from charlstm import batches, objective, sampling
 from charlstm.batches import Window
 from charlstm.model import Model, State, detach
-from charlstm.optimizer import AdamW, Average, LossScale, learning_rate
+from charlstm.optimizer import OPTIMIZERS, Average, LossScale
 from charlstm.progress import Progress, Since
+from charlstm.schedule import Settling, learning_rate
 from charlstm.settings import TrainConfig
 from charlstm.vocabulary import Ids, Vocabulary
 
@@ -59,6 +60,7 @@ class Training:
         window: how many of the epoch's are done.
         state: after the last window; None: zero.
         lr_factor: of the learning rate, for whoever has reason to lower it.
+        settling: another one, of `train.decay=loss`.
         seconds: spent in training.
         since, sums, wrong: what the next figures will be made of.
     """
@@ -78,10 +80,11 @@ class Training:
         self.average, self.autocast = average, autocast
         self.device = next(model.parameters()).device
         scale = LossScale(self.device) if autocast == torch.float16 else None
-        self.optimizer = AdamW(model.parameters(), config, scale)
+        self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
         self.step = self.epoch = self.window = self.chars_seen = 0
         self.state: State | None = None
-        self.lr, self.lr_factor, self.seconds = config.lr, 1.0, 0.0
+        self.lr, self.lr_factor, self.seconds = config.peak_lr, 1.0, 0.0
+        self.settling = Settling()
         self._windows_of = windows
         self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
         self.since = Since()
@@ -150,6 +153,7 @@ class Training:
         since, self.since = self.since, Since()
         self.sums, self.wrong = [0.0] * 6, [in_a_row, in_a_row, 0]
         nats = loss / weight
+        self.settling.update(nats)
         return Progress(
             epoch=self.epoch,
             step=self.step,
@@ -173,6 +177,8 @@ class Training:
             torch.from_numpy(part.astype("int64")).to(self.device) for part in windows[self.window]
         )
         lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
+        if self.config.decay == "loss":
+            lr *= self.settling.factor
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
@@ -221,7 +227,7 @@ def handed_on(state: State) -> State:
 
 def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
-    config = config.for_text(len(text))
+    config = config.for_text(len(text), model.config.hidden)
     windows = batches.windows(text, config)
     return Training(model, lambda _: windows, config, steps=config.epochs * len(windows))
 

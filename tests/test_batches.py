@@ -69,7 +69,7 @@ def test_every_layout_of_the_settings_exists():
 def test_a_batch_that_the_text_has_not(layout, batch, message):
     config = settings(f"train.layout={layout}", f"train.batch={batch}").train
     with pytest.raises(ValueError, match=message):
-        config.for_text(70)
+        config.for_text(70, 35)
 
 
 @given(symbols=st.integers(3, 300), batch=st.integers(1, 20), window=st.integers(1, 40))
@@ -99,9 +99,9 @@ def test_each_segment_begins_where_the_one_before_it_ends(symbols, batch, window
     ],
 )
 def test_the_layout_follows_from_the_length(overrides, symbols, layout, batch):
-    config = settings(*overrides).train.for_text(symbols)
+    config = settings(*overrides).train.for_text(symbols, 35)
     assert (config.layout, config.batch) == (layout, batch)
-    assert config.for_text(symbols) == config
+    assert config.for_text(symbols, 35) == config
 
 
 def test_the_longest_window():
@@ -181,3 +181,23 @@ def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
         assert (window.inputs == other.inputs).all()
         assert (window.targets == other.targets).all()
     assert all(here.stop - here.start == 11 for here in reads)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hidden", "optimizer", "lr", "decay"),
+    [
+        (["train.layout=sequence"], 35, "adamw", 0.01, "none"),
+        ([], 35, "soap", 0.1, "loss"),
+        ([], 128, "soap", 3.5 / 128, "loss"),
+        ([], 8, "soap", 0.1, "loss"),
+        (["train.loss=mse"], 35, "adamw", 0.01, "none"),
+        (["train.optimizer=adamw"], 35, "adamw", 0.01, "none"),
+        (["train.lr=0.3", "train.decay=linear"], 35, "soap", 0.3, "linear"),
+        (["train.layout=sequence", "train.optimizer=soap"], 70, "soap", 0.05, "loss"),
+    ],
+)
+def test_optimiser_and_learning_rate_follow_from_the_layout(overrides, hidden, optimizer, lr, decay):
+    config = settings(*overrides).train.for_text(9000, hidden)
+    assert (config.optimizer, config.lr, config.decay) == (optimizer, lr, decay)
+    assert config.peak_lr == lr
+    assert config.for_text(9000, hidden) == config

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from charlstm import batches, evaluation, lm, objective
 from charlstm.model import Model
-from charlstm.optimizer import Average, learning_rate
+from charlstm.optimizer import Average
+from charlstm.schedule import learning_rate
 from charlstm.settings import Duration
 from charlstm.trainer import DivergedError
 

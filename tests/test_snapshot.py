@@ -82,7 +82,7 @@ def test_with_other_windows_the_next_epoch_begins():
 
 
 def test_what_a_snapshot_has_not_begins_from_the_weights():
-    without, training = training_of("memorize"), training_of()
+    without, training = training_of("memorize", 0, None, "model.layers=1"), training_of()
     losses(without, 2)
     snapshot.put_back(snapshot.take(without), training)
     for mean, parameter in zip(training.average.averages, training.model.parameters(), strict=True):

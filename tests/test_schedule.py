@@ -1,0 +1,43 @@
+import math
+
+import pytest
+from conftest import settings
+
+from charlstm import trainer
+from charlstm.model import Model
+from charlstm.schedule import Settling
+from charlstm.vocabulary import Vocabulary
+
+
+def factors(losses):
+    settling, found = Settling(), []
+    for loss in losses:
+        settling.update(loss)
+        found.append(settling.factor)
+    return found
+
+
+def test_the_factor_is_the_root_of_the_lowest_loss():
+    assert factors([3.0, 1.5, 0.49, 0.64, 0.25, 9.0]) == pytest.approx([1, 1, 0.7, 0.7, 0.5, 0.5])
+
+
+def test_it_shrinks_while_there_is_no_progress():
+    # 50 epochs each: the first has nothing to compare with; 1 % is progress, less is none
+    means = [3.0, 2.9, 2.89, 2.95, 2.8, 2.9]
+    found = factors(loss for mean in means for loss in 25 * [mean - 1, mean + 1])
+    assert found[49::50] == pytest.approx([1, 1, 0.8, 0.64, 0.64, 0.512])
+    assert found[99:149] == 50 * [1]  # not before the fifty are over
+
+
+def test_a_training_whose_decay_is_loss_follows_it():
+    vocabulary = Vocabulary.of_text("abcab" * 30)
+    overrides = ("train.optimizer=soap", "train.layout=segments", "train.batch=3", "train.lr=0.05")
+    config = settings(*overrides, "train.epochs=30", "model.hidden=12")
+    training = trainer.of_text(
+        Model(config.model, len(vocabulary)), vocabulary.encode_framed("abcab" * 30), config.train
+    )
+    lowest = 1.0
+    for progress in training.each():
+        assert progress.learning_rate == pytest.approx(0.05 * math.sqrt(lowest))
+        lowest = min(lowest, progress.loss)
+    assert lowest < 0.5
