@@ -1,6 +1,6 @@
 """What `python -m charlstm.limit` found, as one picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ PUBLISHED = {
 """Bits per parameter that others measured."""
 
 AXES = {"hidden": "hidden units", "layers": "layers", "cell": "cell"}
+Points = tuple[Sequence[float], Sequence[float]]
 MOST_NAMED = 12  # curves that a legend can name
 
 
@@ -34,16 +35,19 @@ def draw(found: Sequence[Limit]) -> "Figure":
     from matplotlib.figure import Figure
 
     compared = [axis for axis in AXES if len({getattr(limit.shown.shape, axis) for limit in found}) > 1]
-    columns = min(1 + len(compared), 2)
-    rows = -(-(1 + len(compared)) // columns)
-    figure = Figure(figsize=(7.5 * columns, 5 * rows), dpi=120, layout="constrained")
-    panels = [figure.add_subplot(rows, columns, 1 + k) for k in range(1 + len(compared))]
+    count = 1 + len(compared)
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(7 * columns, 5 * rows), dpi=120, layout="constrained")
+    panels = [figure.add_subplot(rows, columns, 1 + k) for k in range(count)]
     _by_length(panels[0], found)
     for panel, axis in zip(panels[1:], compared, strict=True):
         _by(panel, axis, found)
-    top = max([*PUBLISHED, *(limit.soft_bits_per_parameter for limit in found)])
+    soft = [trial.soft_bits_per_parameter for limit in found for trial in limit.trials]
+    exact = [trial.bits_per_parameter for limit in found for trial in limit.trials]
+    bits = [value for value in [*soft, *exact, *PUBLISHED] if value > 0]
     for panel in panels:
-        _finish(panel, top)
+        _finish(panel, min(bits) / 1.3, max(bits) * 1.3)
     return figure
 
 
@@ -52,72 +56,69 @@ def pixels(figure: "Figure") -> NDArray[np.uint8]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
 
 
 def _by_length(panel: "Axes", found: Sequence[Limit]) -> None:
     for k, limit in enumerate(found):
-        lengths = [trial.length for trial in limit.trials]
-        soft = [trial.soft_bits_per_parameter for trial in limit.trials]
-        shape = limit.shown.shape
-        name = f"{shape.cell}, {shape.layers} x {shape.hidden}" if len(found) <= MOST_NAMED else None
-        (line,) = panel.plot(lengths, soft, "--", color=f"C{k % 10}", linewidth=1)
+        named = str(limit.shown.shape).replace("_", " ") if len(found) <= MOST_NAMED else None
         recalled = [trial for trial in limit.trials if trial.recalled]
-        failed = [trial for trial in limit.trials if not trial.recalled]
-        panel.plot(
-            [t.length for t in recalled],
-            [t.bits_per_parameter for t in recalled],
-            "o-",
-            color=line.get_color(),
-            label=name,
+        _curves(
+            panel,
+            k,
+            named,
+            ([t.length for t in recalled], [t.bits_per_parameter for t in recalled]),
+            ([t.length for t in limit.trials], [t.soft_bits_per_parameter for t in limit.trials]),
         )
-        panel.plot(
-            [t.length for t in failed],
-            [t.soft_bits_per_parameter for t in failed],
-            "x",
-            color=line.get_color(),
-        )
-    panel.set(xscale="log", xlabel="characters of the text", title="Each trial")
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:,.0f}")
+    panel.set(xlabel="characters of the text", title="Each text")
 
 
 def _by(panel: "Axes", axis: str, found: Sequence[Limit]) -> None:
     """The limits against one of `AXES`, a curve for models that differ in nothing else."""
     values = sorted({getattr(limit.shown.shape, axis) for limit in found})
-    curves = list(_groups(axis, found))
-    for k, (name, group) in enumerate(curves):
+    curves = _alike(axis, found)
+    for k, (name, group) in enumerate(curves.items()):
         group.sort(key=lambda limit: getattr(limit.shown.shape, axis))
         places = [values.index(getattr(limit.shown.shape, axis)) for limit in group]
-        named = name if len(curves) <= MOST_NAMED else None
-        color = f"C{k % 10}"
-        panel.plot(places, [g.bits_per_parameter for g in group], "o-", color=color, label=named)
-        panel.plot(places, [g.soft_bits_per_parameter for g in group], "x--", color=color, linewidth=1)
+        exact, soft = zip(*((g.bits_per_parameter, g.soft_bits_per_parameter) for g in group), strict=True)
+        _curves(panel, k, name if len(curves) <= MOST_NAMED else None, (places, exact), (places, soft))
     panel.set_xticks(range(len(values)), [str(value) for value in values])
     panel.margins(x=0.1)
-    panel.set(xlabel=AXES[axis], title=f"Each model, by {AXES[axis]}")
+    panel.set(xlabel=AXES[axis], title=f"Each model's limit, by {AXES[axis]}")
 
 
-def _groups(axis: str, found: Sequence[Limit]) -> Iterator[tuple[str, list[Limit]]]:
-    """The models by what they are but for `axis`, with its name."""
+def _alike(axis: str, found: Sequence[Limit]) -> dict[str, list[Limit]]:
+    """The models by all that they are but for `axis`."""
     groups: dict[str, list[Limit]] = {}
     for limit in found:
         shape = limit.shown.shape
-        parts = {"cell": shape.cell, "layers": f"{shape.layers} layers", "hidden": f"{shape.hidden} units"}
+        parts = {"cell": shape.cell, "layers": f"layers {shape.layers}", "hidden": f"hidden {shape.hidden}"}
         del parts[axis]
         groups.setdefault(", ".join(parts.values()), []).append(limit)
-    yield from groups.items()
+    return groups
 
 
-def _finish(panel: "Axes", top: float) -> None:
-    """What all panels have: the published marks, the range, the legend."""
+def _curves(panel: "Axes", k: int, name: str | None, exact: Points, soft: Points) -> None:
+    panel.plot(*exact, "o-", color=f"C{k % 10}", label=name, markersize=5)
+    panel.plot(*soft, "x--", color=f"C{k % 10}", linewidth=1, markersize=5)
+
+
+def _finish(panel: "Axes", lowest: float, highest: float) -> None:
+    """What all panels have: the published marks, the scale, the legend."""
+    panel.set_yscale("log", nonpositive="mask")
+    panel.set_ylim(lowest, highest)
+    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if lowest <= tick <= highest]
+    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    panel.set_ylabel("bits per parameter")
     for bits, name in PUBLISHED.items():
         panel.axhline(bits, color="0.6", linewidth=1, zorder=0)
-        panel.text(
-            0.01, bits, name, color="0.4", fontsize=8, va="bottom", transform=panel.get_yaxis_transform()
-        )
-    panel.set_ylim(0, top * 1.08)
-    panel.set_ylabel("bits per parameter")
-    panel.plot([], [], "o-", color="0.3", label="exact recall")
-    panel.plot([], [], "x--", color="0.3", linewidth=1, label="soft capacity")
-    panel.legend(fontsize=8, loc="upper right")
+        place = panel.get_yaxis_transform()
+        panel.text(0.01, bits, name, color="0.4", fontsize=8, va="bottom", transform=place)
+    panel.plot([], [], "o-", color="0.3", label="recalled exactly", markersize=5)
+    panel.plot([], [], "x--", color="0.3", linewidth=1, label="soft capacity", markersize=5)
+    panel.legend(fontsize=8, loc="lower right", ncols=2)
     panel.grid(axis="y", alpha=0.2)
