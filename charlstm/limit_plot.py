@@ -36,9 +36,9 @@ def draw(found: Sequence[Limit]) -> "Figure":
 
     compared = [axis for axis in AXES if len({getattr(limit.shown.shape, axis) for limit in found}) > 1]
     count = 1 + len(compared)
-    columns = min(count, 2)
+    columns = 2 if count == 4 else count
     rows = -(-count // columns)
-    figure = Figure(figsize=(7 * columns, 5 * rows), dpi=120, layout="constrained")
+    figure = Figure(figsize=((7 if count < 3 else 6) * columns, 5 * rows), dpi=120, layout="constrained")
     panels = [figure.add_subplot(rows, columns, 1 + k) for k in range(count)]
     _by_length(panels[0], found)
     for panel, axis in zip(panels[1:], compared, strict=True):
@@ -108,8 +108,10 @@ def _curves(panel: "Axes", k: int, name: str | None, exact: Points, soft: Points
 
 def _finish(panel: "Axes", lowest: float, highest: float) -> None:
     """What all panels have: the published marks, the scale, the legend."""
+    panel.set_ylim(
+        lowest, highest
+    )  # first, for it may be that no curve has anything that logarithms can show
     panel.set_yscale("log", nonpositive="mask")
-    panel.set_ylim(lowest, highest)
     ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if lowest <= tick <= highest]
     panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     panel.minorticks_off()
