@@ -193,12 +193,36 @@ def first_length(parameters: int, symbols: int) -> int:
     return math.ceil(parameters / math.log2(symbols))
 
 
-def slopes(found: Sequence[Limit]) -> tuple[float, float] | None:
-    """How the bits that models recall grow with their parameters, by least squares: the slope of a line
-    through the origin, and that of a free line; None where all have the same number of parameters."""
+@dataclass(frozen=True)
+class Growth:
+    """How the bits that models of one cell recall grow with their parameters, in bits per parameter, by least
+    squares.
+
+    Attributes:
+        models: how many there are.
+        free: slope of the line that fits them best.
+        through_origin: slope of the line through the origin that does.
+    """
+
+    models: int
+    free: float
+    through_origin: float
+
+
+def growth(found: Sequence[Limit]) -> dict[str, Growth]:
+    """For each cell; without those whose models are all of one size."""
+    by_cell: dict[str, list[Limit]] = {}
+    for limit in found:
+        by_cell.setdefault(limit.shown.shape.cell, []).append(limit)
+    return {
+        cell: _growth(group)
+        for cell, group in by_cell.items()
+        if len({limit.shown.parameters for limit in group}) > 1
+    }
+
+
+def _growth(found: Sequence[Limit]) -> Growth:
     parameters = np.array([limit.shown.parameters for limit in found], float)
     bits = np.array([limit.longest.bits if limit.longest else 0.0 for limit in found])
-    if len(set(parameters.tolist())) < 2:
-        return None
-    through_origin = float(parameters @ bits / (parameters @ parameters))
-    return through_origin, float(np.polyfit(parameters, bits, 1)[0])
+    through_origin = parameters @ bits / (parameters @ parameters)
+    return Growth(len(found), float(np.polyfit(parameters, bits, 1)[0]), float(through_origin))

@@ -48,7 +48,7 @@ def check(settings: LimitSettings) -> None:
     """
     for shape in shapes(settings):
         text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
-        asked = trial.overrides(settings, shape, Path(trial.TEXT))
+        asked = command_line.complete(trial.overrides(settings, shape, Path(trial.TEXT)), TrainSettings)
         first = command_line.compose("train", TrainSettings, asked)
         run.check(replace(first, data=replace(first.data, path=None, text=text)))
     if not settings.out:

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,13 @@ def save_record(
         OSError: it cannot be written.
     """
     found = capacity.limits(trials)
-    slope = capacity.slopes(found) if found else None
     record = {
         "finished": finished,
         "settings": recorded(settings),
         "alphabet": capacity.CHARACTERS[: settings.symbols],
         "machine": machine,
         "limits": [limit.figures() for limit in found],
-        "slope": {"through_origin": slope[0], "free": slope[1]} if slope else None,
+        "growth": {cell: asdict(growth) for cell, growth in capacity.growth(found).items()},
         "trials": [trial.figures() for trial in trials],
     }
     with files.whole(out / RECORD) as file:
@@ -121,11 +121,10 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
     yield from ["", "The longest text of each model; soft: the most over all its texts.", "", header()]
     yield from (row(limit.figures()) for limit in found)
     yield ""
-    slope = capacity.slopes(found)
-    if slope is not None:
+    for cell, growth in capacity.growth(found).items():
         yield (
-            f"Each parameter more brings {slope[1]:.3f} bits more by heart (least squares over {len(found)} "
-            f"models; of a line through the origin, {slope[0]:.3f})."
+            f"{cell}: each parameter more brings {growth.free:.3f} bits more by heart (least squares over "
+            f"{growth.models} models; of a line through the origin, {growth.through_origin:.3f})."
         )
     yield f"picture     {shown(out / PICTURE)}"
     yield f"curves      tensorboard --logdir {shown(out)}"

@@ -52,12 +52,13 @@ def done(settings: LimitSettings, shape: Shape, length: int) -> Trial:
         path.mkdir(parents=True, exist_ok=True)
         with files.whole(path / TEXT) as file:
             file.write(capacity.random_text(length, settings.symbols, settings.seed).encode())
-        asked = overrides(settings, shape, path / TEXT)
+        asked, was_stopped = overrides(settings, shape, path / TEXT), directory.holds_a_run(path)
+        if was_stopped:
+            asked.append(f"resume={path}")
+        asked = command_line.complete(asked, TrainSettings)
         of_training = command_line.compose("train", TrainSettings, asked)
-        _save_configuration(path, asked, of_training)
-        if directory.holds_a_run(path):
-            asked = command_line.complete([*asked, f"resume={path}"], TrainSettings)
-            of_training = command_line.compose("train", TrainSettings, asked)
+        if not was_stopped:
+            _save_configuration(path, asked, of_training)
         run.check(of_training)
         with _logged(path / "train.log"):
             code = run.train(of_training, path)
@@ -83,7 +84,7 @@ def overrides(settings: LimitSettings, shape: Shape, text: Path) -> list[str]:
         "threads": settings.threads,
         "tensorboard": "false",  # of a small model it would take most of the time
     }
-    return command_line.quote_free_text([f"{key}={value}" for key, value in asked.items()], TrainSettings)
+    return [f"{key}={value}" for key, value in asked.items()]
 
 
 def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:

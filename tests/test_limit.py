@@ -105,14 +105,16 @@ def test_measures_by_hand():
     assert (nothing.longest, nothing.shown.length, nothing.bits_per_parameter) == (None, 1, 0.0)
 
 
-def test_slopes():
+def test_growth():
     # 24 and 72 bits of 10 and 30 parameters: both lines have slope 2.4; with 48 bits of 30 they differ
     sizes = {10: 8, 30: 24}
     found = [Limit((a_trial(length, parameters=p),)) for p, length in sizes.items()]
-    assert capacity.slopes(found) == pytest.approx((2.4, 2.4), rel=1e-12)
+    other = Limit((a_trial(5, parameters=90, shape=Shape("gru", 1, 8)),))
+    (growth,) = capacity.growth([*found, other]).values()
+    assert (growth.models, growth.free, growth.through_origin) == pytest.approx((2, 2.4, 2.4), rel=1e-12)
     found[1] = Limit((a_trial(16, parameters=30),))
-    assert capacity.slopes(found) == pytest.approx((1680 / 1000, 1.2), rel=1e-12)
-    assert capacity.slopes(found[:1]) is None
+    growth = capacity.growth(found)["lstm"]
+    assert (growth.free, growth.through_origin) == pytest.approx((1.2, 1680 / 1000), rel=1e-12)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
@@ -182,9 +184,9 @@ def test_what_a_search_leaves(searched):
     assert lines[1 : len(table)] == [limit_report.row(t) for t in found["trials"]]
     longest = max(found["limits"], key=lambda m: m["length"])
     assert lines[-1] == f"write       python sample.py ckpt={longest['directory']}"
-    slope = found["slope"]
-    assert f"brings {slope['free']:.3f} bits" in said
-    assert f"origin, {slope['through_origin']:.3f})" in said
+    growth = found["growth"]["lstm"]
+    assert f"lstm: each parameter more brings {growth['free']:.3f} bits" in said
+    assert f"over 2 models; of a line through the origin, {growth['through_origin']:.3f})" in said
 
 
 def test_each_trial_is_a_complete_run(searched, command):
