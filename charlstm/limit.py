@@ -1,7 +1,7 @@
 """Find how much a model can learn by heart: the longest random text that it writes back without a mistake.
 
     python -m charlstm.limit                                           of an LSTM of 1 x 16
-    python -m charlstm.limit model.hidden=[16,35,64] model.layers=[1,3]  of six models, one after another
+    python -m charlstm.limit "model.hidden=[16,35]" "model.layers=[1,3]" of four models, one after another
     python -m charlstm.limit train.epochs=300 out=runs/limit           with fewer passes over each text
 
 Each trial is a run of train.py, task=memorize, on random characters, and has its own directory in out. Texts
@@ -84,7 +84,7 @@ def find(settings: LimitSettings) -> int:
 
     Raises:
         ValueError: another process searches there, or what is there is damaged.
-        OSError: it cannot be written.
+        OSError: there is no such folder, or it cannot be written.
     """
     out, trials, code = Path(settings.out), list[Trial](), 0
     with directory.owned(out, "out"):

@@ -12,7 +12,17 @@ import pytest
 import torch
 from conftest import settings
 
-from charlstm import capacity, checkpoint, command_line, limit, limit_plot, limit_report, trial
+from charlstm import (
+    capacity,
+    checkpoint,
+    command_line,
+    limit,
+    limit_plot,
+    limit_report,
+    session,
+    tracking,
+    trial,
+)
 from charlstm.capacity import Limit, Shape, Trial
 from charlstm.model import Model
 from charlstm.settings import LimitSettings
@@ -312,6 +322,23 @@ def test_ctrl_c_and_on_again(tmp_path):
         assert results.items() <= identity(tmp_path).items()
         results = identity(tmp_path)
     assert rows[0] == rows[1]
+
+
+def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypatch):
+    def write_result(directory, result):
+        signal.raise_signal(signal.SIGINT)
+        tracking.write_result(directory, result)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "write_result", write_result)
+    (tmp_path / "o").mkdir()
+    assert limit.find(asked(*TINY, "out=o")) == 130
+    assert [path.name for path in tmp_path.glob("o/*/*")] == ["000004"]
+    done = identity(tmp_path)
+    assert len(done) == 1
+    assert limit.find(asked(*TINY, "out=o")) == 130
+    assert len(identity(tmp_path)) == 2
+    assert done.items() <= identity(tmp_path).items()
 
 
 def test_a_model_that_goes_wrong_leaves_the_others(tmp_path, monkeypatch):
