@@ -239,7 +239,8 @@ def _check_keys(
         if not (is_group or key.startswith(("hydra.", "hydra/")) or key in known):
             problems.append(unknown_key(key, [*known, *groups] if name == "train" else known))
         elif is_sweep and not several:
-            problems.append(f"{override}: several values; add --multirun to run them one after another")
+            mend = "add --multirun to run them one after another" if name == "train" else "put a list in [ ]"
+            problems.append(f"{override}: several values; {mend}")
         elif is_group and not is_sweep and parsed.value() not in [*groups[key], None]:
             problems.append(f"{override}: no such {key}; there are {' | '.join(groups[key])}")
         else:

@@ -113,6 +113,8 @@ def _value(hint: Any, value: Any) -> Any:
             is_time = not isinstance(value, bool) and str(value) in allowed
             return str(_exactly(is_time, value, str(allowed)))
         return _shares(allowed, value) if isinstance(allowed, Shares) else _number(kind, allowed, value)
+    if origin is tuple and arguments[0] is not str:
+        return _values(arguments[0], value)
     if origin is tuple:
         texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
         return tuple(_exactly(texts, value, "a list of texts, such as [a,b]"))
@@ -121,6 +123,15 @@ def _value(hint: Any, value: Any) -> Any:
     if hint is bool:
         return _exactly(isinstance(value, bool), value, "true or false")
     return _exactly(isinstance(value, str), value, "text; in YAML, put it in quotes")
+
+
+def _values(hint: Any, value: Any) -> tuple[Any, ...]:
+    """A value, or each of a list, as the type `hint`."""
+    several = value if isinstance(value, list | tuple) else [value]
+    try:
+        return tuple(_value(hint, item) for item in _exactly(len(several) > 0, several, "a value"))
+    except ValueError as refusal:
+        raise ValueError(f"{refusal}, or a list of such") from None
 
 
 def _number(kind: type, allowed: Range, value: Any) -> int | float:

@@ -17,11 +17,14 @@ _OWNED: set[Path] = set()  # by this process
 
 
 @contextmanager
-def owned(directory: Path) -> Iterator[None]:
+def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
     """Within this context no other process can own the directory; what killed processes left is cleared.
 
     The lock is the kernel's, on the directory itself: it ends with the process, whatever ends that. Whoever
     owns it may enter again: the command does so before it writes the first file, and the run within that.
+
+    Args:
+        key: what the command line calls it.
 
     Raises:
         ValueError: another process owns it.
@@ -36,7 +39,7 @@ def owned(directory: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                f"hydra.run.dir = {directory}: another run is writing there; name another directory"
+                f"{key} = {directory}: another run is writing there; name another directory"
             ) from None
         except OSError as error:  # a file system without locks
             log.warning(f"{directory} cannot be locked: {error.strerror}; let no other run use it")

@@ -99,7 +99,9 @@ class Session(ABC):
                 unsaved = self._train()
                 if self.signals.received is None:
                     figures = self.conclude()
-                    return self._finish(figures, unsaved)
+                    # asked to stop when all was done: this run is whole, but what would come after it is not
+                    # wanted
+                    return self._finish(figures, unsaved) or self.signals.exit_code()
             except Stopped:
                 pass
             except (DivergedError, FloatingPointError) as error:

@@ -318,7 +318,41 @@ class ScoreSettings:
     format: Format
 
 
-Settings = TrainSettings | SampleSettings | ScoreSettings
+@dataclass(frozen=True, kw_only=True)
+class LimitModelConfig:
+    """The models of which `python -m charlstm.limit` finds the limit: all combinations."""
+
+    cell: tuple[Cell, ...]
+    layers: tuple[Annotated[int, Range(1, 100)], ...]
+    hidden: tuple[Annotated[int, Range(1, 65536)], ...]
+    embedding: Annotated[int, Range(0, 65536)]
+    head: Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitTrainConfig:
+    """What a trial may cost."""
+
+    epochs: Annotated[int, Range(1, 10**9)]
+    budget: Annotated[str, Duration()] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """All that `python -m charlstm.limit` takes."""
+
+    model: LimitModelConfig
+    train: LimitTrainConfig
+    symbols: Annotated[int, Range(2, 1000)]
+    start: Annotated[int, Range(1, 10**9)] | None
+    precision: Annotated[float, Range(1, 2)]
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    device: Device
+    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
+    out: str
+
+
+Settings = TrainSettings | SampleSettings | ScoreSettings | LimitSettings
 
 
 def as_mapping(settings: Settings) -> dict[str, object]:

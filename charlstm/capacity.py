@@ -1,0 +1,228 @@
+"""How much a model can know by heart: random texts, the search for the longest one, and the measures.
+
+A text of N characters, each drawn uniformly from V symbols, cannot be said in fewer than N log2 V bits: there
+is nothing in it to understand. What a model with P trainable parameters holds of it is measured twice.
+
+- Exact recall counts what is proven: N log2 V / P for a text that the model wrote back, character for
+  character, reading only its own output, and 0 for any other.
+- The soft capacity (Morris et al.: How much do language models memorize?, arXiv 2505.24832, 2025) counts
+  what the weights save: (N log2 V - the bits that the text still costs given the weights) / P, at least 0.
+  It has a value for texts that are too long to be recalled, too; the most over all lengths is the model's.
+"""
+
+import math
+import string
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+# Letters up to the end of the Armenian alphabet: all of one code point, and written from left to right.
+CHARACTERS = (
+    string.ascii_lowercase
+    + string.digits
+    + string.ascii_uppercase
+    + string.punctuation
+    + "".join(filter(str.isalpha, map(chr, range(0xC0, 0x590))))
+)
+"""What random texts are made of: a text of V symbols has the first V of these."""
+
+
+def random_text(length: int, symbols: int, seed: int) -> str:
+    """A text of so many characters, each one of `symbols` with the same probability.
+
+    Texts of a seed begin alike: a longer one goes on where a shorter one ends.
+    """
+    # one double a character: integers(...) would not promise the same beginning
+    drawn = (np.random.default_rng(seed).random(length) * symbols).astype(np.intp)
+    return "".join(np.array(list(CHARACTERS))[drawn].tolist())
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """A model of which the limit is searched for."""
+
+    cell: str
+    layers: int
+    hidden: int
+
+    def __str__(self) -> str:
+        return f"{self.cell}_{self.layers}x{self.hidden}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of a model and a random text.
+
+    Attributes:
+        shape: of the model.
+        length: characters of the text, N.
+        symbols: of its alphabet, V.
+        parameters: trainable ones, P.
+        needed_bits: what the text costs the trained model: -log2 of the probability that it gives to each
+            character after the true ones before it, summed; the state begins at zero and is carried
+            throughout.
+        exposures: how often each character was seen: epochs.
+        seconds: of training.
+        recalled: whether the model wrote the text back, and its end, from the start token alone.
+        directory: of the run.
+    """
+
+    shape: Shape
+    length: int
+    symbols: int
+    parameters: int
+    needed_bits: float
+    exposures: int
+    seconds: float
+    recalled: bool
+    directory: str
+
+    @property
+    def bits(self) -> float:
+        """N log2 V if the text was recalled, else 0."""
+        return self.length * math.log2(self.symbols) if self.recalled else 0.0
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """Exact recall: `bits` over the parameters."""
+        return self.bits / self.parameters
+
+    @property
+    def soft_bits_per_parameter(self) -> float:
+        """Soft capacity: the bits of the text that the weights save, over the parameters; at least 0."""
+        return max(self.length * math.log2(self.symbols) - self.needed_bits, 0.0) / self.parameters
+
+    def figures(self) -> dict[str, Any]:
+        """All of it by the names of the table's columns, then the rest."""
+        values = asdict(self)
+        return {
+            **values.pop("shape"),
+            "length": values.pop("length"),
+            "parameters": values.pop("parameters"),
+            "bits_per_parameter": self.bits_per_parameter,
+            "soft_bits_per_parameter": self.soft_bits_per_parameter,
+            **{name: values.pop(name) for name in ("exposures", "seconds", "recalled")},
+            **values,
+        }
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The trials of one model, in the order of their lengths."""
+
+    trials: tuple[Trial, ...]
+
+    @property
+    def longest(self) -> Trial | None:
+        """The longest text that was recalled."""
+        return max((t for t in self.trials if t.recalled), key=lambda t: t.length, default=None)
+
+    @property
+    def shortest_failure(self) -> Trial | None:
+        """The shortest text above that which was not."""
+        length = self.longest.length if self.longest else 0
+        failures = (t for t in self.trials if t.length > length)
+        return min(failures, key=lambda t: t.length, default=None)
+
+    @property
+    def shown(self) -> Trial:
+        """What stands for the model in a table: the longest success, or where there is none, the shortest
+        failure."""
+        return self.longest or self.trials[0]
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """Exact recall of the model."""
+        return self.longest.bits_per_parameter if self.longest else 0.0
+
+    @property
+    def soft_bits_per_parameter(self) -> float:
+        """Soft capacity of the model: the most over its trials."""
+        return max(trial.soft_bits_per_parameter for trial in self.trials)
+
+    def figures(self) -> dict[str, Any]:
+        """For a table and for programs; `exposures` to `directory` are those of the trial that is shown."""
+        failure = self.shortest_failure
+        return self.shown.figures() | {
+            "bits_per_parameter": self.bits_per_parameter,
+            "soft_bits_per_parameter": self.soft_bits_per_parameter,
+            "shortest_failure": failure.length if failure else None,
+        }
+
+
+def limits(trials: Iterable[Trial]) -> list[Limit]:
+    """The trials by model, models in the order in which they first come."""
+    by_shape: dict[Shape, list[Trial]] = {}
+    for trial in trials:
+        by_shape.setdefault(trial.shape, []).append(trial)
+    return [Limit(tuple(sorted(found, key=lambda t: t.length))) for found in by_shape.values()]
+
+
+def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
+    """The longest length that `recalls` was seen to be true of; 0 if there is none.
+
+    From `start` on lengths are doubled up to the first failure, or halved down to the first success; then
+    the space between the two is bisected by ratio, until the failure is at most `precision` times as long as
+    the success, or one longer.
+
+    Args:
+        start: the first length, at least 1.
+        precision: at least 1.
+        recalls: asked once for each length; true up to some length and false from there on.
+    """
+    longest, failure = 0, None
+    length = start
+    while failure is None or (longest == 0 and length >= 1):
+        if recalls(length):
+            longest, length = length, 2 * length
+        else:
+            failure, length = length, length // 2
+    while failure > longest * precision and failure > longest + 1 and longest:
+        length = min(max(round(math.sqrt(longest * failure)), longest + 1), failure - 1)
+        if recalls(length):
+            longest = length
+        else:
+            failure = length
+    return longest
+
+
+def first_length(parameters: int, symbols: int) -> int:
+    """The shortest text with at least 1 bit per parameter."""
+    return math.ceil(parameters / math.log2(symbols))
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How the bits that models of one cell recall grow with their parameters, in bits per parameter, by least
+    squares.
+
+    Attributes:
+        models: how many there are.
+        free: slope of the line that fits them best.
+        through_origin: slope of the line through the origin that does.
+    """
+
+    models: int
+    free: float
+    through_origin: float
+
+
+def growth(found: Sequence[Limit]) -> dict[str, Growth]:
+    """For each cell; without those whose models are all of one size."""
+    by_cell: dict[str, list[Limit]] = {}
+    for limit in found:
+        by_cell.setdefault(limit.shown.shape.cell, []).append(limit)
+    return {
+        cell: _growth(group)
+        for cell, group in by_cell.items()
+        if len({limit.shown.parameters for limit in group}) > 1
+    }
+
+
+def _growth(found: Sequence[Limit]) -> Growth:
+    parameters = np.array([limit.shown.parameters for limit in found], float)
+    bits = np.array([limit.longest.bits if limit.longest else 0.0 for limit in found])
+    through_origin = parameters @ bits / (parameters @ parameters)
+    return Growth(len(found), float(np.polyfit(parameters, bits, 1)[0]), float(through_origin))
