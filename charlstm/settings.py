@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+Task = Literal["memorize", "lm", "copy"]
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
 Engine = Literal["fused", "plain"]
@@ -93,6 +94,26 @@ class DataConfig:
     min_count: Annotated[int, Range(1, 10**9)]
     records: Records
     split: Annotated[tuple[float, ...], Shares()]
+
+    def fit_copy(self) -> None:
+        """Check for `task=copy`.
+
+        Raises:
+            ValueError: there should be a text.
+        """
+        usual = {"text": None, "path": None, "unit": "char", "alphabet": None, "min_count": 1}
+        for key, off in (usual | {"records": "none"}).items():
+            if getattr(self, key) != off:
+                raise ValueError(
+                    f"data.{key} = {getattr(self, key)}: task=copy draws symbols of its own; leave it out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyConfig:
+    """What `task=copy` is about (`copying.py`)."""
+
+    symbols: Annotated[int, Range(2, 26)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +202,18 @@ class TrainConfig:
             if getattr(self, key) != off:
                 raise ValueError(f"train.{key} = {getattr(self, key)}: works with task=lm only; leave it out")
 
+    def fit_copy(self) -> None:
+        """Check for `task=copy`.
+
+        Raises:
+            ValueError: a value has no meaning there.
+        """
+        self.fit_memorize()
+        if self.layout != "auto":
+            raise ValueError(
+                f"train.layout = {self.layout}: task=copy trains sequences side by side; leave it out"
+            )
+
     def for_text(self, symbols: int) -> "TrainConfig":
         """The same with the layout decided for a text of `symbols` ids, the start and end token included.
 
@@ -240,8 +273,9 @@ class SaveConfig:
 class TrainSettings:
     """All that `train.py` takes."""
 
-    task: Literal["memorize", "lm"]
+    task: Task
     data: DataConfig
+    copy: CopyConfig
     model: ModelConfig
     train: TrainConfig
     eval: EvalConfig
