@@ -62,7 +62,7 @@ def test_all_problems_of_a_request_come_at_once():
         ("+model.depth=3", "model.depth: no such key"),
         ("~model.layers", "model.layers: missing"),
         ("experiment=notebok", "no such experiment; there are names | notebook | "),
-        ("task=foo", "no such task; there are lm | memorize"),
+        ("task=foo", "no such task; there are copy | lm | memorize"),
         ("experiment=names,notebook", "several values; add --multirun"),
         ("model.layers=[", "not of the form key=value"),
         ("seed=${nothing}", "nothing"),
