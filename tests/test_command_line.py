@@ -61,7 +61,7 @@ def test_all_problems_of_a_request_come_at_once():
         ("model.layers=1,2", "model.layers=1,2: several values; add --multirun"),
         ("+model.depth=3", "model.depth: no such key"),
         ("~model.layers", "model.layers: missing"),
-        ("experiment=notebok", "no such experiment; there are names | notebook | "),
+        ("experiment=notebok", "no such experiment; there are copy | names | notebook | "),
         ("task=foo", "no such task; there are copy | lm | memorize"),
         ("experiment=names,notebook", "several values; add --multirun"),
         ("model.layers=[", "not of the form key=value"),
