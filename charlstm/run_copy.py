@@ -144,8 +144,8 @@ class Copy(Session):
         return {n: a.cpu().numpy().copy() for n, a in zip(names, average.averages, strict=True)}
 
     def conclude(self) -> dict[str, Any]:
-        # what passed one of many examinations may have passed by luck: what is said comes from another, larger
-        # one, whose share of symbols right is known to some 0.05 %
+        # what passed one of many examinations may have passed by luck: what is said comes from a larger one
+        # of its own, whose share of symbols right is known to some 0.05 %
         length, seeds = max(self.longest, 1), (self.settings.seed, PROOF)
         ids = copying.sequences(self.vocabulary, length, 10 * SEQUENCES, seeds)
         with self.signals.breaking_off():
