@@ -6,6 +6,7 @@
     python train.py data.path=book.txt task=lm        learn to write like a book
     python train.py data=python task=lm check=true    look before
     python train.py experiment=notebook               a published experiment (conf/experiment/)
+    python train.py experiment=copy                   how many random symbols its state can hold
     python train.py --multirun seed=0,1,2             several runs, one after another
 
 Every run makes a directory under outputs/ (or hydra.run.dir=...). --cfg job shows the configuration

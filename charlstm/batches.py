@@ -11,7 +11,8 @@ from charlstm.vocabulary import Ids
 
 
 class Window(NamedTuple):
-    """T steps of B parallel streams: `inputs (T, B)` and, one symbol later, `targets (T, B)`."""
+    """T steps of B parallel streams: `inputs (T, B)` and, one symbol later, `targets (T, B)`, or those of
+    the last steps alone."""
 
     inputs: Ids
     targets: Ids

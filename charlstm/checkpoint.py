@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors.numpy
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from charlstm import files
 from charlstm.config import convert
 from charlstm.numpy_model import NumpyModel, parameter_shapes
-from charlstm.settings import ModelConfig, Range, Unit
+from charlstm.settings import ModelConfig, Range, Task, Unit
 from charlstm.tensors import read_json, unpack
 from charlstm.vocabulary import Vocabulary
 
@@ -249,7 +249,7 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
 class _Facts:
     """The part of the metadata whose types are known."""
 
-    task: Literal["memorize", "lm"]
+    task: Task
     model: ModelConfig
     characters: str
     unknown: bool

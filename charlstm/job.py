@@ -103,7 +103,7 @@ class Job:
 
     def describe(self) -> Iterator[str]:
         """What will be done, a line each."""
-        data, config, model = self.dataset, self.config, self.settings.model
+        data, config = self.dataset, self.config
         yield from describe(data)
         if config != self.settings.train:
             yield (
@@ -112,7 +112,7 @@ class Job:
                 f"{self.settings.train.batch} and {self.settings.train.window}."
             )
         yield (
-            f"{model.cell} of {model.layers} x {model.hidden}, {self.model.parameter_count():,} parameters; "
+            f"{self.model.describe()}; "
             f"{self.device}, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}"
         )
         chars = config.batch * config.window

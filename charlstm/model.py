@@ -137,6 +137,11 @@ class Model(nn.Module):
         """The same network on the NumPy cells, as it is now; on a CPU it costs no copy."""
         return NumpyModel(self.config, self.weights())
 
+    def describe(self) -> str:
+        """What it is, in a few words."""
+        config = self.config
+        return f"{config.cell} of {config.layers} x {config.hidden}, {self.parameter_count():,} parameters"
+
     def parameter_count(self) -> int:
         """The number of trainable parameters."""
         return sum(tensor.numel() for tensor in self.parameters())

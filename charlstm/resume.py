@@ -111,7 +111,7 @@ def resumed(settings: TrainSettings, characters: str, data: dict[str, Any]) -> R
         if key in before and key not in NOT_TAKEN_OVER and before[key] != value
     }
     for key in changed:
-        if key.startswith("model.") and key != "model.engine":
+        if key == "copy.symbols" or (key.startswith("model.") and key != "model.engine"):
             raise ValueError(f"{key} = {now[key]}: the run that is resumed has {before[key]}; leave it out")
     if characters != trained.vocabulary.characters:
         raise ValueError(

@@ -34,6 +34,15 @@ def check(settings: TrainSettings) -> None:
         settings.model.fit_vocabulary(len(data.vocabulary))
         config, V, window = settings.train, len(data.vocabulary), settings.train.window
         resume.resumed(settings, data.vocabulary.characters, data.fingerprint())
+    elif settings.task == "copy":
+        from charlstm import copying
+
+        settings.data.fit_copy()
+        settings.train.fit_copy()
+        vocabulary = copying.vocabulary(settings.copy.symbols)
+        settings.model.fit_vocabulary(len(vocabulary))
+        config, V, window = settings.train, len(vocabulary), copying.steps(1)
+        resume.resumed(settings, vocabulary.characters, corpus.fingerprint(vocabulary.characters))
     else:
         text, vocabulary = prepare(settings)
         config, V = settings.train.for_text(len(text) + 2, settings.model.hidden), len(vocabulary)
@@ -59,6 +68,10 @@ def train(settings: TrainSettings, directory: Path) -> int:
             from charlstm import run_lm
 
             return run_lm.train(settings, dataset.build(settings.data), directory)
+        if settings.task == "copy":
+            from charlstm import run_copy
+
+            return run_copy.train(settings, directory)
         from charlstm import run_memorize
 
         return run_memorize.train(settings, *prepare(settings), directory)
@@ -78,6 +91,14 @@ def _forecast(settings: TrainSettings) -> "Iterator[str]":
         from charlstm.job import Job
 
         yield from Job(settings, dataset.build(settings.data)).describe()
+    elif settings.task == "copy":
+        from charlstm import copying
+        from charlstm.model import Model
+        from charlstm.run_copy import describe as describe_copy
+
+        V = len(copying.vocabulary(settings.copy.symbols))
+        yield describe_copy(settings, Model(settings.model, V))
+        yield f"at most {settings.train.epochs:,} batches of {settings.train.batch:,} sequences"
     else:
         from charlstm.model import Model
         from charlstm.run_memorize import describe

@@ -8,12 +8,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from charlstm import corpus, resume, runtime, sampling, trainer
+from charlstm import corpus, resume, sampling, trainer
 from charlstm.checkpoint import BEST
 from charlstm.model import Model
 from charlstm.progress import Progress
 from charlstm.runtime import Stopped
-from charlstm.session import Session, Weights
+from charlstm.session import Session, Weights, beginning, shown_machine
 from charlstm.settings import Duration, TrainSettings
 from charlstm.tracking import Tracker, say_next_steps
 from charlstm.vocabulary import Vocabulary
@@ -35,16 +35,10 @@ class Memorize(Session):
     def __init__(self, settings: TrainSettings, text: str, vocabulary: Vocabulary, path: Path) -> None:
         data = corpus.fingerprint(text)
         resumed = resume.resumed(settings, vocabulary.characters, data)
-        device = runtime.choose_device(settings.device)
         self.ids = vocabulary.encode_framed(text)
         config = settings.train.for_text(len(self.ids), settings.model.hidden)
-        threads = runtime.choose_threads(settings.threads, settings.model.hidden, config.batch)
-        if resumed is not None and resumed.unchanged("threads"):
-            threads = resumed.training["provenance"]["threads"]
-        runtime.prepare(settings.seed, threads)
-        model = Model(settings.model, len(vocabulary), settings.train.dropout).to(device)
-        model.add_forget_bias(settings.train.forget_bias)
-        log.info(f"{describe(settings, text, model)}; {device}, {threads} thread{'s' * (threads > 1)}")
+        model, machine = beginning(settings, len(vocabulary), config.batch, resumed)
+        log.info(f"{describe(settings, text, model)}; {shown_machine(machine)}")
         super().__init__(
             settings,
             path,
@@ -52,7 +46,7 @@ class Memorize(Session):
             text_length=len(text),
             data=data,
             training=trainer.of_text(model, self.ids, config),
-            machine={"device": str(device), "precision": "float32", "threads": threads},
+            machine=machine,
             resumed=resumed,
         )
         self.proof = trainer.Proof(model, vocabulary, self.ids)
@@ -143,8 +137,4 @@ class Memorize(Session):
 
 def describe(settings: TrainSettings, text: str, model: Model) -> str:
     """What will be learnt, and by what."""
-    return (
-        f"{corpus.describe(settings.data, text)}; "
-        f"{settings.model.cell} of {settings.model.layers} x {settings.model.hidden}, "
-        f"{model.parameter_count():,} parameters"
-    )
+    return f"{corpus.describe(settings.data, text)}; {model.describe()}"

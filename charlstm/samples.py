@@ -61,7 +61,7 @@ class Request:
         self.settings = settings
         self.model, self.vocabulary = trained.model(), trained.vocabulary
         self.strategy = Strategy(
-            temperature=(0.0 if trained.task == "memorize" else 0.8)
+            temperature=(0.8 if trained.task == "lm" else 0.0)
             if settings.temperature is None
             else settings.temperature,
             top_k=settings.top_k,

@@ -1,4 +1,4 @@
-"""What runs of both tasks share: a directory of their own, signals, an earlier run to go on from, the end."""
+"""What runs of all tasks share: a directory of their own, signals, an earlier run to go on from, the end."""
 
 import dataclasses
 import logging
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from charlstm import __version__, checkpoint, directory, memory, runtime, snapshot
 from charlstm.checkpoint import BEST, LAST, Checkpoint
 from charlstm.driver import Driver, attempt
+from charlstm.model import Model
 from charlstm.progress import Progress
 from charlstm.resume import Resumed
 from charlstm.runtime import Stopped, StopSignals
@@ -47,6 +48,7 @@ class Session(ABC):
     """
 
     unit = "epoch"
+    prompt = ""  # what `sample.py` needs for the model to write
 
     def __init__(
         self,
@@ -91,6 +93,10 @@ class Session(ABC):
         """How many units of the progress bar are done."""
         return self.training.epoch
 
+    def window(self) -> int:
+        """How many steps gradients flow back through."""
+        return self.training.config.longest_window(self.text_length)
+
     def run(self) -> int:
         """From the beginning, or where an earlier run stopped, to the end; returns the exit code."""
         unsaved = None
@@ -118,7 +124,7 @@ class Session(ABC):
             name = signal.Signals(self.signals.received or signal.SIGTERM).name
             if unsaved is None:
                 log.info(f"Stopped by {name} after step {self.training.step:,}; everything is saved.")
-                say_next_steps(self.path / LAST, go_on=True)
+                say_next_steps(self.path / LAST, go_on=True, prompt=self.prompt)
                 return self.signals.exit_code()
             log.error(f"Stopped by {name} after step {self.training.step:,}; error: {unsaved}")
             sys.exit(1)  # returned, it would not keep the other runs of a sweep from being begun
@@ -225,9 +231,33 @@ class Session(ABC):
     def _out_of_memory(self) -> str:
         settings, V = self.settings, len(self.vocabulary)
         config = self.training.config
-        window = config.longest_window(self.text_length)
-        advice = memory.advice(settings.model, config, V, window, memory.physical() // 2)
+        advice = memory.advice(settings.model, config, V, self.window(), memory.physical() // 2)
         return f"out of memory at step {self.training.step + 1}; {advice}. What was saved before is untouched"
+
+
+def beginning(
+    settings: TrainSettings, vocabulary_size: int, streams: int, resumed: Resumed | None
+) -> tuple[Model, dict[str, Any]]:
+    """A model with its first weights, and what it is trained on: device, precision, threads, as before if
+    that run was resumed.
+
+    Args:
+        vocabulary_size: V.
+        streams: B.
+    """
+    device = runtime.choose_device(settings.device)
+    threads = runtime.choose_threads(settings.threads, settings.model.hidden, streams)
+    if resumed is not None and resumed.unchanged("threads"):
+        threads = resumed.training["provenance"]["threads"]
+    runtime.prepare(settings.seed, threads)
+    model = Model(settings.model, vocabulary_size, settings.train.dropout).to(device)
+    model.add_forget_bias(settings.train.forget_bias)
+    return model, {"device": str(device), "precision": "float32", "threads": threads}
+
+
+def shown_machine(machine: dict[str, Any]) -> str:
+    """Device and threads in words."""
+    return f"{machine['device']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
 
 
 def versions() -> dict[str, Any]:

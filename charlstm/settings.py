@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+Task = Literal["memorize", "lm", "copy"]
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
 Engine = Literal["fused", "plain"]
@@ -95,6 +96,26 @@ class DataConfig:
     records: Records
     split: Annotated[tuple[float, ...], Shares()]
 
+    def fit_copy(self) -> None:
+        """Check for `task=copy`.
+
+        Raises:
+            ValueError: there should be a text.
+        """
+        usual = {"text": None, "path": None, "unit": "char", "alphabet": None, "min_count": 1}
+        for key, off in (usual | {"records": "none"}).items():
+            if getattr(self, key) != off:
+                raise ValueError(
+                    f"data.{key} = {getattr(self, key)}: task=copy draws symbols of its own; leave it out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyConfig:
+    """What `task=copy` is about (`copying.py`)."""
+
+    symbols: Annotated[int, Range(2, 26)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -172,11 +193,7 @@ class TrainConfig:
                 f"train.layout = {self.layout}, train.loss = {self.loss}: task=lm trains parallel streams on "
                 "cross-entropy; leave both keys out"
             )
-        for key, off in {"optimizer": "auto", "lr": "auto", "decay": "auto"}.items():
-            if getattr(self, key) == off or (key, getattr(self, key)) == ("decay", "loss"):
-                raise ValueError(
-                    f"train.{key} = {getattr(self, key)}: works with task=memorize only; leave it out"
-                )
+        self._fit_decided()
 
     def fit_memorize(self) -> None:
         """Check for `task=memorize`.
@@ -187,6 +204,19 @@ class TrainConfig:
         for key, off in {"averaging": 0.0, "steps": None, "patience": None}.items():
             if getattr(self, key) != off:
                 raise ValueError(f"train.{key} = {getattr(self, key)}: works with task=lm only; leave it out")
+
+    def fit_copy(self) -> None:
+        """Check for `task=copy`.
+
+        Raises:
+            ValueError: a value has no meaning there.
+        """
+        self.fit_memorize()
+        if self.layout != "auto":
+            raise ValueError(
+                f"train.layout = {self.layout}: task=copy trains sequences side by side; leave it out"
+            )
+        self._fit_decided()
 
     @property
     def peak_lr(self) -> float:
@@ -228,6 +258,12 @@ class TrainConfig:
             return min(self.window, -(-(symbols - 1) // self.batch))
         return symbols - self.batch
 
+    def _fit_decided(self) -> None:
+        for key in ("optimizer", "lr", "decay"):
+            value = getattr(self, key)
+            if value == "auto" or (key, value) == ("decay", "loss"):
+                raise ValueError(f"train.{key} = {value}: works with task=memorize only; leave it out")
+
     def _fit_text(self, symbols: int) -> None:
         if self.layout == "sequence" and self.batch != 1:
             raise ValueError(
@@ -263,8 +299,9 @@ class SaveConfig:
 class TrainSettings:
     """All that `train.py` takes."""
 
-    task: Literal["memorize", "lm"]
+    task: Task
     data: DataConfig
+    copy: CopyConfig
     model: ModelConfig
     train: TrainConfig
     eval: EvalConfig

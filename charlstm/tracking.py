@@ -181,11 +181,15 @@ def shown(path: Path) -> Path:
     return path if ".." in relative.parts else relative
 
 
-def say_next_steps(checkpoint: Path, go_on: bool = False) -> None:
-    """Say where the checkpoint lies and what to do with it; and how to go on with a run that was stopped."""
+def say_next_steps(checkpoint: Path, go_on: bool = False, prompt: str = "") -> None:
+    """Say where the checkpoint lies and what to do with it; and how to go on with a run that was stopped.
+
+    Args:
+        prompt: what a model that cannot begin by itself needs to read first.
+    """
     path = shown(checkpoint)
     log.info(f"checkpoint  {path}")
     if go_on:
         log.info(f"go on       python train.py resume={path.parent}")
-    log.info(f"write       python sample.py ckpt={path.parent}")
+    log.info(f"write       python sample.py ckpt={path.parent}" + f' prompt="{prompt}"' * bool(prompt))
     log.info(f"curves      tensorboard --logdir {path.parent if path.is_absolute() else path.parts[0]}")

@@ -183,6 +183,7 @@ class Training:
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
             scores, after = self.model(inputs, self.state)
+        scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         loss = objective.LOSSES[self.config.loss](scores, targets)
         norm, made, wrong = self.optimizer.step(loss, lr)

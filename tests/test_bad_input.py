@@ -226,7 +226,7 @@ TRAIN = {
     "no value": (["seed"], 2, "seed: not of the form key=value"),
     "several values": (["seed=1,2"], 2, "seed=1,2: several values; add --multirun"),
     "a choice": (["model.cell=lstn"], 2, "model.cell = lstn: must be lstm | gru", "did you mean lstm?"),
-    "a group's choice": (["experiment=no"], 2, "experiment=no: no such experiment; there are names |"),
+    "a group's choice": (["experiment=no"], 2, "experiment=no: no such experiment; there are copy | names |"),
     "Hydra's own key": (["hydra.run.dri=x"], 2, "hydra.run.dri", "--cfg hydra shows what there is"),
     "no key of Hydra's": (["hydra=3"], 2, "hydra: no such key"),
     "itself": (["seed=${seed}"], 2, "seed"),
