@@ -18,6 +18,7 @@ SMALLEST = {
     "corpus megabytes=20": "mixed: the large text takes ",
     "training rounds=1": "3x512",
     "quality seeds=1 recipe=names train.steps=50": "mean",
+    "limit rows=300": "byte for byte",
 }
 
 
