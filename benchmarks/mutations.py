@@ -48,6 +48,9 @@ DIRECTORY = ("charlstm/directory.py", "tests/test_directory.py")
 SESSION = "tests/test_session.py -k curves"
 LM = ("charlstm/trainer.py", "tests/test_lm.py -k what_it_says")
 OPTIMIZER = ("charlstm/optimizer.py", "tests/test_optimizer.py")
+SCHEDULE = ("charlstm/schedule.py", "tests/test_schedule.py")
+CAPACITY = ("charlstm/capacity.py", "tests/test_limit.py")
+COPYING = ("charlstm/copying.py", "tests/test_copying.py")
 
 MUTATIONS = [
     Mutation("numpy lstm: swap two gates", *NUMPY, "i_pre, f_pre, g_pre", "f_pre, i_pre, g_pre"),
@@ -157,6 +160,35 @@ MUTATIONS = [
     ),
     Mutation("checkpoint: take names twice", *HOSTILE_ARRAYS, "len(values) != len(pairs)", "False"),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
+    # learning by heart
+    Mutation(
+        "soap: eigenvectors stay",
+        *OPTIMIZER,
+        "torch.linalg.qr(covariance @ basis[:, order]).Q",
+        "basis[:, order]",
+    ),
+    Mutation(
+        "soap: variances stay in the old order",
+        *OPTIMIZER,
+        "second.copy_(second.index_select(side, order))",
+        "pass",
+    ),
+    Mutation(
+        "soap: swap the covariances",
+        *OPTIMIZER,
+        "gradient @ gradient.T if side == 0 else gradient.T @ gradient",
+        "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
+    ),
+    Mutation("soap: the first step moves", *OPTIMIZER, "if step > 1:\n", "if step > 0:\n"),
+    Mutation("decay by the loss: no root", *SCHEDULE, "math.sqrt(self.lowest)", "self.lowest"),
+    Mutation("decay by the loss: rise again", *SCHEDULE, "min(self.lowest, loss)", "min(1.0, loss)"),
+    Mutation(
+        "limit: natural logarithms",
+        *CAPACITY,
+        "self.length * math.log2(self.symbols) if",
+        "self.length * math.log(self.symbols) if",
+    ),
+    Mutation("copy: read the true symbols", *COPYING, "stepper(written)", "stepper(wanted)"),
     # what a run goes on from
     Mutation(
         "resume: no hidden state",
@@ -171,8 +203,14 @@ MUTATIONS = [
     Mutation(
         "resume: no moments",
         *SNAPSHOT,
-        'optimizer.first_moments[k].copy_(arrays[f"adam/first/{name}"])',
+        "tensor.copy_(arrays.get(name, tensor))",
         "pass",
+    ),
+    Mutation(
+        "resume: forget how far the rate has fallen",
+        *SNAPSHOT,
+        'Settling(**snapshot.numbers.get("settling", {}))',
+        "Settling()",
     ),
     Mutation("resume: forget the position in the epoch", *SNAPSHOT, '"epoch", "window", ', '"epoch", '),
     Mutation("resume: forget the learning rate's position", *SNAPSHOT, 'NUMBERS = ("step", ', "NUMBERS = ("),

@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import settings
@@ -148,6 +149,41 @@ def test_soap_without_rotation_is_adamw(monkeypatch):
     # both in float32; AdamW's kernel adds up in another order
     torch.testing.assert_close(adamw[0], soap[0], rtol=1e-5, atol=1e-6)
     assert not torch.equal(soap[0], problem()[0])
+
+
+def soap_in_numpy(weight, gradients, lr, beta1, beta2):
+    """Algorithm 3 of the paper, for one matrix; the first gradient is for the first eigenvectors alone."""
+    left, right = gradients[0] @ gradients[0].T, gradients[0].T @ gradients[0]
+    Q, P = np.linalg.eigh(left)[1], np.linalg.eigh(right)[1]
+    mean, square = np.zeros_like(weight), np.zeros_like(weight)
+    for t, gradient in enumerate(gradients[1:], 1):
+        mean = beta1 * mean + (1 - beta1) * gradient
+        square = beta2 * square + (1 - beta2) * (Q.T @ gradient @ P) ** 2
+        step = (Q.T @ mean @ P) / (1 - beta1**t) / (np.sqrt(square / (1 - beta2**t)) + 1e-8)
+        weight = weight - lr * Q @ step @ P.T
+        left = 0.95 * left + 0.05 * gradient @ gradient.T
+        right = 0.95 * right + 0.05 * gradient.T @ gradient
+        if t % 2 == 1:
+            by_size = np.argsort(-np.diag(Q.T @ left @ Q)), np.argsort(-np.diag(P.T @ right @ P))
+            square = square[by_size[0]][:, by_size[1]]
+            Q = np.linalg.qr(left @ Q[:, by_size[0]])[0]
+            P = np.linalg.qr(right @ P[:, by_size[1]])[0]
+    return weight
+
+
+def test_soap_is_the_algorithm_of_its_paper():
+    random = np.random.default_rng(0)
+    # square, or a side would have eigenvectors of the eigenvalue 0, which are anyone's choice
+    gradients = random.normal(size=(30, 4, 4)) * np.geomspace(1, 10, 4)
+    begin = random.normal(size=(4, 4))
+    weight = torch.tensor(begin, requires_grad=True)
+    config = settings("train.clip=0").train
+    optimizer = Soap([("a.weight", weight)], config)
+    for gradient in gradients:
+        optimizer.step((weight * torch.from_numpy(gradient)).sum(), 0.1)
+    expected = soap_in_numpy(begin, gradients, 0.1, config.beta1, config.beta2)
+    assert np.abs(begin - expected).max() > 0.5
+    np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=0, atol=1e-9)
 
 
 def orthogonal(size):

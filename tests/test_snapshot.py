@@ -69,6 +69,23 @@ def test_training_goes_on_from_a_snapshot_as_if_it_had_not_been_interrupted(task
     assert_equal(taken, kept)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 7, 30])
+def test_soap_and_a_rate_that_falls_with_the_loss_go_on_too(steps):
+    whole = [f"train.dropout.{part}=0" for part in ("input", "hidden", "weight")]
+    keys = ("train.optimizer=soap", "train.decay=loss", "train.lr=0.05", "model.hidden=32", *whole)
+    training, other = (training_of("memorize", seed, None, *keys) for seed in (0, 5))
+    losses(training, steps)
+    taken = snapshot.take(training)
+    expected, end = losses(training, 300)
+    assert training.settling.factor < 1
+    losses(other, 3)
+    snapshot.put_back(taken, other)
+    assert_equal(snapshot.take(other), taken)
+    found, other_end = losses(other, 300)
+    assert found == expected
+    assert_equal(other_end, end)
+
+
 def test_with_other_windows_the_next_epoch_begins():
     training = training_of()
     losses(training, 3)
