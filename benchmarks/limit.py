@@ -1,8 +1,8 @@
 """Long texts by heart: `python -m benchmarks.limit [rows=2000,6000,12000] [data.path=shakespeare.txt]`.
 
 Each row is a text, learnt by `train.py` and written back by `sample.py`, from the checkpoint alone and
-without torch; what it writes is compared with the text byte by byte. A row that is a number is a random text of
-so many characters over 33 symbols, for the model and with the keys that `ROWS` has; shakespeare is the first
+without torch; what it writes is compared with the text byte by byte. A row that is a number is a random text
+of so many characters over 33 symbols, for the model and with the keys that `ROWS` has; shakespeare is the first
 100,000 characters of the file `data.path`.
 """
 
