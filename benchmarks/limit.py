@@ -2,8 +2,8 @@
 
 Each row is a text, learnt by `train.py` and written back by `sample.py`, from the checkpoint alone and
 without torch; what it writes is compared with the text byte by byte. A row that is a number is a random text
-of so many characters over 33 symbols, for the model and with the keys that `ROWS` has; shakespeare is the first
-100,000 characters of the file `data.path`.
+of so many characters over 33 symbols, for the model and with the keys that `ROWS` has; shakespeare is the
+first 100,000 characters of the file `data.path`.
 """
 
 import json
