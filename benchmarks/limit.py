@@ -1,8 +1,8 @@
 """Long texts by heart: `python -m benchmarks.limit [rows=2000,6000,12000]`.
 
 Each row is a random text of so many characters over 33 symbols, learnt by `train.py` with the published
-experiment's three layers of 35 units and an output layer, and written back by `sample.py`, from the checkpoint
-alone and without torch; what it writes is compared with the text byte by byte.
+experiment's three layers of 35 units and an output layer, and written back by `sample.py`, from the
+checkpoint alone and without torch; what it writes is compared with the text byte by byte.
 """
 
 import json
