@@ -13,7 +13,10 @@ stopped goes on when it is asked for again with the same out. All keys, with the
 import json
 import logging
 import shlex
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -87,14 +90,14 @@ def find(settings: LimitSettings) -> int:
         OSError: there is no such folder, or it cannot be written.
     """
     out, trials, code = Path(settings.out), list[Trial](), 0
-    with directory.owned(out, "out"):
+    with directory.owned(out, "out"), _interruptible() as raise_again:
         machine = limit_report.machine()
         limit_report.save_record(out, settings, machine, trials, finished=False)
         log.info(limit_report.header())
         for shape in shapes(settings):
 
             def recalls(length: int, shape: Shape = shape) -> bool:
-                trials.append(trial.done(settings, shape, length))
+                trials.append(trial.done(settings, shape, length, raise_again))
                 limit_report.save_record(out, settings, machine, trials, finished=False)
                 log.info(limit_report.row(trials[-1].figures()))
                 return trials[-1].recalled
@@ -113,6 +116,28 @@ def find(settings: LimitSettings) -> int:
             for line in limit_report.conclusion(out, trials):
                 log.info(line)
     return code
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Within this context a Ctrl-C is not lost where a library swallows it, as Hydra's parser does: the
+    function that is yielded raises it once more."""
+    received = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    def raise_again() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield raise_again
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def main() -> None:

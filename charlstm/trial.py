@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,8 +39,13 @@ def parameters(settings: LimitSettings, shape: Shape) -> int:
     return sum(math.prod(of) for of in parameter_shapes(config, V).values())
 
 
-def done(settings: LimitSettings, shape: Shape, length: int) -> Trial:
+def done(
+    settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
+) -> Trial:
     """The figures of this trial; trains it unless that is done. One that was stopped is gone on with.
+
+    Args:
+        before_training: called when all is ready; what it raises is passed on.
 
     Raises:
         TrialError: training was stopped, or went wrong.
@@ -60,6 +65,7 @@ def done(settings: LimitSettings, shape: Shape, length: int) -> Trial:
         if not was_stopped:
             _save_configuration(path, asked, of_training)
         run.check(of_training)
+        before_training()
         with _logged(path / "train.log"):
             code = run.train(of_training, path)
         if code:

@@ -1,5 +1,6 @@
 """`python -m charlstm.limit`: the search against oracles, the measures by hand, and real searches."""
 
+import contextlib
 import json
 import math
 import shlex
@@ -324,6 +325,22 @@ def test_ctrl_c_and_on_again(tmp_path):
     assert rows[0] == rows[1]
 
 
+def test_ctrl_c_that_a_library_swallows_ends_the_search(tmp_path, monkeypatch):
+    compose = command_line.compose
+
+    def swallowing(*arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return compose(*arguments)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "o").mkdir()
+    settings = asked(*TINY, "out=o")
+    monkeypatch.setattr(command_line, "compose", swallowing)
+    assert limit.find(settings) == 130
+    assert list(tmp_path.glob("o/*/*/last.safetensors")) == []
+
+
 def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypatch):
     def write_result(directory, result):
         signal.raise_signal(signal.SIGINT)
@@ -342,7 +359,7 @@ def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypa
 
 
 def test_a_model_that_goes_wrong_leaves_the_others(tmp_path, monkeypatch):
-    def done(_, shape, length):
+    def done(_, shape, length, __):
         if shape.hidden == 4:
             raise trial.TrialError(1)
         return a_trial(length, recalled=length < 9, shape=shape)
