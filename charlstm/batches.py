@@ -1,10 +1,13 @@
-"""Ids -> the windows that one epoch trains on. One pass over the windows is an epoch; the recurrent state is
+"""Ids -> the windows that each epoch trains on. One pass over the windows is an epoch; the recurrent state is
 zero before the first and carried from each to the next."""
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from charlstm.settings import TrainConfig
 from charlstm.vocabulary import Ids
@@ -12,18 +15,23 @@ from charlstm.vocabulary import Ids
 
 class Window(NamedTuple):
     """T steps of B parallel streams: `inputs (T, B)` and, one symbol later, `targets (T, B)`, or those of
-    the last steps alone."""
+    the last steps alone. After `handover` steps, `1 ... T`, each stream takes over the state of the one
+    before it, and the first begins anew; None: nowhere."""
 
     inputs: Ids
     targets: Ids
+    handover: int | None = None
 
 
-def windows(ids: Ids, config: TrainConfig) -> list[Window]:
-    """The windows of one epoch over `ids (N,)`, cut as `train.layout` says.
+def windows(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
+    """The windows of an epoch over `ids (N,)`, by its number, cut as `train.layout` says.
 
     They are views of `ids` or small arrays of ids; one-hot vectors are made by the model.
     """
-    return LAYOUTS[config.layout](ids, config.batch, config.window)
+    if config.layout == "segments":
+        return Segments(ids, config.batch, config.window)
+    cut = LAYOUTS[config.layout](ids, config.batch, config.window)
+    return lambda _: cut
 
 
 def sequence(ids: Ids, batch: int, window: int) -> list[Window]:
@@ -38,7 +46,7 @@ def staggered(ids: Ids, batch: int, window: int) -> list[Window]:
     At step j the batch reads the symbols j ... j + B - 1 and predicts j + 1 ... j + B; T = N - B.
     """
     del window
-    steps = np.lib.stride_tricks.sliding_window_view(ids, batch)  # (N - B + 1, B)
+    steps = sliding_window_view(ids, batch)  # (N - B + 1, B)
     return [Window(steps[:-1], steps[1:])]
 
 
@@ -55,20 +63,51 @@ def streams(ids: Ids, batch: int, window: int) -> list[Window]:
     return [Window(text[a:b], text[a + 1 : b + 1]) for a, b in ends]
 
 
-def segments(ids: Ids, batch: int, window: int) -> list[Window]:
-    """As `streams`, but without overlap, so that each begins where the one before it ends: the last is filled
-    up with the end token, after which nothing else ever comes."""
-    length = -(-(len(ids) - 1) // batch)
-    ids = np.pad(ids, (0, batch * length + 1 - len(ids)), mode="edge")
-    return streams(ids, batch, window)
-
-
 LAYOUTS: dict[str, Callable[[Ids, int, int], list[Window]]] = {
     "sequence": sequence,
     "staggered": staggered,
     "streams": streams,
-    "segments": segments,
 }
+
+
+class Segments:
+    """B contiguous stretches of the text side by side, read round and round: at the end of its own, each
+    stream goes on in the next one's, and the first begins anew.
+
+    An epoch begins another part of a window later than the pass over the text does, and is that much longer
+    or shorter than the pass, so that no place is always at the border of a window, where gradients stop: what
+    comes first after a border that never moves cannot teach the steps before it what to keep for it, and is
+    learnt last.
+
+    Args:
+        ids: `(N,)`; the last stretch is filled up with the last of them, the end token, after which nothing
+            else ever comes.
+        window: an epoch has as many windows as one pass needs if each has at most so many steps.
+    """
+
+    GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
+    def __init__(self, ids: Ids, batch: int, window: int) -> None:
+        self._length = -(-(len(ids) - 1) // batch)
+        self._windows = -(-self._length // window)
+        ids = np.pad(ids, (0, batch * self._length + 1 - len(ids)), mode="edge")
+        self._text = sliding_window_view(ids, self._length + 1)[:: self._length].T  # (length + 1, B)
+
+    def __call__(self, epoch: int) -> list[Window]:
+        """The windows of an epoch, by its number, counted from 0."""
+        begin, end = self._begin(epoch), self._length + self._begin(epoch + 1)
+        borders = [begin + (end - begin) * k // self._windows for k in range(self._windows + 1)]
+        return [self._window(here, there) for here, there in pairwise(borders)]
+
+    def _begin(self, epoch: int) -> int:
+        """How many steps later than a pass an epoch begins, less than a window: the multiples of the golden
+        ratio, without their whole parts, fill the room between 0 and 1 evenly."""
+        return int(epoch * self.GOLDEN_RATIO % 1 * (self._length / self._windows))
+
+    def _window(self, here: int, there: int) -> Window:
+        steps = np.arange(here, there) % self._length
+        handover = self._length - here % self._length
+        return Window(self._text[steps], self._text[steps + 1], handover if handover <= len(steps) else None)
 
 
 class ShiftedStreams(Sequence[Window]):

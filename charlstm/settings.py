@@ -5,6 +5,7 @@ one that the part it configures ever sees.
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -254,9 +255,11 @@ class TrainConfig:
 
     def longest_window(self, symbols: int) -> int:
         """The most steps that gradients flow back through, in a text of so many symbols."""
-        if self.layout in ("streams", "segments"):
-            return min(self.window, -(-(symbols - 1) // self.batch))
-        return symbols - self.batch
+        if self.layout not in ("streams", "segments"):
+            return symbols - self.batch
+        longest = min(self.window, -(-(symbols - 1) // self.batch))
+        # segments: an epoch of one window may be longer than a pass by the golden ratio
+        return longest if self.layout == "streams" else math.ceil(1.6181 * longest)
 
     def _fit_decided(self) -> None:
         for key in ("optimizer", "lr", "decay"):

@@ -41,8 +41,8 @@ class Training:
     """Windows -> new weights.
 
     One pass over the windows is an epoch: the recurrent state is zero before the first and carried from each
-    to the next. With `train.layout=segments`, each stream but the first begins an epoch with the state in
-    which its predecessor ended the one before: as training settles, with that of one continuous run.
+    to the next. With `train.layout=segments` it is carried from epoch to epoch, too, and handed on from each
+    stream to the next where that one began: as training settles, it becomes that of one continuous run.
 
     A step whose loss or gradient is not finite is skipped: weights, moments and state stay as they were.
 
@@ -173,8 +173,9 @@ class Training:
         if self._here is None or self._here[0] != self.epoch:
             self._here = self.epoch, self._windows_of(self.epoch)
         windows = self._here[1]
+        window = windows[self.window]
         inputs, targets = (
-            torch.from_numpy(part.astype("int64")).to(self.device) for part in windows[self.window]
+            torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
         )
         lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
         if self.config.decay == "loss":
@@ -182,7 +183,7 @@ class Training:
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
-            scores, after = self.model(inputs, self.state)
+            scores, after = self._read(inputs, window.handover)
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         loss = objective.LOSSES[self.config.loss](scores, targets)
@@ -192,12 +193,11 @@ class Training:
         with torch.no_grad():
             correct = objective.correct(scores, targets)
             self._steps.append(((loss.detach(), norm, correct, made, wrong), targets.shape))
-            if self.window + 1 < len(windows) or self.config.layout == "segments":
-                before = self.state or tuple(torch.zeros_like(part) for part in after)
-                after = tuple(
-                    torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
-                )
-                self.state = after
+            before = self.state or tuple(torch.zeros_like(part) for part in after)
+            before = before if window.handover is None else handed_on(before)
+            self.state = tuple(
+                torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
+            )
         self.step += 1
         self.window += 1
         self.chars_seen += targets.numel()
@@ -205,7 +205,19 @@ class Training:
         self.since.chars += targets.numel()
         if self.window == len(windows):
             self.epoch, self.window = self.epoch + 1, 0
-            self.state = handed_on(after) if self.config.layout == "segments" else None
+            if self.config.layout != "segments":
+                self.state = None
+
+    def _read(self, inputs: Tensor, handover: int | None) -> tuple[Tensor, State]:
+        """Scores `(T, B, V)` of inputs `(T, B)` after the present state, and the state after them."""
+        scores, state = self.model(inputs[:handover], self.state)
+        if handover is None:
+            return scores, state
+        state = handed_on(state)
+        if handover == len(inputs):
+            return scores, state
+        others, state = self.model(inputs[handover:], state)
+        return torch.cat([scores, others]), state
 
     def _count(self) -> None:
         """Add the steps up; the one place where the device is waited for."""
@@ -230,7 +242,7 @@ def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
     config = config.for_text(len(text), model.config.hidden)
     windows = batches.windows(text, config)
-    return Training(model, lambda _: windows, config, steps=config.epochs * len(windows))
+    return Training(model, windows, config, steps=config.epochs * len(windows(0)))
 
 
 class Proof:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
 
@@ -52,11 +53,14 @@ def test_streams_predict_every_symbol_and_continue_across_windows(symbols, batch
 def test_the_layout_is_chosen_by_name():
     ids = Vocabulary.of_text(SENTENCE).encode_framed(SENTENCE)
     config = settings("train.layout=streams", "train.batch=3", "train.window=10").train
-    assert [w.inputs.shape for w in batches.windows(ids, config)] == [(10, 3), (10, 3), (3, 3)]
+    for epoch in (0, 5):
+        assert [w.inputs.shape for w in batches.windows(ids, config)(epoch)] == [(10, 3), (10, 3), (3, 3)]
+    segments = batches.windows(ids, replace(config, layout="segments"))
+    assert isinstance(segments, batches.Segments)
 
 
 def test_every_layout_of_the_settings_exists():
-    assert set(get_args(Layout)) == {"auto", *batches.LAYOUTS}  # auto is one of them
+    assert set(get_args(Layout)) == {"auto", "segments", *batches.LAYOUTS}  # auto is one of the others
 
 
 @pytest.mark.parametrize(
@@ -72,18 +76,40 @@ def test_a_batch_that_the_text_has_not(layout, batch, message):
         config.for_text(70, 35)
 
 
-@given(symbols=st.integers(3, 300), batch=st.integers(1, 20), window=st.integers(1, 40))
-def test_each_segment_begins_where_the_one_before_it_ends(symbols, batch, window):
+@given(symbols=st.integers(3, 150), batch=st.integers(1, 20), window=st.integers(1, 40))
+def test_segments_are_read_round_and_round(symbols, batch, window):
     batch = min(batch, symbols - 1)
-    cut = batches.segments(np.arange(symbols), batch, window)
-    inputs = np.concatenate([w.inputs for w in cut])
-    targets = np.concatenate([w.targets for w in cut])
-    assert all(len(w.inputs) <= window for w in cut)
-    # read one after another, the segments are the text, and then its last symbol again and again
-    text = [*inputs.T.ravel(), targets[-1, -1]]
-    assert text == [*range(symbols), *[symbols - 1] * (len(text) - symbols)]
-    assert list(targets.T.ravel()) == text[1:]
-    assert len(text) - symbols < batch
+    config = settings("train.layout=segments", f"train.batch={batch}", f"train.window={window}").train
+    windows = batches.windows(np.arange(symbols), config)
+    length = -(-(symbols - 1) // batch)
+    begins = length * np.arange(batch)
+    places, seen, counts = begins, 0, set()
+    for epoch in range(6):
+        cut = windows(epoch)
+        counts.add(len(cut))
+        for inputs, targets, handover in cut:
+            assert 0 < len(inputs) <= config.longest_window(symbols)
+            assert inputs.shape == targets.shape == (len(inputs), batch)
+            for t in range(len(inputs)):
+                # what is beyond the text is its last symbol again and again
+                assert (inputs[t] == np.minimum(places, symbols - 1)).all()
+                assert (targets[t] == np.minimum(places + 1, symbols - 1)).all()
+                places = places + 1
+                if handover == t + 1:
+                    assert (places == begins + length).all()  # where the next one began
+                    places = np.append(0, places[:-1])
+            assert (places < begins + length).all()
+            seen += len(inputs)
+        assert 0 <= seen - (epoch + 1) * length < length  # an epoch is a pass and a part of a window
+    assert counts == {-(-length // window)}
+
+
+def test_the_borders_of_segments_never_return():
+    windows = batches.Segments(np.arange(4001), 4, 400)  # three windows of 333 each
+    begins = [windows(epoch)[0].inputs[0, 0] for epoch in range(1000)]
+    assert max(begins) == 333
+    assert max(np.bincount(begins)) == 4  # a thousand times in 333 places
+    assert windows(150)[0].inputs[0, 0] == begins[150]  # each can be had without those before it
 
 
 @pytest.mark.parametrize(
@@ -109,6 +135,8 @@ def test_the_longest_window():
     assert settings("train.layout=staggered", "train.batch=5").train.longest_window(70) == 65
     streams = settings("train.layout=streams", "train.batch=5", "train.window=20").train
     assert (streams.longest_window(70), streams.longest_window(700)) == (14, 20)
+    segments = settings("train.layout=segments", "train.batch=5", "train.window=20").train
+    assert (segments.longest_window(70), segments.longest_window(700)) == (23, 33)
 
 
 SIZES = {"batch": st.integers(1, 9), "window": st.integers(1, 12), "more": st.integers(0, 150)}

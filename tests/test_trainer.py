@@ -7,6 +7,7 @@ import torch
 from conftest import SENTENCE, settings
 
 from charlstm import objective, sampling, trainer
+from charlstm.batches import Window
 from charlstm.model import Model
 from charlstm.vocabulary import Vocabulary
 
@@ -56,19 +57,46 @@ def test_streams_learn():
 def test_segments_go_on_from_where_their_predecessors_ended():
     # with a learning rate of nearly nothing, the states settle: after K passes those of K segments are those
     # of one continuous run
-    chosen = settings("train.batch=4", "train.window=7", "train.lr=1e-12", "train.epochs=4").train
+    chosen = settings("train.batch=4", "train.window=7", "train.lr=1e-12", "train.epochs=8").train
     torch.manual_seed(0)
     model = Model(settings().model, len(VOCABULARY))
     training = trainer.of_text(model, IDS, chosen)
-    assert len(list(training.each())) == 4
     padded = np.pad(IDS, (0, 3), mode="edge")  # 72 = 4 x 18 inputs
-    ids, state = torch.from_numpy(padded[:-1].astype("int64"))[:, None], None
-    for k in range(3):
-        _, state = model(ids[18 * k : 18 * (k + 1)], state)
-        for found, expected in zip(training.state, state, strict=True):
-            # batched products add up in another order
-            torch.testing.assert_close(found[:, k + 1], expected[:, 0], rtol=0, atol=1e-6)
-    assert not any(part[:, 0].any() for part in training.state)  # the first begins at zero
+    ids = torch.from_numpy(padded[:-1].astype("int64"))[:, None]
+    for progress in training.each():
+        place = progress.chars_seen // 4 % 18
+        for k in range(4 if progress.epoch > 4 else 0):
+            read = ids[: 18 * k + place]
+            for j, found in enumerate(training.state):
+                expected = model(read, None)[1][j] if len(read) else torch.zeros_like(found)
+                # batched products add up in another order
+                torch.testing.assert_close(found[:, k], expected[:, 0], rtol=0, atol=1e-6)
+    assert training.epoch == 8
+
+
+@pytest.mark.parametrize("handover", [1, 4, 6])
+def test_gradients_flow_from_a_segment_to_the_one_before_it(handover):
+    torch.manual_seed(0)
+    model = Model(settings().model, len(VOCABULARY))
+    inputs, targets = IDS[:12].reshape(6, 2), IDS[20:32].reshape(6, 2)
+    config = settings("train.layout=segments").train.for_text(len(IDS), 35)
+    training = trainer.Training(model, lambda _: [Window(inputs, targets, handover)], config, steps=1)
+    before, after = (torch.from_numpy(ids.astype("int64")) for ids in np.split(inputs, [handover]))
+    # the first stream, then the second; and apart from it what these two read without the other
+    both = model(torch.cat([before[:, :1], after[:, 1:]]), None)
+    scores = [[both[0][:handover], model(before[:, 1:], None)[0]]]
+    if handover < 6:
+        scores += [[model(after[:, :1], None)[0], both[0][handover:]]]
+    expected = objective.LOSSES["cross_entropy"](
+        torch.cat([torch.cat(pair, dim=1) for pair in scores]), torch.from_numpy(targets.astype("int64"))
+    )
+    gradients = torch.autograd.grad(expected, list(model.parameters()))
+    (progress,) = training.each()
+    assert progress.loss == pytest.approx(expected.item(), rel=1e-6)
+    assert progress.gradient_norm == pytest.approx(torch.nn.utils.get_total_norm(gradients).item(), rel=1e-5)
+    for found, state in zip(training.state, both[1], strict=True):
+        torch.testing.assert_close(found[:, 1], state[:, 0])
+        assert found[:, 0].any() == (handover < 6)
 
 
 @pytest.mark.parametrize("overrides", [["train.batch=3"], []])
