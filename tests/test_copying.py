@@ -77,7 +77,7 @@ def test_a_sequence_is_symbols_twice_between_tokens():
 def test_only_what_comes_after_the_separator_is_a_target():
     vocabulary = copying.vocabulary(4)
     ids = copying.sequences(vocabulary, 3, 6, (1, 2, 5))
-    inputs, targets = copying.window(vocabulary, 3, 6, (1, 2, 5))
+    inputs, targets, _ = copying.window(vocabulary, 3, 6, (1, 2, 5))
     assert np.array_equal(inputs, ids[:8])
     assert np.array_equal(targets, ids[5:])
     assert len(inputs) == copying.steps(3)
@@ -91,7 +91,7 @@ def test_training_scores_the_targets_alone(loss):
     window = copying.window(vocabulary, 3, 16, (0,))
     training = Training(model, lambda _: [window], chosen.train, steps=1)
     (progress,) = training.each()
-    inputs, targets = (torch.from_numpy(part.astype("int64")) for part in window)
+    inputs, targets = (torch.from_numpy(part.astype("int64")) for part in window[:2])
     with torch.no_grad():
         scores = model(inputs)[0][4:]  # from the separator on
         chances = scores.log_softmax(-1).gather(-1, targets[..., None])

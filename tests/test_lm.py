@@ -55,7 +55,7 @@ def by_hand(ids, steps, *overrides, start=START, seed=0):
     while len(figures) < steps:
         cut = batches.ShiftedStreams(ids, config.batch, config.window, start=None, seed=seed, epoch=epochs)
         for k, window in enumerate(cut):
-            inputs, targets = (torch.tensor(part.astype("int64")) for part in window)
+            inputs, targets = (torch.tensor(part.astype("int64")) for part in window[:2])
             if k == 0:
                 before, epochs = None, epochs + 1
                 inputs[0] = inputs[0] if start is None else start
