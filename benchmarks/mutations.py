@@ -51,6 +51,8 @@ OPTIMIZER = ("charlstm/optimizer.py", "tests/test_optimizer.py")
 SCHEDULE = ("charlstm/schedule.py", "tests/test_schedule.py")
 CAPACITY = ("charlstm/capacity.py", "tests/test_limit.py")
 COPYING = ("charlstm/copying.py", "tests/test_copying.py")
+BATCHES = ("charlstm/batches.py", "tests/test_batches.py")
+TRAINER = ("charlstm/trainer.py", "tests/test_trainer.py")
 
 MUTATIONS = [
     Mutation("numpy lstm: swap two gates", *NUMPY, "i_pre, f_pre, g_pre", "f_pre, i_pre, g_pre"),
@@ -180,6 +182,22 @@ MUTATIONS = [
         "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
     ),
     Mutation("soap: the first step moves", *OPTIMIZER, "if step > 1:\n", "if step > 0:\n"),
+    Mutation(
+        "segments: borders stay", *BATCHES, "GOLDEN_RATIO = (math.sqrt(5) - 1) / 2", "GOLDEN_RATIO = 0.0"
+    ),
+    Mutation("segments: never handed on", *BATCHES, "handover if handover <= len(steps) else None", "None"),
+    Mutation(
+        "segments: cut the gradient where they are handed on",
+        *TRAINER,
+        "state = handed_on(state)",
+        "state = handed_on(detach(state))",
+    ),
+    Mutation(
+        "segments: a step that is not made hands nothing on",
+        *TRAINER,
+        "before if window.handover is None else handed_on(before)",
+        "before",
+    ),
     Mutation("decay by the loss: no root", *SCHEDULE, "math.sqrt(self.lowest)", "self.lowest"),
     Mutation("decay by the loss: rise again", *SCHEDULE, "min(self.lowest, loss)", "min(1.0, loss)"),
     Mutation(
@@ -272,13 +290,12 @@ MUTATIONS = [
     Mutation(
         "train: reset the state at each window",
         *LM,
-        "self.model(inputs, self.state)",
-        "self.model(inputs, None)",
+        "self.model(inputs[:handover], self.state)",
+        "self.model(inputs[:handover], None)",
     ),
     Mutation(
         "train: targets off by one",
-        "charlstm/batches.py",
-        "tests/test_batches.py",
+        *BATCHES,
         "inputs, targets = text[:-1], text[1:]",
         "inputs, targets = text[:-1], text[:-1]",
     ),
@@ -329,7 +346,7 @@ MUTATIONS = [
         "if self.parameters[k].dim() > 1",
         "if self.parameters[k].dim() > 0",
     ),
-    Mutation("train: ignore the warm-up", *OPTIMIZER, "if step < warmup:", "if step < 0:"),
+    Mutation("train: ignore the warm-up", *SCHEDULE, "if step < warmup:", "if step < 0:"),
 ]
 
 

@@ -120,8 +120,8 @@ def find(settings: LimitSettings) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    """Within this context a Ctrl-C is not lost where a library swallows it, as Hydra's parser does: the
-    function that is yielded raises it once more."""
+    """Within this context a Ctrl-C is not lost where a library's bare `except` swallows it: the function that
+    is yielded raises it once more."""
     received = False
 
     def interrupt(*_: object) -> None:

@@ -230,7 +230,7 @@ class TrainConfig:
         included, and layers of `hidden` units.
 
         A long text is learnt many times faster as segments side by side, for the products are larger and the
-        gradients have less far to go; and by SOAP, whose best learning rate fell with the width (16 to 128
+        gradients have less far to go; and by SOAP, whose best learning rate fell with the width (35 and 128
         units) as theory would have it (Yang et al. 2022, "Tensor Programs V").
 
         Raises:

@@ -99,6 +99,20 @@ def test_gradients_flow_from_a_segment_to_the_one_before_it(handover):
         assert found[:, 0].any() == (handover < 6)
 
 
+@pytest.mark.parametrize("handover", [None, 3])
+def test_a_step_that_is_not_made_hands_on_what_there_was(handover):
+    model = Model(settings().model, len(VOCABULARY))
+    window = Window(IDS[:12].reshape(6, 2), IDS[1:13].reshape(6, 2), handover)
+    config = settings("train.layout=segments").train.for_text(len(IDS), 35)
+    training = trainer.Training(model, lambda _: [window], config, steps=2)
+    training.state = before = tuple(torch.rand(2, 2, 128) for _ in range(2))
+    training.lr_factor = math.nan
+    training.run()
+    for found, old in zip(training.state, before, strict=True):
+        assert found[:, 1].equal(old[:, 0 if handover else 1])
+        assert found[:, 0].equal(torch.zeros(2, 128) if handover else old[:, 0])
+
+
 @pytest.mark.parametrize("overrides", [["train.batch=3"], []])
 def test_long_texts_are_learnt(overrides):
     random = np.random.default_rng(1)
