@@ -8,7 +8,6 @@ import torch
 from conftest import settings
 
 from charlstm.optimizer import AdamW, Average, LossScale, Soap
-from charlstm.schedule import learning_rate
 
 
 def problem():
@@ -65,32 +64,6 @@ def test_parameters_that_share_a_gradient_are_clipped_once():
     optimizer.step(((first + second) ** 2).sum(), 0.1)
     for moment in optimizer.first_moments:
         torch.testing.assert_close(moment, torch.full((4,), 0.5 / math.sqrt(8)), rtol=1e-5, atol=0)
-
-
-def rates(steps, *overrides):
-    config = settings("train.lr=0.5", *overrides).train
-    return [learning_rate(step, steps, config) for step in range(steps)]
-
-
-def test_the_learning_rate_warms_up_and_falls():
-    warmup = "train.warmup=4"
-    rising = [0.1, 0.2, 0.3, 0.4]
-    # 16 steps are left after those 4: the first has the full rate, the last 1/16 of the way to go
-    assert rates(20, warmup) == pytest.approx(rising + 16 * [0.5])
-    linear = [0.5 * (16 - k) / 16 for k in range(16)]
-    assert rates(20, warmup, "train.decay=linear") == pytest.approx(rising + linear)
-    cosine = [0.25 * (1 + math.cos(math.pi * k / 16)) for k in range(16)]
-    assert rates(20, warmup, "train.decay=cosine") == pytest.approx(rising + cosine)
-
-
-@pytest.mark.parametrize("decay", ["none", "linear", "cosine"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 50])
-@pytest.mark.parametrize("warmup", [0, 1, 50])
-def test_the_learning_rate_is_never_zero_and_reaches_its_height(decay, steps, warmup):
-    found = rates(steps, f"train.decay={decay}", f"train.warmup={warmup}")
-    assert min(found) > 0
-    assert max(found) == 0.5  # a short training warms up for half of its steps at most
-    assert found.index(0.5) == min(warmup, steps // 2)
 
 
 def test_the_average_is_exponential():
