@@ -35,8 +35,8 @@ def random_text(length: int, symbols: int, seed: int) -> str:
     Texts of a seed begin alike: a longer one goes on where a shorter one ends.
     """
     # one double a character: integers(...) would not promise the same beginning
-    drawn = (np.random.default_rng(seed).random(length) * symbols).astype(np.intp)
-    return "".join(np.array(list(CHARACTERS))[drawn].tolist())
+    drawn = (np.random.default_rng(seed).random(length) * symbols).astype(np.uint16)
+    return np.frombuffer(CHARACTERS.encode("utf-32-le"), "<u4")[drawn].tobytes().decode("utf-32-le")
 
 
 @dataclass(frozen=True, order=True)

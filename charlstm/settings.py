@@ -384,7 +384,7 @@ class LimitSettings:
     model: LimitModelConfig
     train: LimitTrainConfig
     symbols: Annotated[int, Range(2, 1000)]
-    start: Annotated[int, Range(1, 10**9)] | None
+    start: Annotated[int, Range(1, 10**8)] | None
     precision: Annotated[float, Range(1, 2)]
     seed: Annotated[int, Range(0, 2**63 - 1)]
     device: Device
