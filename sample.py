@@ -10,7 +10,7 @@ All keys, with their defaults:
 """
 
 from charlstm import command_line, samples, streams
-from charlstm.settings import SampleSettings
+from charlstm.tool_settings import SampleSettings
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
-"""Plain nested dictionaries -> the typed settings of `settings.py`, strictly: every problem is found and
-named, and a wrong key is answered with the nearest right one. Knows neither Hydra nor torch."""
+"""Plain nested dictionaries -> typed settings such as those of `settings.py`, strictly: every problem is
+found and named, and a wrong key is answered with the nearest right one. Knows neither Hydra nor torch."""
 
 import dataclasses
 import difflib

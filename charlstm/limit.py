@@ -24,7 +24,8 @@ from pathlib import Path
 from charlstm import capacity, command_line, directory, limit_report, run, streams, trial
 from charlstm.capacity import Shape, Trial
 from charlstm.limit_report import RECORD
-from charlstm.settings import LimitSettings, TrainSettings
+from charlstm.settings import TrainSettings
+from charlstm.tool_settings import LimitSettings
 from charlstm.trial import TrialError
 
 log = logging.getLogger("charlstm.limit")

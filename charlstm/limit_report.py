@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from charlstm import capacity, files, limit_plot, runtime
 from charlstm.capacity import Trial
-from charlstm.settings import LimitSettings, as_mapping
+from charlstm.settings import as_mapping
+from charlstm.tool_settings import LimitSettings
 from charlstm.tracking import shown
 
 RECORD, TABLE, PICTURE = "limit.json", "limit.tsv", "limit.png"

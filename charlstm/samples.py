@@ -11,8 +11,8 @@ from pathlib import Path
 from charlstm import checkpoint, corpus, sampling
 from charlstm.checkpoint import Checkpoint
 from charlstm.sampling import Passage, Writer
-from charlstm.settings import SampleSettings
 from charlstm.strategy import Floats, Strategy
+from charlstm.tool_settings import SampleSettings
 from charlstm.tracking import progress_bar
 from charlstm.vocabulary import UnknownCharacterError, Vocabulary
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from charlstm import checkpoint, command_line, corpus, scoring, streams
 from charlstm.report import FORMATS
-from charlstm.settings import ScoreSettings
+from charlstm.tool_settings import ScoreSettings
 from charlstm.tracking import progress_bar
 
 

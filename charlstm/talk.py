@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from charlstm import command_line, sampling, streams
 from charlstm.samples import Request, known, let_bytes_through
-from charlstm.settings import SampleSettings
+from charlstm.tool_settings import SampleSettings
 
 HELP = """\
 What you type the model reads, and goes on from there; it remembers all that was read and written before.

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from charlstm import capacity, checkpoint, command_line, directory, files, run, scoring
 from charlstm.capacity import Shape, Trial
 from charlstm.numpy_model import parameter_shapes
-from charlstm.settings import LimitSettings, ModelConfig, TrainSettings, as_mapping
+from charlstm.settings import ModelConfig, TrainSettings, as_mapping
+from charlstm.tool_settings import LimitSettings
 
 TEXT = "text.txt"
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from charlstm import command_line, corpus, lm, run, samples, score, sources
 from charlstm.config import RequestError, convert, keys_of, takes_text
 from charlstm.corpus import PROJECT
-from charlstm.settings import SampleSettings, ScoreSettings, TrainSettings, as_mapping
+from charlstm.settings import TrainSettings, as_mapping
 from charlstm.symbols import texts
+from charlstm.tool_settings import SampleSettings, ScoreSettings
 
 LONG = "x" * 300
 DATA = settings().data

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from charlstm import command_line, streams
 from charlstm.config import RequestError
-from charlstm.settings import SampleSettings, TrainSettings
+from charlstm.settings import TrainSettings
+from charlstm.tool_settings import SampleSettings
 
 
 # what a shell can hand over: any text without NUL, and not undecodable bytes

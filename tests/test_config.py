@@ -2,7 +2,8 @@ import pytest
 from conftest import settings
 
 from charlstm.config import RequestError, convert, keys_of, unknown_key
-from charlstm.settings import ModelConfig, SampleSettings, ScoreSettings, TrainSettings, as_mapping
+from charlstm.settings import ModelConfig, TrainSettings, as_mapping
+from charlstm.tool_settings import SampleSettings, ScoreSettings
 
 GOOD = as_mapping(settings())
 

@@ -26,7 +26,7 @@ from charlstm import (
 )
 from charlstm.capacity import Limit, Shape, Trial
 from charlstm.model import Model
-from charlstm.settings import LimitSettings
+from charlstm.tool_settings import LimitSettings
 
 TINY = [
     "model.hidden=[4,8]",

@@ -21,7 +21,7 @@ from charlstm import checkpoint, command_line, corpus, samples
 from charlstm.checkpoint import Checkpoint
 from charlstm.corpus import PROJECT
 from charlstm.model import Model
-from charlstm.settings import SampleSettings
+from charlstm.tool_settings import SampleSettings
 from charlstm.vocabulary import UnknownCharacterError, Vocabulary
 
 
