@@ -25,28 +25,32 @@ class Settling:
     """The factor of the learning rate with `train.decay=loss`: it falls as a text is learnt.
 
     It is the square root of the lowest loss so far, in nats, where that is below 1; and 0.8 times that for
-    each 50 epochs in a row whose mean loss is not 1 % below the lowest such mean before (as PyTorch's
-    ReduceLROnPlateau does). Nothing has to be known beforehand about how long learning will take.
+    each stretch of epochs whose mean loss is not 1 % below the lowest such mean before (as PyTorch's
+    ReduceLROnPlateau does). A stretch is a quarter of all epochs before it, at least 50: so without progress
+    the rate falls as 1 / epochs does (Robbins and Monro 1951), never too soon for what takes long. Nothing
+    has to be known beforehand about how long learning will take.
     """
 
-    PATIENCE, SHRINK, PROGRESS = 50, 0.8, 0.99
+    PATIENCE, SHARE, SHRINK, PROGRESS = 50, 0.25, 0.8, 0.99
 
     lowest: float = 1.0
     lowest_mean: float | None = None
     total: float = 0.0
     epochs: int = 0
+    before: int = 0
     shrunk: float = 1.0
 
     def update(self, loss: float) -> None:
         """Take in an epoch's loss."""
         self.lowest = min(self.lowest, loss)
         self.total, self.epochs = self.total + loss, self.epochs + 1
-        if self.epochs == self.PATIENCE:
+        if self.epochs >= max(self.PATIENCE, self.SHARE * self.before):
             mean = self.total / self.epochs
             lowest = self.lowest_mean if self.lowest_mean is not None else math.inf
             if mean > self.PROGRESS * lowest:
                 self.shrunk *= self.SHRINK
             self.lowest_mean = min(lowest, mean)
+            self.before += self.epochs
             self.total, self.epochs = 0.0, 0
 
     @property
