@@ -26,12 +26,12 @@ class Settling:
 
     It is the square root of the lowest loss so far, in nats, where that is below 1; and 0.8 times that for
     each stretch of epochs whose mean loss is not 1 % below the lowest such mean before (as PyTorch's
-    ReduceLROnPlateau does). A stretch is a quarter of all epochs before it, at least 50: so without progress
-    the rate falls as 1 / epochs does (Robbins and Monro 1951), never too soon for what takes long. Nothing
-    has to be known beforehand about how long learning will take.
+    ReduceLROnPlateau does). A stretch is a tenth of all epochs before it, at least 50: so in a long training
+    without progress the rate falls as epochs^-2.3 does, and not exponentially to nothing. Nothing has to be
+    known beforehand about how long learning will take.
     """
 
-    PATIENCE, SHARE, SHRINK, PROGRESS = 50, 0.25, 0.8, 0.99
+    PATIENCE, SHARE, SHRINK, PROGRESS = 50, 0.1, 0.8, 0.99
 
     lowest: float = 1.0
     lowest_mean: float | None = None

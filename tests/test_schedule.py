@@ -55,10 +55,14 @@ def test_it_shrinks_while_there_is_no_progress():
     assert found[99:149] == 50 * [1]  # not before the fifty are over
 
 
-def test_without_progress_it_falls_as_one_over_the_epochs():
-    # 0.8^4 after the fifth stretch of 50; then each stretch makes 1.25 times as many of all before it
+def test_without_progress_it_falls_as_a_power_of_the_epochs():
+    # ten stretches of 50 after the first; then each makes 1.1 times as many of all before it, or a little more,
+    # for it is of whole epochs
     found = factors(30_000 * [2.0])
-    assert all(102 < n * found[n - 1] < 130 for n in range(250, 30_001))
+    assert found[549] == pytest.approx(0.8**10)
+    power = math.log(0.8) / math.log(1.1)
+    for n in range(550, 30_001):
+        assert 0.99 < found[n - 1] / (0.8**10 * (n / 550) ** power) < 1.4
 
 
 def test_a_training_whose_decay_is_loss_follows_it():
