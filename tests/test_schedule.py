@@ -56,8 +56,8 @@ def test_it_shrinks_while_there_is_no_progress():
 
 
 def test_without_progress_it_falls_as_a_power_of_the_epochs():
-    # ten stretches of 50 after the first; then each makes 1.1 times as many of all before it, or a little more,
-    # for it is of whole epochs
+    # ten stretches of 50 after the first; then each makes 1.1 times as many of all before it, or a little
+    # more, for it is of whole epochs
     found = factors(30_000 * [2.0])
     assert found[549] == pytest.approx(0.8**10)
     power = math.log(0.8) / math.log(1.1)
