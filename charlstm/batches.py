@@ -1,5 +1,5 @@
 """Ids -> the windows that each epoch trains on. One pass over the windows is an epoch; the recurrent state is
-zero before the first and carried from each to the next."""
+zero before the first, but for segments, and carried from each to the next."""
 
 import math
 from collections.abc import Callable, Sequence
