@@ -199,7 +199,12 @@ MUTATIONS = [
         "before",
     ),
     Mutation("decay by the loss: no root", *SCHEDULE, "math.sqrt(self.lowest)", "self.lowest"),
-    Mutation("decay by the loss: no more patience later", *SCHEDULE, "self.SHARE * self.before", "0"),
+    Mutation(
+        "decay by the loss: to nothing",
+        *SCHEDULE,
+        "max(self.SHRINK * self.shrunk, self.LEAST)",
+        "self.SHRINK * self.shrunk",
+    ),
     Mutation("decay by the loss: rise again", *SCHEDULE, "min(self.lowest, loss)", "min(1.0, loss)"),
     Mutation(
         "limit: natural logarithms",

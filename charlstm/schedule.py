@@ -25,32 +25,29 @@ class Settling:
     """The factor of the learning rate with `train.decay=loss`: it falls as a text is learnt.
 
     It is the square root of the lowest loss so far, in nats, where that is below 1; and 0.8 times that for
-    each stretch of epochs whose mean loss is not 1 % below the lowest such mean before (as PyTorch's
-    ReduceLROnPlateau does). A stretch is a tenth of all epochs before it, at least 50: so in a long training
-    without progress the rate falls as epochs^-2.3 does, and not exponentially to nothing. Nothing has to be
-    known beforehand about how long learning will take.
+    each 50 epochs in a row whose mean loss is not 1 % below the lowest such mean before (as PyTorch's
+    ReduceLROnPlateau does), down to a fiftieth, so that thousands of epochs are not spent at no rate at all.
+    Nothing has to be known beforehand about how long learning will take.
     """
 
-    PATIENCE, SHARE, SHRINK, PROGRESS = 50, 0.1, 0.8, 0.99
+    PATIENCE, SHRINK, PROGRESS, LEAST = 50, 0.8, 0.99, 0.02
 
     lowest: float = 1.0
     lowest_mean: float | None = None
     total: float = 0.0
     epochs: int = 0
-    before: int = 0
     shrunk: float = 1.0
 
     def update(self, loss: float) -> None:
         """Take in an epoch's loss."""
         self.lowest = min(self.lowest, loss)
         self.total, self.epochs = self.total + loss, self.epochs + 1
-        if self.epochs >= max(self.PATIENCE, self.SHARE * self.before):
+        if self.epochs == self.PATIENCE:
             mean = self.total / self.epochs
             lowest = self.lowest_mean if self.lowest_mean is not None else math.inf
             if mean > self.PROGRESS * lowest:
-                self.shrunk *= self.SHRINK
+                self.shrunk = max(self.SHRINK * self.shrunk, self.LEAST)
             self.lowest_mean = min(lowest, mean)
-            self.before += self.epochs
             self.total, self.epochs = 0.0, 0
 
     @property
