@@ -14,8 +14,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import machine
-from charlstm.corpus import PROJECT
+from benchmarks.machine import count, describe
+from charlstm.text.reading import PROJECT
 
 SMALL = 10
 MIXED = "Größe und Maß; 日本語の文章, кириллица, ελληνικά, 🙂 – plain words between them.\r\n"
@@ -35,24 +35,24 @@ def write(path: Path, kind: str, megabytes: int) -> None:
 def measure(path: str) -> None:
     """Print seconds of the core and of the clock, and the highest anonymous memory in MB while a corpus is
     built and read through; then V and the type of the ids."""
-    from charlstm import dataset, symbols
-    from charlstm.command_line import compose
-    from charlstm.settings import TrainSettings
+    from charlstm.config.compose import compose
+    from charlstm.config.settings import TrainSettings
+    from charlstm.text import corpus, records
 
     config = replace(compose("train", TrainSettings, []).data, path=path, split=(0.9, 0.1, 0.0))
     highest = 0.0
-    add = symbols.Survey.add
-    encode = symbols.Encoder.__call__
+    add = records.Survey.add
+    encode = records.Encoder.__call__
 
     def look() -> None:
         nonlocal highest
         highest = max(highest, anonymous())
 
     # looked at after every block of both passes
-    symbols.Survey.add = lambda *given: (add(*given), look())  # type: ignore[assignment,method-assign]
-    symbols.Encoder.__call__ = lambda *given: (encode(*given), look())[0]  # type: ignore[method-assign]
+    records.Survey.add = lambda *given: (add(*given), look())  # type: ignore[assignment,method-assign]
+    records.Encoder.__call__ = lambda *given: (encode(*given), look())[0]  # type: ignore[method-assign]
     of_clock, of_core = time.perf_counter(), time.process_time()
-    built = dataset.build(config)
+    built = corpus.build(config)
     of_clock, of_core = time.perf_counter() - of_clock, time.process_time() - of_core
     for first in range(0, len(built.train), 10**6):
         built.train[first : first + 10**6].max()
@@ -69,7 +69,7 @@ def anonymous() -> float:
 
 def main(megabytes: int) -> int:
     """Print a row for each text; returns 1 where it is slower than 60 MB/s or takes 50 MB more."""
-    print(machine.describe())
+    print(describe())
     print(f"{'text':>6} {'MB':>6} {'MB/s':>6} {'of clock':>9} {'anonymous MB':>13} {'V':>6} {'ids':>7}")
     good = True
     for kind in ("ascii", "mixed"):
@@ -105,4 +105,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1].startswith("measure="):
         measure(sys.argv[1].removeprefix("measure="))
     else:
-        sys.exit(main(machine.count("megabytes", 1000)))
+        sys.exit(main(count("megabytes", 1000)))

@@ -9,25 +9,27 @@ add in another order can agree better.
 import numpy as np
 import torch
 
-from benchmarks import machine
-from charlstm import command_line, run, runtime, trainer
-from charlstm.model import Model
-from charlstm.settings import TrainSettings
+from benchmarks.machine import count, describe
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.model.torch_model import Model
+from charlstm.tasks import table
+from charlstm.training import loop, machine
 
 
 def losses(seed: int, engine: str, dtype: torch.dtype, jitter: bool = False) -> np.ndarray:
     """The loss of every epoch."""
     overrides = ["experiment=notebook", "train.epochs=50", f"model.engine={engine}", f"seed={seed}"]
     settings = command_line.compose("train", TrainSettings, overrides)
-    text, vocabulary = run.prepare(settings)
-    runtime.prepare(seed, threads=1)
+    text, vocabulary = table.prepare(settings)
+    machine.prepare(seed, threads=1)
     model = Model(settings.model, len(vocabulary)).to(dtype)
     if jitter:
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(1 + torch.finfo(dtype).eps * (torch.rand_like(weight) - 0.5))
     return np.array(
-        [p.loss for p in trainer.of_text(model, vocabulary.encode_framed(text), settings.train).each()]
+        [p.loss for p in loop.of_text(model, vocabulary.encode_framed(text), settings.train).each()]
     )
 
 
@@ -38,7 +40,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 def main(seeds: int) -> None:
     """Print a row for each seed."""
-    print(machine.describe())
+    print(describe())
     print(f"{'seed':>4} {'plain/fused, float64':>22} {'plain/fused, float32':>22} {'fused, one ulp off':>20}")
     for seed in range(seeds):
         double = difference(losses(seed, "plain", torch.float64), losses(seed, "fused", torch.float64))
@@ -49,4 +51,4 @@ def main(seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("seeds", 6))
+    main(count("seeds", 6))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine
-from charlstm.corpus import PROJECT
+from benchmarks.machine import describe
+from charlstm.text.reading import PROJECT
 
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz ?!.,:;"
 KEYS = ["model.layers=3", "model.hidden=35", "threads=1"]
@@ -32,7 +32,7 @@ def random_text(length: int) -> str:
 
 def main(lengths: list[int], path: Path | None, keys: list[str]) -> int:
     """Print a line for each length; returns 1 if a text was not written back."""
-    print(machine.describe())
+    print(describe())
     print(" ".join(keys))
     print(f"{'characters':>10} {'epochs':>7} {'seconds':>8} {'bits/parameter':>15} by sample.py")
     exact = True

@@ -31,28 +31,28 @@ class Mutation(NamedTuple):
 
 
 # file and tests
-NUMPY = ("charlstm/cells/numpy_cells.py", "tests/test_numpy_cells.py")
-TORCH = ("charlstm/cells/torch_cells.py", "tests/test_torch_cells.py")
-LAYERS_NUMPY = ("charlstm/cells/layers.py", "tests/test_numpy_cells.py")
-LAYERS_TORCH = ("charlstm/cells/layers.py", "tests/test_torch_cells.py")
-GATES = ("charlstm/cells/gates.py", "tests/test_gates.py")
+NUMPY = ("charlstm/cells/numpy_cells.py", "tests/cells/test_numpy_cells.py")
+TORCH = ("charlstm/cells/torch_cells.py", "tests/cells/test_torch_cells.py")
+LAYERS_NUMPY = ("charlstm/cells/layers.py", "tests/cells/test_numpy_cells.py")
+LAYERS_TORCH = ("charlstm/cells/layers.py", "tests/cells/test_torch_cells.py")
+GATES = ("charlstm/cells/gates.py", "tests/cells/test_gates.py")
 CHECKPOINT = ("charlstm/checkpoint.py", "tests/test_checkpoint.py")
 HOSTILE = ("charlstm/checkpoint.py", "tests/test_hostile_checkpoints.py")
 HOSTILE_ARRAYS = ("charlstm/tensors.py", "tests/test_hostile_checkpoints.py")
-FILES = ("charlstm/files.py", "tests/test_reliability.py -k crashes")
-FILES_ERRORS = ("charlstm/files.py", "tests/test_reliability.py -k errors")
-PAGE = ("docs/recurrence.md", "tests/test_docs.py")
-SNAPSHOT = ("charlstm/snapshot.py", "tests/test_snapshot.py")
-DRIVER = ("charlstm/driver.py", "tests/test_driver.py")
-DIRECTORY = ("charlstm/directory.py", "tests/test_directory.py")
-SESSION = "tests/test_session.py -k curves"
-LM = ("charlstm/trainer.py", "tests/test_lm.py -k what_it_says")
-OPTIMIZER = ("charlstm/optimizer.py", "tests/test_optimizer.py")
-SCHEDULE = ("charlstm/schedule.py", "tests/test_schedule.py")
-CAPACITY = ("charlstm/capacity.py", "tests/test_limit.py")
-COPYING = ("charlstm/copying.py", "tests/test_copying.py")
-BATCHES = ("charlstm/batches.py", "tests/test_batches.py")
-TRAINER = ("charlstm/trainer.py", "tests/test_trainer.py")
+FILES = ("charlstm/files.py", "tests/soak/test_reliability.py -k crashes")
+FILES_ERRORS = ("charlstm/files.py", "tests/soak/test_reliability.py -k errors")
+PAGE = ("docs/recurrence.md", "tests/commands/test_docs.py")
+SNAPSHOT = ("charlstm/runs/snapshot.py", "tests/runs/test_snapshot.py")
+DRIVER = ("charlstm/runs/saving.py", "tests/runs/test_saving.py")
+DIRECTORY = ("charlstm/runs/directory.py", "tests/runs/test_directory.py")
+SESSION = "tests/runs/test_run.py -k curves"
+LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_says")
+OPTIMIZER = ("charlstm/training/optimizer.py", "tests/training/test_optimizer.py")
+SCHEDULE = ("charlstm/training/schedule.py", "tests/training/test_schedule.py")
+CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
+COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
+BATCHES = ("charlstm/training/windows.py", "tests/training/test_windows.py")
+TRAINER = ("charlstm/training/loop.py", "tests/training/test_loop.py")
 
 MUTATIONS = [
     Mutation("numpy lstm: swap two gates", *NUMPY, "i_pre, f_pre, g_pre", "f_pre, i_pre, g_pre"),
@@ -246,8 +246,8 @@ MUTATIONS = [
     ),
     Mutation(
         "resume: keep a skipped step's state",
-        "charlstm/trainer.py",
-        "tests/test_driver.py",
+        "charlstm/training/loop.py",
+        "tests/runs/test_saving.py",
         "torch.where(made, new, old)",
         "new",
     ),
@@ -255,10 +255,10 @@ MUTATIONS = [
     Mutation(
         "resume: count what went wrong before the return", *DRIVER, "self.training.wrong = [0, 0, 0]", "pass"
     ),
-    Mutation("resume: curves after the state", "charlstm/session.py", SESSION, "tracker.flush()", "pass"),
+    Mutation("resume: curves after the state", "charlstm/runs/run.py", SESSION, "tracker.flush()", "pass"),
     Mutation(
         "resume: a run begins without a mark",
-        "charlstm/tracking.py",
+        "charlstm/runs/tracker.py",
         SESSION,
         "purge_step=from_step)",
         "purge_step=from_step or None)",
@@ -281,15 +281,15 @@ MUTATIONS = [
     # training itself
     Mutation(
         "train: score on the model that is trained",
-        "charlstm/run_lm.py",
-        "tests/test_run_lm.py -k better_of_weights",
+        "charlstm/tasks/language_model.py",
+        "tests/tasks/test_language_model.py -k better_of_weights",
         "copy.deepcopy(job.model)",
         "job.model",
     ),
     Mutation(
         "train: dropout left on in evaluation",
-        "charlstm/evaluation.py",
-        "tests/test_evaluation.py -k dropout",
+        "charlstm/scoring/held_out.py",
+        "tests/scoring/test_held_out.py -k dropout",
         "    model.eval()\n",
         "    model.train()\n",
     ),
@@ -307,36 +307,36 @@ MUTATIONS = [
     ),
     Mutation(
         "train: a start token in the middle",
-        "charlstm/batches.py",
-        "tests/test_lm.py -k what_it_says",
+        "charlstm/training/windows.py",
+        "tests/training/test_streams.py -k what_it_says",
         "if n == 0 and self._start is not None",
         "if self._start is not None",
     ),
     Mutation(
         "train: the valid part leaks",
-        "charlstm/dataset.py",
-        "tests/test_dataset.py -k parts_are",
+        "charlstm/text/corpus.py",
+        "tests/text/test_corpus.py -k parts_are",
         "    train, valid, test = parts.values()\n",
         "    train, valid, test = parts.values()\n    train = ids[: len(train) + len(valid)]\n",
     ),
     Mutation(
         "train: train on the valid part, too",
-        "charlstm/run_lm.py",
-        "tests/test_run_lm.py -k no_trace",
+        "charlstm/tasks/language_model.py",
+        "tests/tasks/test_language_model.py -k no_trace",
         "                job.dataset.train,\n                job.start",
         "                np.concatenate([job.dataset.train, job.dataset.valid]),\n                job.start",
     ),
     Mutation(
         "train: never average",
-        "charlstm/trainer.py",
-        "tests/test_lm.py -k average",
+        "charlstm/training/loop.py",
+        "tests/training/test_streams.py -k average",
         "            self.average.update()",
         "            pass",
     ),
     Mutation(
         "train: never use the average",
-        "charlstm/run_lm.py",
-        "tests/test_run_lm.py -k better_of_weights",
+        "charlstm/tasks/language_model.py",
+        "tests/tasks/test_language_model.py -k better_of_weights",
         "averaged = score(self.training.average.averages, True)",
         "averaged = score(self.training.model.parameters(), True)",
     ),

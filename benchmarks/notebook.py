@@ -12,10 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks import machine
-from charlstm import command_line, run, runtime, trainer
-from charlstm.model import Model
-from charlstm.settings import TrainSettings
+from benchmarks.machine import count, describe
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.model.torch_model import Model
+from charlstm.tasks import table
+from charlstm.training import loop, machine
 
 PUBLISHED_EPOCHS, OUR_EPOCHS = 3, 60
 
@@ -51,18 +53,18 @@ def milliseconds(epoch: Callable[[], object], times: int) -> float:
 def main(repeats: int) -> None:
     """Print the medians over the rounds and the median of each round's ratio."""
     settings = command_line.compose("train", TrainSettings, ["experiment=notebook", "train.epochs=1000000"])
-    text, vocabulary = run.prepare(settings)
+    text, vocabulary = table.prepare(settings)
     ids = vocabulary.encode_framed(text)
-    runtime.prepare(seed=0, threads=1)
+    machine.prepare(seed=0, threads=1)
     published = published_epochs(torch.from_numpy(vocabulary.one_hot(ids)))
-    ours = trainer.of_text(Model(settings.model, len(vocabulary)), ids, settings.train).each()
+    ours = loop.of_text(Model(settings.model, len(vocabulary)), ids, settings.train).each()
     rounds = []
     for _ in range(repeats + 1):
         rounds.append(
             (milliseconds(published, PUBLISHED_EPOCHS), milliseconds(lambda: next(ours), OUR_EPOCHS))
         )
     rounds = rounds[1:]  # the first warms up
-    print(machine.describe(), "1 thread", sep=", ")
+    print(describe(), "1 thread", sep=", ")
     print(f"published loop, a call a character: {statistics.median(p for p, _ in rounds):8.2f} ms an epoch")
     print(f"ours, the whole sequence in a call: {statistics.median(o for _, o in rounds):8.2f} ms an epoch")
     ratios = sorted(p / o for p, o in rounds)
@@ -70,4 +72,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("rounds", 7))
+    main(count("rounds", 7))

@@ -6,10 +6,13 @@ measured free-running, from the start token and a zero state; the published one 
 
 import statistics
 
-from benchmarks import machine
-from charlstm import command_line, run, runtime, sampling, trainer
-from charlstm.model import Model
-from charlstm.settings import TrainSettings
+from benchmarks.machine import count, describe
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.model.torch_model import Model
+from charlstm.sampling import writer
+from charlstm.tasks import memorize, table
+from charlstm.training import loop, machine
 
 # the loss of epochs 0, 10, 20, ...
 PUBLISHED = {
@@ -70,20 +73,20 @@ def losses(experiment: str, *overrides: str) -> tuple[list[float], bool, int | N
     """Run an experiment; returns the loss of every epoch, whether its end recalls the sentence, and the
     epochs until a free run was exact for the first time."""
     settings = command_line.compose("train", TrainSettings, [f"experiment={experiment}", *overrides])
-    text, vocabulary = run.prepare(settings)
+    text, vocabulary = table.prepare(settings)
     ids = vocabulary.encode_framed(text)
-    runtime.prepare(settings.seed, threads=1)
+    machine.prepare(settings.seed, threads=1)
     model = Model(settings.model, len(vocabulary))
-    proof, curve, first = trainer.Proof(model, vocabulary, ids), [], None
-    for progress in trainer.of_text(model, ids, settings.train).each():
+    proof, curve, first = memorize.Proof(model, vocabulary, ids), [], None
+    for progress in loop.of_text(model, ids, settings.train).each():
         curve.append(progress.loss)
         first = progress.epoch if proof.tried(progress).recalled else first
-    return curve, sampling.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1, first
+    return curve, writer.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1, first
 
 
 def main(seeds: int) -> None:
     """Print a table for each experiment: losses beside the published ones, recall, first recall."""
-    print(machine.describe())
+    print(describe())
     for experiment, published in PUBLISHED.items():
         runs = [losses(experiment, f"seed={seed}") for seed in range(seeds)]
         print(f"\nexperiment={experiment}, {seeds} seeds")
@@ -102,4 +105,4 @@ def main(seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("seeds", 10))
+    main(count("seeds", 10))

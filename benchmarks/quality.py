@@ -11,15 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import machine
-from charlstm.corpus import PROJECT
+from benchmarks.machine import describe
+from charlstm.text.reading import PROJECT
 
 FIGURES = ("valid_nats", "valid_windows_nats", "dynamic_nats")
 
 
 def main(seeds: int, recipe: str, keys: list[str]) -> None:
     """Print a row for each seed, then the means."""
-    print(machine.describe())
+    print(describe())
     print(f"experiment={recipe} {' '.join(keys)}".rstrip())
     print(f"{'seed':>5} {'steps':>8} {'seconds':>8} {'chars/s':>9} " + " ".join(f"{n:>18}" for n in FIGURES))
     results = []

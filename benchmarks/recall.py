@@ -7,13 +7,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import machine
-from charlstm.corpus import PROJECT
+from benchmarks.machine import count, describe
+from charlstm.text.reading import PROJECT
 
 
 def main(seeds: int) -> int:
     """Print a row for each seed and the medians; returns 1 if any did not recall."""
-    print(machine.describe())
+    print(describe())
     print(f"{'seed':>5} {'recalled':>9} {'epochs':>7} {'seconds':>8}")
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -35,4 +35,4 @@ def main(seeds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("seeds", 20)))
+    sys.exit(main(count("seeds", 20)))

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import machine
-from charlstm import command_line, runtime
-from charlstm.model import Model
-from charlstm.settings import TrainSettings
-from charlstm.stepper import Stepper
+from benchmarks.machine import count, describe
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.model.stepper import Stepper
+from charlstm.model.torch_model import Model
+from charlstm.training import machine
 
 SIZES = [(1, 128), (2, 128), (1, 256), (1, 512), (2, 512), (3, 1024)]  # layers x hidden
 V = 65
@@ -122,8 +123,8 @@ def measure(rounds: int, threads: int) -> None:
 
 def main(rounds: int) -> None:
     """One thread, then all, each in a process of its own: NumPy's BLAS reads the number when it starts."""
-    print(machine.describe(), flush=True)
-    for threads in sorted({1, runtime.available_cores()}):
+    print(describe(), flush=True)
+    for threads in sorted({1, machine.available_cores()}):
         variables = dict.fromkeys(
             ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
         )
@@ -135,4 +136,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("rounds", 7))
+    main(count("rounds", 7))

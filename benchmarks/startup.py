@@ -7,8 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import machine
-from charlstm.corpus import PROJECT
+from benchmarks.machine import count, describe
+from charlstm.text.reading import PROJECT
 
 
 def seconds(*arguments: str, first_byte: bool = False) -> float:
@@ -41,7 +41,7 @@ def main(repeats: int) -> None:
             help_.append(seconds("train.py", "--help"))
             sample.append(seconds("sample.py", f"ckpt={run}", first_byte=True))
             assert (Path(run) / "result.json").exists()
-    print(machine.describe())
+    print(describe())
     rows = {
         "import torch, torch.utils.tensorboard, hydra": imports,
         "python train.py, start to exit": jobs,
@@ -59,4 +59,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("rounds", 7))
+    main(count("rounds", 7))

@@ -1,16 +1,17 @@
 """`python -m benchmarks.threads [rounds=5]`: training steps on one thread and on all, by hidden x streams.
 
-It stands behind `threads=auto` (`runtime.ONE_THREAD_WORK`).
+It stands behind `threads=auto` (`machine.ONE_THREAD_WORK`).
 """
 
 import statistics
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.notebook import milliseconds
-from charlstm import command_line, runtime, trainer
-from charlstm.model import Model
-from charlstm.settings import TrainSettings
-from charlstm.vocabulary import Vocabulary
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.model.torch_model import Model
+from charlstm.text.vocabulary import Vocabulary
+from charlstm.training import loop, machine
 
 SIZES = [(35, 1), (128, 1), (128, 8), (128, 32), (256, 16), (512, 16)]
 STEPS = 2
@@ -18,9 +19,9 @@ STEPS = 2
 
 def main(repeats: int) -> None:
     """Print a row for each size; the two take turns."""
-    cores = runtime.available_cores()
+    cores = machine.available_cores()
     vocabulary = Vocabulary("abcdefghijklmnopqrstuvwxyz")
-    print(machine.describe())
+    print(describe())
     print(
         f"{'hidden':>6} {'streams':>7} {'product':>8} {'1 thread':>10} {f'{cores} threads':>10} {'ratio':>6}"
     )
@@ -28,12 +29,12 @@ def main(repeats: int) -> None:
         overrides = [f"model.hidden={hidden}", "train.layout=streams", f"train.batch={batch}"]
         settings = command_line.compose("train", TrainSettings, [*overrides, "train.epochs=1000000"])
         text = vocabulary.encode_framed("hello" * (13 * batch))
-        epochs = trainer.of_text(Model(settings.model, len(vocabulary)), text, settings.train).each()
+        epochs = loop.of_text(Model(settings.model, len(vocabulary)), text, settings.train).each()
         rounds = []
         for _ in range(repeats + 1):
             pair = []
             for threads in (1, cores):
-                runtime.prepare(0, threads)
+                machine.prepare(0, threads)
                 pair.append(milliseconds(lambda epochs=epochs: next(epochs), STEPS))
             rounds.append(pair)
         one, all_ = (statistics.median(pair[k] for pair in rounds[1:]) for k in (0, 1))
@@ -44,4 +45,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("rounds", 5))
+    main(count("rounds", 5))

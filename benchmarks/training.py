@@ -11,10 +11,11 @@ import time
 import numpy as np
 import torch
 
-from benchmarks import machine
-from charlstm import command_line, lm, runtime
-from charlstm.model import Model
-from charlstm.settings import TrainSettings
+from benchmarks.machine import count, describe
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.model.torch_model import Model
+from charlstm.training import machine, streams
 
 V = 65
 SIZES = [  # layers, hidden, batch, window
@@ -34,12 +35,12 @@ def peak(dtype: torch.dtype) -> float:
 
 def main(rounds: int) -> None:
     """Print a row for each size and precision."""
-    runtime.prepare(seed=0, threads=runtime.available_cores())
-    print(f"{machine.describe()}, {runtime.available_cores()} threads")
+    machine.prepare(seed=0, threads=machine.available_cores())
+    print(f"{describe()}, {machine.available_cores()} threads")
     print(f"{'LSTM':6} {'batch x window':>14} {'precision':>9} {'chars/s':>10} {'GFLOP/s':>8} {'share':>6}")
     ids = np.random.default_rng(0).integers(0, V, 3_000_000).astype(np.uint8)
     precisions: dict[str, torch.dtype | None] = {"float32": None}
-    if runtime.choose_precision("auto", torch.device("cpu")) == "bfloat16":
+    if machine.choose_precision("auto", torch.device("cpu")) == "bfloat16":
         precisions["bfloat16"] = torch.bfloat16
     for layers, hidden, batch, window in SIZES:
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
@@ -48,7 +49,7 @@ def main(rounds: int) -> None:
         model = Model(settings.model, V + 2)
         products = sum(w.numel() for name, w in model.named_parameters() if w.dim() > 1 and "emb" not in name)
         for name, dtype in precisions.items():
-            training = lm.of_corpus(model, ids, V, settings.train, steps=10**9, every=1, autocast=dtype)
+            training = streams.of_corpus(model, ids, V, settings.train, steps=10**9, every=1, autocast=dtype)
             shares, speeds = [], []
             for _ in range(rounds + 1):
                 peak(dtype or torch.float32)
@@ -68,4 +69,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(machine.count("rounds", 5))
+    main(count("rounds", 5))

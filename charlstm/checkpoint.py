@@ -23,11 +23,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from charlstm import files
-from charlstm.config import convert
-from charlstm.numpy_model import NumpyModel, parameter_shapes
-from charlstm.settings import ModelConfig, Range, Task, Unit
+from charlstm.config.convert import convert
+from charlstm.config.settings import ModelConfig, Task, Unit
+from charlstm.config.values import Range
+from charlstm.model.numpy_model import NumpyModel, parameter_shapes
 from charlstm.tensors import read_json, unpack
-from charlstm.vocabulary import Vocabulary
+from charlstm.text.vocabulary import Vocabulary
 
 FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"

@@ -5,12 +5,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
-from charlstm import command_line
-from charlstm.corpus import PROJECT
-from charlstm.settings import TrainSettings
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.text.reading import PROJECT
+
+hypothesis.settings.register_profile(
+    "no deadline", deadline=None
+)  # how long an example takes is the machine's business
+hypothesis.settings.load_profile("no deadline")
 
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from tensorboard.summary.writer import event_file_writer
 
-from charlstm import checkpoint, command_line, lm, run
-from charlstm.settings import TrainSettings
-from charlstm.trainer import Training
+from charlstm import checkpoint
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.tasks import table
+from charlstm.training import streams
+from charlstm.training.loop import Training
 
 # TensorBoard reads files by name: the second, then a number, and 10 stands before 9; runs of this process
 # begin in the same second
@@ -46,7 +49,7 @@ def text(symbols: int = 600) -> str:
 def go(directory: Path, *arguments: str, stop_before: int | None = None, code: int | None = None) -> Path:
     """A whole request within this process; `stop_before` a step it gets SIGTERM. Returns the directory."""
     chosen = compose(*arguments)
-    run.check(chosen)
+    table.check(chosen)
     directory.mkdir(exist_ok=True)
     step = Training._next
 
@@ -56,9 +59,9 @@ def go(directory: Path, *arguments: str, stop_before: int | None = None, code: i
         step(training)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lm, "PROBE_SECONDS", 0.0)
+        patch.setattr(streams, "PROBE_SECONDS", 0.0)
         patch.setattr(Training, "_next", stopping)
-        assert run.train(chosen, directory) == (
+        assert table.train(chosen, directory) == (
             code if code is not None else 0 if stop_before is None else 143
         )
     return directory

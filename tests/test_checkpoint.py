@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.reliability import forging
-from charlstm import checkpoint, sampling
+from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint, CheckpointError
-from charlstm.model import Model
-from charlstm.vocabulary import Vocabulary
+from charlstm.model.torch_model import Model
+from charlstm.sampling import writer
+from charlstm.text.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ OF_OLD = {"format_1.safetensors": "Naïve 日本, or 🙂?", "format_1_training.
 @pytest.mark.parametrize("name", OF_OLD)
 def test_files_of_old_load_for_ever(name):
     old = checkpoint.load(Path(__file__).parent / "checkpoints" / name)
-    assert sampling.likeliest(old.model(), old.vocabulary, 200) == OF_OLD[name]
+    assert writer.likeliest(old.model(), old.vocabulary, 200) == OF_OLD[name]
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -164,9 +165,10 @@ def test_paths_that_no_file_can_have(path, reason):
 
 def test_it_loads_without_torch(trained):
     code = (
-        "import sys; from pathlib import Path; from charlstm import checkpoint, sampling;"
+        "import sys; from pathlib import Path; from charlstm import checkpoint;"
+        "from charlstm.sampling import writer;"
         "c = checkpoint.load(Path(sys.argv[1]));"
-        "print(sampling.likeliest(c.model(), c.vocabulary, 200), end='');"
+        "print(writer.likeliest(c.model(), c.vocabulary, 200), end='');"
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run(

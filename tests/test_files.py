@@ -1,4 +1,4 @@
-"""`files.whole`: what is done in which order; that this order is enough is for test_reliability.py to see."""
+"""`files.whole`: what is done in which order; that this is enough is for soak/test_reliability.py to see."""
 
 import os
 import subprocess

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import forging
 from charlstm import checkpoint
 
@@ -33,7 +33,7 @@ def unnoticed(blob: bytes, places: "range | list[int]") -> int:
 
 def main(flips: int) -> int:
     """Print the table; returns 1 if a flip was not noticed."""
-    print(machine.describe())
+    print(describe())
     small = forging.written(forging.made(training=True))
     large = forging.written(forging.made(hidden=780))
     chance = random.Random(0)
@@ -55,4 +55,4 @@ def main(flips: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("flips", 10_000)))
+    sys.exit(main(count("flips", 10_000)))

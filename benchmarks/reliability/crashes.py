@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability.calls import Call, Watched
 from benchmarks.reliability.subjects import SUBJECTS, Subject
 
@@ -237,7 +237,7 @@ def powerless(subject: Subject, saves: int, folder: Path) -> Iterator[Row]:
 
 def main(saves: int) -> int:
     """Print the table; returns 1 if a checkpoint was lost."""
-    print(machine.describe())
+    print(describe())
     print(f"{'saved':>14}  {'crash':34} {'cases':>6} {'lost':>6}")
     failures: list[str] = []
     for name, subject in SUBJECTS.items():
@@ -251,4 +251,4 @@ def main(saves: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("saves", 3)))
+    sys.exit(main(count("saves", 3)))

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability.calls import Call, Watched
 from benchmarks.reliability.crashes import Row, noted, wrong
 from benchmarks.reliability.subjects import SUBJECTS, Subject
 from charlstm.checkpoint import CheckpointError
-from charlstm.corpus import PROJECT
+from charlstm.text.reading import PROJECT
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 SIZE = 2 * 2**20
@@ -150,7 +150,7 @@ def show(name: str, row: Row) -> int:
 
 def main(saves: int) -> int:
     """Print the table; returns 1 if an error was kept silent or lost a checkpoint."""
-    print(machine.describe())
+    print(describe())
     print(f"{'saved':>14}  {'error':28} {'cases':>6} {'wrong':>6}", flush=True)
     failures = 0
     for name, subject in SUBJECTS.items():
@@ -164,4 +164,4 @@ if __name__ == "__main__":
     if key in ("mounted", "limited"):
         rows = {name: full(subject, Path(given), key == "limited") for name, subject in SUBJECTS.items()}
         sys.exit(min(1, sum(show(name, row) for name, row in rows.items())))
-    sys.exit(main(machine.count("saves", 2)))
+    sys.exit(main(count("saves", 2)))

@@ -10,9 +10,9 @@ import numpy as np
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
-from charlstm.numpy_model import parameter_shapes
-from charlstm.settings import ModelConfig
-from charlstm.vocabulary import Vocabulary
+from charlstm.config.settings import ModelConfig
+from charlstm.model.numpy_model import parameter_shapes
+from charlstm.text.vocabulary import Vocabulary
 
 BEFORE_DIGEST = b'\\"sha256\\": \\"'
 

@@ -22,12 +22,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.machine import describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, Started
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST
-from charlstm.trainer import Training
+from charlstm.training.loop import Training
 
 RUN = [*LM, "train.steps=3000", "eval.times=30", "save.every=0.2s", "threads=1", "eval.baselines=false"]
 
@@ -204,7 +204,7 @@ CASES: dict[str, Callable[[Path, Path], list[str]]] = {
 def main(words: list[str]) -> int:
     """Print a row for each case that has one of the words, or for all; returns 1 if there is a problem."""
     runs.ready_to_fork()
-    print(machine.describe())
+    print(describe())
     wrong = 0
     for case, check in CASES.items():
         if words and not any(word in case for word in words):

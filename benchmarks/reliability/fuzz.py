@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import forging, mutants
-from charlstm import checkpoint, sampling
-from charlstm.corpus import PROJECT
+from charlstm import checkpoint
+from charlstm.sampling import writer
+from charlstm.text.reading import PROJECT
 
 BATCH = 5000
 SECONDS, HUNG = 10, 60
@@ -137,7 +138,7 @@ def outcome(path: Path, blob: bytes, watch: Watch) -> Outcome:
         try:
             if not valid(blob):
                 said = "FAILED: loaded, though it is not valid"
-            sampling.likeliest(loaded.model(), loaded.vocabulary, 3)
+            writer.likeliest(loaded.model(), loaded.vocabulary, 3)
         except FloatingPointError:
             pass  # of huge weights
         except BaseException as error:
@@ -186,7 +187,7 @@ def run_batch(first: int, count: int) -> dict[str, Any]:
 
 def main(count: int) -> int:
     """Print the table; returns 1 if a case was not as it should be."""
-    print(machine.describe(), flush=True)
+    print(describe(), flush=True)
     begin = time.perf_counter()
     batches = [(first, min(BATCH, count - first)) for first in range(0, count, BATCH)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -218,4 +219,4 @@ if __name__ == "__main__":
         first, _, count = given.removeprefix("batch=").partition(":")
         json.dump(batch(int(first), int(count)), sys.stdout)
     else:
-        sys.exit(main(machine.count("count", 200_000)))
+        sys.exit(main(count("count", 200_000)))

@@ -15,10 +15,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, MEMORIZE, STREAMS, Started
-from charlstm import directory
+from charlstm.runs import directory
 
 CASES = {
     "memorize lstm, streams": [*STREAMS, "train.epochs=500", "save.steps=10", "threads=1"],
@@ -92,7 +92,7 @@ class Chain:
 def main(count: int) -> int:
     """Print a row for each run that came to its end; returns 1 if one of them differs."""
     runs.ready_to_fork()
-    print(machine.describe())
+    print(describe())
     print(f"{'run':28} {'as':8} {'kills':>6} {'start':>6} {'saving':>7} {'else':>6}  differs in", flush=True)
     kills, wrong, real = 0, 0, 0
     moments: Counter[str] = Counter()
@@ -126,4 +126,4 @@ def main(count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("count", 200)))
+    sys.exit(main(count("count", 200)))

@@ -24,12 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, STREAMS
-from charlstm import checkpoint, evaluation, objective, sampling, trainer
-from charlstm.settings import TrainSettings
-from charlstm.trainer import Training
+from charlstm import checkpoint
+from charlstm.config.settings import TrainSettings
+from charlstm.sampling import writer
+from charlstm.scoring import held_out
+from charlstm.tasks import memorize
+from charlstm.training import loop, losses
+from charlstm.training.loop import Training
 
 STEPS, SAVES = 36, 4
 TASKS = {
@@ -67,7 +71,7 @@ class Injection:
 
     def loss(self, scores: Any, targets: Any) -> Any:
         """The loss, or one that is not finite, or whose gradient is not."""
-        loss = objective.cross_entropy(scores, targets)
+        loss = losses.cross_entropy(scores, targets)
         if self.now and self.what == "loss":
             return loss * self.value
         if self.now and self.what == "gradient":
@@ -99,11 +103,11 @@ def injected(injection: Injection) -> Iterator[None]:
     with ExitStack() as stack:
         for patch in (
             runs.before_each_step(injection.before_step),
-            runs.patched(objective, "LOSSES", {"cross_entropy": injection.loss}),
-            runs.patched(trainer, "learning_rate", injection.lr(trainer.learning_rate)),
-            runs.patched(evaluation, "carried", injection.score(evaluation.carried)),
-            runs.patched(sampling, "recall", injection.score(sampling.recall)),
-            runs.patched(trainer, "WORTH_A_FREE_RUN", 0.0),
+            runs.patched(losses, "LOSSES", {"cross_entropy": injection.loss}),
+            runs.patched(loop, "learning_rate", injection.lr(loop.learning_rate)),
+            runs.patched(held_out, "carried", injection.score(held_out.carried)),
+            runs.patched(writer, "recall", injection.score(writer.recall)),
+            runs.patched(memorize, "WORTH_A_FREE_RUN", 0.0),
         ):
             stack.enter_context(patch)
         yield
@@ -201,7 +205,7 @@ def problem(task: str, what: str, policy: str, times: str, seed: int, folder: Pa
 
 def main(cases: int) -> int:
     """Print the table of so many of all cases, taken by chance; returns 1 if there is a problem."""
-    print(machine.describe())
+    print(describe())
     print(f"{'task':9} {'what':14} {'policy':7} {'times':11} {'runs':>5} {'wrong':>6}")
     every = list(itertools.product(TASKS, WHAT, ("skip", "stop"), TIMES, range(5)))
     chosen = sorted(random.Random(0).sample(every, min(cases, len(every))))
@@ -225,4 +229,4 @@ def main(cases: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("cases", 360)))
+    sys.exit(main(count("cases", 360)))

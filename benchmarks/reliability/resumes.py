@@ -13,11 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, STREAMS
-from charlstm.settings import TrainSettings
-from charlstm.trainer import Training
+from charlstm.config.settings import TrainSettings
+from charlstm.training.loop import Training
 
 SHORT = ["train.steps=46", "eval.baselines=false", "data.split=[0.3,0.7,0]", "threads=1", "save.keep=3"]
 MEMORIZE = [*STREAMS, "train.epochs=8", "threads=1"]
@@ -58,7 +58,7 @@ def in_pieces(chosen: TrainSettings, folder: Path, k: int) -> Path:
 def main(most: int) -> int:
     """Print a row for each kind of run; returns 1 if any differs."""
     runs.ready_to_fork()
-    print(machine.describe())
+    print(describe())
     print(f"{'run':24} {'epochs':>7} {'stopped every k steps: differs in'}")
     wrong, trainings = 0, dict[str, tuple[str, ...]]()
     for case, overrides in CASES.items():
@@ -85,4 +85,4 @@ def main(most: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("most", 7)))
+    sys.exit(main(count("most", 7)))

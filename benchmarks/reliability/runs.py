@@ -21,11 +21,14 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.util.tensor_util import make_ndarray
 
-from charlstm import checkpoint, command_line, lm, run
+from charlstm import checkpoint
 from charlstm.checkpoint import BEST, LAST, Checkpoint
-from charlstm.corpus import PROJECT
-from charlstm.settings import TrainSettings
-from charlstm.trainer import Training
+from charlstm.cli import command_line
+from charlstm.config.settings import TrainSettings
+from charlstm.tasks import table
+from charlstm.text.reading import PROJECT
+from charlstm.training import streams
+from charlstm.training.loop import Training
 
 # two threads that wait for each other must not spin where other processes want the cores
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}
@@ -62,7 +65,7 @@ def trained(chosen: TrainSettings, directory: Path, resumed: Path | None = None)
     directory.mkdir(exist_ok=True)
     if resumed:
         chosen = replace(chosen, resume=str(resumed))
-    return run.train(chosen, directory)
+    return table.train(chosen, directory)
 
 
 @contextmanager
@@ -165,7 +168,7 @@ def _train(
     sys.argv = ["train.py", *arguments]
     try:
         with within():
-            command_line.run("train", TrainSettings, check=run.check, job=run.train)
+            command_line.run("train", TrainSettings, "", check=table.check, job=table.train)
     finally:
         sys.stdout.flush()
 
@@ -174,10 +177,10 @@ def ready_to_fork() -> None:
     """Import what a run needs, so that copies of this process need not; timing a step is no part of them."""
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
-    import charlstm.run_lm
-    import charlstm.run_memorize  # noqa: F401
+    import charlstm.tasks.language_model
+    import charlstm.tasks.memorize  # noqa: F401
 
-    lm.PROBE_SECONDS = 0.0
+    streams.PROBE_SECONDS = 0.0
     # TensorBoard reads files by name, which has the second and then a number, and 10 stands before 9: runs
     # of this process can begin in the same second
     event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import machine
+from benchmarks.machine import describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, Started
 from charlstm import checkpoint
@@ -55,7 +55,7 @@ def read(pid: int, directory: Path) -> Reading:
 
 def main(minutes: float) -> int:
     """Print the beginning, the middle and the end; returns 1 if they are not level."""
-    print(machine.describe())
+    print(describe())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         runs.write_text(folder)

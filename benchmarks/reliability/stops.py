@@ -24,12 +24,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import LM, STREAMS, Started
-from charlstm import checkpoint, directory, evaluation, sampling
-from charlstm.runtime import StopSignals
-from charlstm.trainer import Training
+from charlstm import checkpoint
+from charlstm.runs import directory
+from charlstm.runs.signals import StopSignals
+from charlstm.sampling import writer
+from charlstm.scoring import held_out
+from charlstm.training.loop import Training
 
 CASES = {
     "memorize": [*STREAMS, "train.epochs=300", "save.steps=20", "threads=1"],
@@ -67,8 +70,8 @@ class Watch:
                 runs.patched(Training, "_next", self._timed("step", Training._next)),
                 runs.patched(directory, "save_last", self._timed("save", directory.save_last)),
                 runs.patched(checkpoint, "load", self._sending("save", checkpoint.load)),
-                runs.patched(evaluation, "carried", self._sending("score", evaluation.carried)),
-                runs.patched(sampling, "likeliest", self._sending("score", sampling.likeliest)),
+                runs.patched(held_out, "carried", self._sending("score", held_out.carried)),
+                runs.patched(writer, "likeliest", self._sending("score", writer.likeliest)),
             ):
                 stack.enter_context(patch)
             try:
@@ -205,7 +208,7 @@ def _until(done: Callable[[], bool]) -> None:
 def main(count: int) -> int:
     """Print the table; returns 1 if anything is not as it should be."""
     runs.ready_to_fork()
-    print(machine.describe())
+    print(describe())
     rows: dict[str, list[Any]] = {
         name: [] for name in ("while it started", "at any moment", "in a save", "in a score")
     }
@@ -235,4 +238,4 @@ def main(count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("count", 50)))
+    sys.exit(main(count("count", 50)))

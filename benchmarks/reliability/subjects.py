@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.reliability import forging
-from charlstm import checkpoint, directory, files
+from charlstm import checkpoint, files
 from charlstm.checkpoint import Checkpoint
+from charlstm.runs import directory
 
 
 class Subject(NamedTuple):

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.machine import count, describe
 from benchmarks.reliability import runs
 from benchmarks.reliability.runs import STREAMS, Started
 
@@ -115,7 +115,7 @@ def _state(where: Path) -> dict[Path, tuple[int, bytes]]:
 def main(count: int) -> int:
     """Print what came of each; returns 1 if there is a problem."""
     runs.ready_to_fork()
-    print(machine.describe())
+    print(describe())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         problems = many(count, folder)
@@ -139,4 +139,4 @@ def main(count: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(machine.count("count", 20)))
+    sys.exit(main(count("count", 20)))

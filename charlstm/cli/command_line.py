@@ -1,0 +1,174 @@
+"""The command line -> typed settings, by Hydra, with our answers to what is wrong.
+
+Hydra alone stops at the first problem, advises `+key` for a typo, makes the run directory before anything
+is checked, and reads `data.text=a,b` as a sweep. So every request is composed and checked once before Hydra
+runs it, and values of keys that take free text are quoted for Hydra's grammar first.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from charlstm.checkpoint import LAST
+from charlstm.cli.terminal import answered, output
+from charlstm.config.compose import CONF, check_keys, compose, keys_with_comments, settings_of
+from charlstm.config.convert import RequestError
+from charlstm.runs.directory import holds_a_run, owned
+from charlstm.runs.resume import complete
+
+S = TypeVar("S")
+
+
+def ask(name: str, settings_type: type[S], doc: str) -> S:
+    """The settings that the command line asks for; `--help` and wrong requests end the process here.
+
+    Args:
+        name: of the YAML file in `conf/`.
+        settings_type: the dataclass that its keys fill.
+        doc: what `--help` says before the keys.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(doc.strip(), keys_with_comments(name), sep="\n\n")
+        sys.exit(0)
+    with answered():
+        return compose(name, settings_type, complete(arguments, settings_type))
+
+
+def run(
+    name: str,
+    settings_type: type[S],
+    doc: str,
+    *,
+    check: Callable[[S], object],
+    job: Callable[[S, Path], int],
+) -> None:
+    """Let Hydra make the run directory and run a job in it: once, or with `--multirun` once for each choice.
+
+    Args:
+        name, settings_type, doc: as for `ask`.
+        check: raises ValueError for what can be seen only by looking at files; runs before any directory
+            is made.
+        job: gets the settings and the run directory; returns the exit code.
+    """
+    exit_codes = []
+    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
+    is_simple = flags <= {"-h", "--help"}  # any other flag, such as --multirun, is Hydra's to understand
+
+    def run_one(config: DictConfig) -> None:
+        settings, directory = settings_of(config, settings_type), Path(HydraConfig.get().runtime.output_dir)
+        if not is_simple:
+            check(settings)
+        try:
+            with answered():
+                code = job(settings, directory)
+        except OSError as error:
+            print(f"error: {directory}: the run cannot go on: {error}", file=sys.stderr)
+            sys.exit(1)
+        exit_codes.append(code)
+        if code > 128:  # stopped by a signal, and so are the runs that would come after it
+            sys.exit(code)
+
+    with _interrupted(), output():
+        if is_simple:
+            check(ask(name, settings_type, doc))
+        is_multirun = bool(flags & {"-m", "--multirun"})
+        if is_multirun:
+            overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument not in flags]
+            _, problems = check_keys(name, settings_type, overrides, several=True)
+            if any(override.startswith("resume=") for override in overrides):
+                problems.append("resume: goes on with one run; leave out --multirun")
+            if problems:
+                raise RequestError(problems)
+        else:
+            sys.argv[1:] = complete(sys.argv[1:], settings_type)
+        key = "hydra.sweep.dir" if is_multirun else "hydra.run.dir"
+        with _answered_directory(key), _own_directory(key, sys.argv[1:], make=is_simple):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+    sys.exit(max(exit_codes, default=0))
+
+
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    """Within this context Ctrl-C ends the process with a line, whatever libraries make of it."""
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except BaseException:
+        if not interrupted:
+            raise
+        print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def _answered_directory(key: str) -> Iterator[None]:
+    """Within this context a run directory that cannot be made is a ValueError that names it."""
+    # lets exceptions through, in place of a traceback of Hydra's own
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except (OSError, ValueError) as error:
+        # logging hides that it cannot open its file behind a ValueError
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or isinstance(cause, BrokenPipeError):
+            raise
+        raise ValueError(
+            f"{key}: {cause.filename or 'the run directory'} cannot be made: {cause.strerror}; "
+            "name a folder that can be written"
+        ) from None
+
+
+@contextmanager
+def _own_directory(key: str, overrides: Sequence[str], make: bool) -> Iterator[None]:
+    """See that nothing is harmed in the directory that the command line names, if it does; with `make`, own
+    it, before Hydra writes the first file there."""
+    given = {key: value for key, _, value in (argument.partition("=") for argument in overrides)}
+    going_on = Path(_value(given, "resume") or os.devnull).resolve()
+    name = _value(given, key)
+    if not name or "${" in name:  # which Hydra will know
+        yield
+        return
+    directory = Path(name)
+    with ExitStack() as held:
+        if make:
+            directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(owned(directory))
+        is_own = going_on in (directory.resolve(), (directory / LAST).resolve())
+        for path in directory.glob("*/") if key == "hydra.sweep.dir" else [directory]:
+            has_result = (path / "result.json").exists()
+            if holds_a_run(path) and not has_result and not is_own:
+                raise ValueError(
+                    f"{key} = {directory}: holds a run that can be gone on with; name a new one, or give "
+                    f"resume={path}"
+                )
+            if has_result or (any(path.glob("*.safetensors")) and not is_own):
+                raise ValueError(f"{key} = {directory}: holds the result of another run; name a new one")
+        yield
+
+
+def _value(given: Mapping[str, str], key: str) -> str:
+    """A value of the command line as Hydra reads it; empty where there is none."""
+    if key not in given:
+        return ""
+    return str(OverridesParser.create().parse_override(f"{key}={given[key]}").value() or "")

@@ -1,0 +1,131 @@
+"""Write text with a trained model, on standard output.
+
+    python sample.py ckpt=outputs/...                   from the start token
+    python sample.py ckpt=outputs/... prompt="how "     go on from a prompt
+    python sample.py ckpt=outputs/... temperature=1 length=500 seed=7
+    python sample.py ckpt=outputs/... samples=20 top_p=0.9 out=runs/twenty
+    python sample.py ckpt=outputs/... interactive=true  talk with it
+
+All keys, with their defaults:
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from charlstm.cli import command_line, terminal
+from charlstm.config.tool_settings import SampleSettings
+from charlstm.sampling import writer
+from charlstm.sampling.request import Request, Sample, samples
+
+
+def main() -> None:
+    """Write as the command line asks."""
+    with terminal.output() as is_watched:
+        settings = command_line.ask("sample", SampleSettings, __doc__ or "")
+        if settings.interactive:
+            from charlstm.cli.talk import Talk
+
+            Talk(settings).hold()
+            return
+        last = ""
+        for piece in write(settings):
+            print(piece, end="", flush=is_watched)
+            last = piece or last
+        if is_watched and not last.endswith("\n"):
+            print()
+
+
+def write(settings: SampleSettings) -> Iterator[str]:
+    """What a request writes to standard output, piece by piece.
+
+    Raises:
+        ValueError: the request is wrong.
+        KeyboardInterrupt: of SIGINT, after the text so far.
+    """
+    request = Request(settings)
+    if request.vocabulary.unit == "byte" and settings.format == "text":
+        terminal.let_bytes_through()
+    if settings.seed is None and request.strategy.temperature > 0:
+        print(f"seed={request.seed} writes this again", file=sys.stderr, flush=True)
+    if settings.out is not None:
+        _save(settings.out, request)
+    elif settings.format != "text" or settings.samples > 1 or settings.best_of > 1:
+        yield from FORMATS[settings.format](request)
+    else:
+        yield request.shown("")
+        passage = request.passage()
+        try:
+            yield from writer.stream(request.writer([request.seed]), request.vocabulary, passage)
+        except KeyboardInterrupt:
+            yield "".join(map(request.vocabulary.text, passage.finish("interrupted")))
+            request.interrupted = True
+    if request.interrupted:
+        raise KeyboardInterrupt
+
+
+def _as_text(request: Request) -> Iterator[str]:
+    """The texts, one below the other, each under a line that tells them apart; a single one alone."""
+    for n, sample in enumerate(samples(request), 1):
+        if request.settings.samples > 1:
+            bits = "" if sample.bits_per_char is None else f", {sample.bits_per_char:.3f} bits per character"
+            yield "\n\n" * (n > 1)
+            yield f"=== {n} of {request.settings.samples}: seed {sample.seed}{bits}\n"
+        yield request.shown(sample.text)
+    yield "\n" * (request.settings.samples > 1)
+
+
+def _as_json(request: Request) -> Iterator[str]:
+    yield "["
+    for n, sample in enumerate(samples(request)):
+        yield ("," if n else "") + "\n" + _object(sample)
+    yield "\n]\n"
+
+
+def _as_json_lines(request: Request) -> Iterator[str]:
+    for sample in samples(request):
+        yield _object(sample) + "\n"
+
+
+FORMATS: dict[str, Callable[[Request], Iterator[str]]] = {
+    "text": _as_text,
+    "json": _as_json,
+    "jsonl": _as_json_lines,
+}
+
+
+def _object(sample: Sample) -> str:
+    return json.dumps(asdict(sample), ensure_ascii=False)
+
+
+def _save(out: str, request: Request) -> None:
+    """Write each sample to a file of its own in a new folder, and all with their figures to samples.jsonl."""
+    if request.settings.format != "text":
+        raise ValueError(f"format = {request.settings.format}: has no effect with out; leave one of them out")
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_used = any(folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
+    if is_used:
+        raise ValueError(f"out = {out}: not empty; name a new folder")
+    try:
+        n = _save_each(folder, request)
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
+    print(f"{n} texts and samples.jsonl in {folder}", file=sys.stderr)
+
+
+def _save_each(folder: Path, request: Request) -> int:
+    digits = len(str(request.settings.samples))
+    with (folder / "samples.jsonl").open(
+        "w", encoding="utf-8", errors="backslashreplace", newline=""
+    ) as lines:
+        for n, sample in enumerate(samples(request), 1):
+            lines.write(_object(sample) + "\n")
+            text = request.shown(sample.text).encode("utf-8", "surrogateescape")
+            (folder / f"{n:0{digits}}.txt").write_bytes(text)
+    return n

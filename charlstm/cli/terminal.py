@@ -1,0 +1,93 @@
+"""Standard output and standard error: what goes there, and what happens when nobody takes it."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from charlstm.config.convert import RequestError
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Within this context a ValueError is a wrong request: a line for each problem, and exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        say(error)
+        sys.exit(2)
+
+
+def say(error: ValueError) -> None:
+    """Print what is wrong with a request, a line for each problem."""
+    for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
+        print(f"error: {problem}", file=sys.stderr)
+
+
+@contextmanager
+def output() -> Iterator[bool]:
+    """Standard output is UTF-8 with line ends as they are, in this context; yields whether it is a terminal.
+
+    A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
+    Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
+    or a closed output (`>&-`) by silence, a full disk and a model whose numbers overflow by a line and exit
+    code 1, Ctrl-C by exit code 130.
+    Files that are read within must answer for their own OSErrors.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; print(file=None) would take the other one
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  # until the process ends
+    sys.stdout.reconfigure(  # type: ignore[union-attr]
+        encoding="utf-8", errors="backslashreplace", newline=""
+    )
+    try:
+        try:
+            with answered():
+                _refuse_lost_folder()
+                yield sys.stdout.isatty()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        _give_up_output(error)
+        if not isinstance(error, BrokenPipeError):
+            sys.exit(1)
+
+
+def let_bytes_through() -> None:
+    """Write what a model of bytes writes to standard output as it is, be it UTF-8 or not."""
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+
+
+class Terminal(logging.StreamHandler[TextIO]):
+    """A log on standard output; where that cannot be written, the run goes on without."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Answer what went wrong with a record."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _give_up_output(error)
+        else:
+            super().handleError(record)
+
+
+def _give_up_output(error: OSError) -> None:
+    # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+
+
+def _refuse_lost_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ValueError("the folder that you stand in is gone; go to another one") from None

@@ -1,0 +1,161 @@
+"""Plain nested dictionaries -> typed settings such as those of `settings.py`, strictly: every problem is
+found and named, and a wrong key is answered with the nearest right one. Knows neither Hydra nor torch."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from charlstm.config.values import Duration, Range, Shares
+
+T = TypeVar("T")
+
+
+class RequestError(ValueError):
+    """What was asked for cannot be done; `problems` has one line for each reason."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def convert(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build the dataclass `cls` from nested dictionaries with exactly its keys.
+
+    Raises:
+        RequestError: lists every unknown, missing, mistyped and out-of-range key at once.
+    """
+    problems: list[str] = []
+    settings = _dataclass(cls, values, "", keys_of(cls), problems)
+    if problems:
+        raise RequestError(problems)
+    return typing.cast(T, settings)
+
+
+def keys_of(cls: type[Any], prefix: str = "") -> dict[str, Any]:
+    """Every dotted key that a settings dataclass takes, with its type."""
+    keys: dict[str, Any] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if dataclasses.is_dataclass(hint):
+            keys |= keys_of(typing.cast(type[Any], hint), f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = hint
+    return keys
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The answer to a key that does not exist: the nearest one that does, by its whole or its last part."""
+    known = list(known)
+    by_last_part = {name.rpartition(".")[2]: name for name in known}
+    group = [name for name in known if name.startswith(f"{key}.")]
+    if group:
+        return f"{key}: a group of keys, not a key itself; it has {', '.join(group)}"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    near += [by_last_part[k] for k in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=1)]
+    hint = f"did you mean {near[0]}?" if near else "see --help for all keys"
+    return f"{key}: no such key; {hint}"
+
+
+def takes_text(hint: Any) -> bool:
+    """Whether a key of this type takes free text (`str` or `str | None`)."""
+    return hint is str or (get_origin(hint) in (Union, types.UnionType) and str in get_args(hint))
+
+
+def _dataclass(cls: type[Any], values: Any, key: str, known: Iterable[str], problems: list[str]) -> Any:
+    if not isinstance(values, Mapping):
+        problems.append(f"{key} = {values!r}: must be a group of keys, such as {key}.{_first_field(cls)}=...")
+        return None
+    hints = get_type_hints(cls, include_extras=True)
+    prefix = f"{key}." if key else ""
+    problems += [unknown_key(f"{prefix}{name}", known) for name in values if name not in hints]
+    problems += [f"{prefix}{name}: missing" for name in hints if name not in values]
+    fields = {}
+    for name, hint in hints.items():
+        if name in values and dataclasses.is_dataclass(hint):
+            fields[name] = _dataclass(
+                typing.cast(type[Any], hint), values[name], prefix + name, known, problems
+            )
+        elif name in values:
+            try:
+                fields[name] = _value(hint, values[name])
+            except ValueError as error:
+                problems.append(f"{prefix}{name} = {_shown(values[name])}: must be {error}")
+    return None if problems else cls(**fields)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """`value` as the type `hint`.
+
+    Raises:
+        ValueError: its message completes "must be ...".
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        refusals = []
+        for option in arguments:
+            try:
+                return _value(option, value)
+            except ValueError as refusal:
+                refusals.append(str(refusal))
+        raise ValueError(" or ".join(refusals))
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        near = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
+        choices = " | ".join(str(a) for a in arguments)
+        raise ValueError(choices + (f"; did you mean {near[0]}?" if near else ""))
+    if origin is Annotated:
+        kind, allowed = arguments
+        if isinstance(allowed, Duration):
+            # Hydra reads 90 as a number and 90s as a text
+            is_time = not isinstance(value, bool) and str(value) in allowed
+            return str(_exactly(is_time, value, str(allowed)))
+        return _shares(allowed, value) if isinstance(allowed, Shares) else _number(kind, allowed, value)
+    if origin is tuple and arguments[0] is not str:
+        return _values(arguments[0], value)
+    if origin is tuple:
+        texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        return tuple(_exactly(texts, value, "a list of texts, such as [a,b]"))
+    if hint is type(None):
+        return _exactly(value is None, value, "null")
+    if hint is bool:
+        return _exactly(isinstance(value, bool), value, "true or false")
+    return _exactly(isinstance(value, str), value, "text; in YAML, put it in quotes")
+
+
+def _values(hint: Any, value: Any) -> tuple[Any, ...]:
+    """A value, or each of a list, as the type `hint`."""
+    several = value if isinstance(value, list | tuple) else [value]
+    try:
+        return tuple(_value(hint, item) for item in _exactly(len(several) > 0, several, "a value"))
+    except ValueError as refusal:
+        raise ValueError(f"{refusal}, or a list of such") from None
+
+
+def _number(kind: type, allowed: Range, value: Any) -> int | float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = is_number and value in allowed and (kind is float or value == int(value))
+    expected = f"a {'number' if kind is float else 'whole number'}, {allowed}"
+    return typing.cast("int | float", kind(_exactly(right, value, expected)))
+
+
+def _shares(allowed: Shares, value: Any) -> tuple[float, ...]:
+    is_list = isinstance(value, list | tuple)
+    numbers = is_list and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    return tuple(map(float, _exactly(numbers and value in allowed, value, str(allowed))))
+
+
+def _exactly(right: bool, value: Any, expected: str) -> Any:
+    if not right:
+        raise ValueError(expected)
+    return value
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value) if len(str(value)) <= 80 else str(value)[:80] + "..."
+
+
+def _first_field(cls: type[Any]) -> str:
+    return dataclasses.fields(cls)[0].name

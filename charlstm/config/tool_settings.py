@@ -1,0 +1,84 @@
+"""What can be set of the tools that read a checkpoint or drive the training: as in `settings.py`, types and
+ranges without values, and no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from charlstm.config.settings import Cell, Device, Head
+from charlstm.config.values import Duration, Range
+
+Piece = Literal["char", "word", "line", "file"]
+Format = Literal["text", "tsv", "json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """All that `sample.py` takes."""
+
+    ckpt: str | None
+    prompt: str
+    prompt_file: str | None
+    unknown: Literal["error", "skip", "nearest"]
+    echo: bool
+    length: Annotated[int, Range(0, 10**12)] | None
+    stop: str | None
+    temperature: Annotated[float, Range(0, 100)] | None
+    top_k: Annotated[int, Range(1, 10**9)] | None
+    top_p: Annotated[float, Range(0, 1, above=True)] | None
+    min_p: Annotated[float, Range(0, 1)] | None
+    repetition_penalty: Annotated[float, Range(0, 1e6, above=True)]
+    repetition_window: Annotated[int, Range(1, 10**9)]
+    ban: str
+    seed: Annotated[int, Range(0, 2**63 - 1)] | None
+    samples: Annotated[int, Range(1, 10**6)]
+    best_of: Annotated[int, Range(1, 10**4)]
+    format: Literal["text", "json", "jsonl"]
+    out: str | None
+    interactive: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """All that `python -m charlstm score` takes."""
+
+    ckpt: str | None
+    path: str | None
+    text: str | None
+    encoding: str
+    per: Piece | None
+    sort: bool
+    format: Format
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitModelConfig:
+    """The models of which `python -m charlstm limit` finds the limit: all combinations."""
+
+    cell: tuple[Cell, ...]
+    layers: tuple[Annotated[int, Range(1, 100)], ...]
+    hidden: tuple[Annotated[int, Range(1, 65536)], ...]
+    embedding: Annotated[int, Range(0, 65536)]
+    head: Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitTrainConfig:
+    """What a trial may cost."""
+
+    epochs: Annotated[int, Range(1, 10**9)]
+    budget: Annotated[str, Duration()] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """All that `python -m charlstm limit` takes."""
+
+    model: LimitModelConfig
+    train: LimitTrainConfig
+    symbols: Annotated[int, Range(2, 1000)]
+    start: Annotated[int, Range(1, 10**8)] | None
+    precision: Annotated[float, Range(1, 2)]
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    device: Device
+    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
+    out: str

@@ -1,0 +1,62 @@
+"""What a value may be: ranges of numbers, shares of a whole, times."""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass(frozen=True)
+class Range:
+    """Allowed values of a number: `lowest <= value <= highest`, or `lowest < value` when `above`."""
+
+    lowest: float
+    highest: float
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.lowest < value if self.above else self.lowest <= value) and value <= self.highest
+
+    def __str__(self) -> str:
+        lowest, highest = (f"{int(x):,}" if x == int(x) else f"{x:g}" for x in (self.lowest, self.highest))
+        return f"{'above' if self.above else 'at least'} {lowest} and at most {highest}"
+
+
+class Shares:
+    """Allowed shares of a whole for train, valid and test: three numbers that sum to 1, the first above 0."""
+
+    def __contains__(self, shares: tuple[float, ...]) -> bool:
+        # 1e-6: nobody writes a third more exactly
+        return len(shares) == 3 and min(shares) >= 0 < shares[0] and abs(sum(shares) - 1) <= 1e-6
+
+    def __str__(self) -> str:
+        return "three numbers, none negative, the first above 0, that sum to 1, such as [0.9, 0.05, 0.05]"
+
+
+class Duration:
+    """A time: a number of seconds, or one with its unit, s, m or h."""
+
+    # nine digits, some 100,000 years: with 400 it would be infinite
+    PATTERN = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)([smh]?)")
+
+    def __contains__(self, text: str) -> bool:
+        matched = self.PATTERN.fullmatch(text)
+        return matched is not None and float(matched[1]) > 0
+
+    def __str__(self) -> str:
+        return "a time such as 90s, 15m or 2h"
+
+    @classmethod
+    def seconds(cls, text: str) -> float:
+        """A time in seconds."""
+        matched = cls.PATTERN.fullmatch(text)
+        assert matched is not None
+        return float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]]
+
+
+def as_mapping(settings: "DataclassInstance") -> dict[str, object]:
+    """The values of a settings dataclass as plain nested dictionaries, for JSON and YAML."""
+    return dataclasses.asdict(settings)

@@ -1,0 +1,136 @@
+"""What `python -m charlstm limit` says and leaves: a table, a record, a picture, the next steps."""
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm import files
+from charlstm.config.tool_settings import LimitSettings
+from charlstm.config.values import as_mapping
+from charlstm.limits import capacity, plot
+from charlstm.limits.capacity import Trial
+from charlstm.runs.report import shown
+from charlstm.training import machine
+
+RECORD, TABLE, PICTURE = "limit.json", "limit.tsv", "limit.png"
+
+# heading, width and format of each column for people
+COLUMNS = {
+    "cell": ("cell", 8, ""),
+    "layers": ("layers", 6, "d"),
+    "hidden": ("hidden", 6, "d"),
+    "length": ("length", 9, ",d"),
+    "parameters": ("parameters", 11, ",d"),
+    "bits_per_parameter": ("bits/param.", 11, ".3f"),
+    "soft_bits_per_parameter": ("soft", 6, ".3f"),
+    "exposures": ("exposures", 9, ",d"),
+    "seconds": ("seconds", 9, ",.1f"),
+    "recalled": ("recalled", 8, ""),
+}
+
+
+def header() -> str:
+    """The headings of the columns."""
+    return "  ".join(f"{name:>{width}}" for name, width, _ in COLUMNS.values())
+
+
+def row(figures: Mapping[str, Any]) -> str:
+    """A trial, or a model's limit, under the `header`."""
+    values = {**figures, "recalled": "yes" if figures["recalled"] else "no"}
+    return "  ".join(f"{values[key]:>{width}{form}}" for key, (_, width, form) in COLUMNS.items())
+
+
+def save_record(
+    out: Path, settings: LimitSettings, machine: Mapping[str, Any], trials: Sequence[Trial], finished: bool
+) -> None:
+    """Write all that is known so far to `limit.json`, for programs and to go on from.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    found = capacity.limits(trials)
+    record = {
+        "finished": finished,
+        "settings": recorded(settings),
+        "alphabet": capacity.CHARACTERS[: settings.symbols],
+        "machine": machine,
+        "limits": [limit.figures() for limit in found],
+        "growth": {cell: asdict(growth) for cell, growth in capacity.growth(found).items()},
+        "trials": [trial.figures() for trial in trials],
+    }
+    with files.whole(out / RECORD) as file:
+        file.write(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def recorded(settings: LimitSettings) -> dict[str, Any]:
+    """What a search depends on, by its keys, as JSON knows it: all but `out`."""
+    values: dict[str, Any] = json.loads(json.dumps(as_mapping(settings)))
+    del values["out"]
+    groups = {key: values.pop(key) for key in ("model", "train")}
+    return {f"{group}.{key}": value for group in groups for key, value in groups[group].items()} | values
+
+
+def machine_facts() -> dict[str, Any]:
+    """Of what the figures depend on, besides settings."""
+    from charlstm.runs.report import versions
+
+    return versions() | {"platform": platform.platform(), "cores": machine.available_cores()}
+
+
+def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
+    """Write `limit.tsv` and `limit.png`, and the same for TensorBoard.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    rows = [trial.figures() for trial in trials]
+    with files.whole(out / TABLE) as file:
+        for cells in [list(rows[0]), *(list(figures.values()) for figures in rows)]:
+            file.write("\t".join(map(str, cells)).encode() + b"\n")
+    figure = plot.draw(capacity.limits(trials))
+    with files.whole(out / PICTURE) as file:
+        figure.savefig(file, format="png")
+    _save_events(out, trials, plot.pixels(figure))
+
+
+def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8]) -> None:
+    """Curves against the text's length, one for each model, and of the limits against hidden units."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    # what an earlier, interrupted search drew here is dropped
+    with SummaryWriter(out, purge_step=0) as writer:
+        for limit in capacity.limits(trials):
+            for of in limit.trials:
+                writer.add_scalar(f"bits_per_parameter/{of.shape}", of.bits_per_parameter, of.length)
+                writer.add_scalar(
+                    f"soft_bits_per_parameter/{of.shape}", of.soft_bits_per_parameter, of.length
+                )
+            shape = limit.shown.shape
+            name = f"{shape.cell}_{shape.layers}"
+            writer.add_scalar(f"limit_by_hidden/{name}", limit.bits_per_parameter, shape.hidden)
+            writer.add_scalar(f"soft_limit_by_hidden/{name}", limit.soft_bits_per_parameter, shape.hidden)
+        writer.add_image("limit", picture, dataformats="HWC")
+
+
+def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
+    """The table of the limits, what they say together, and what to do next, a line each."""
+    found = capacity.limits(trials)
+    yield from ["", "The longest text of each model; soft: the most over all its texts.", "", header()]
+    yield from (row(limit.figures()) for limit in found)
+    yield ""
+    for cell, growth in capacity.growth(found).items():
+        yield (
+            f"{cell}: each parameter more brings {growth.free:.3f} bits more by heart (least squares over "
+            f"{growth.models} models; of a line through the origin, {growth.through_origin:.3f})."
+        )
+    yield f"picture     {shown(out / PICTURE)}"
+    yield f"curves      tensorboard --logdir {shown(out)}"
+    longest = max((limit.longest for limit in found if limit.longest), key=lambda t: t.length, default=None)
+    if longest is not None:
+        yield f"write       python sample.py ckpt={shown(Path(longest.directory))}"

@@ -1,0 +1,132 @@
+"""The search for the limit of each model: trials, one after another, until the longest text is known."""
+
+import json
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from charlstm.config import compose
+from charlstm.config.settings import TrainSettings
+from charlstm.config.tool_settings import LimitSettings
+from charlstm.limits import capacity, report, trial
+from charlstm.limits.capacity import Shape, Trial
+from charlstm.limits.report import RECORD
+from charlstm.limits.trial import TrialError
+from charlstm.runs import directory, resume
+from charlstm.tasks import table
+
+log = logging.getLogger("charlstm.limit")
+
+
+def shapes(settings: LimitSettings) -> list[Shape]:
+    """The models that are asked for, each once."""
+    model = settings.model
+    return list(dict.fromkeys(Shape(*choice) for choice in product(model.cell, model.layers, model.hidden)))
+
+
+def first_length(settings: LimitSettings, shape: Shape) -> int:
+    """Characters of the first trial."""
+    return settings.start or capacity.first_length(trial.parameters(settings, shape), settings.symbols)
+
+
+def check(settings: LimitSettings) -> None:
+    """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA is
+    asked for.
+
+    Raises:
+        ValueError: head and symbols do not fit together, a first trial does not fit into memory, or `out`
+            is no folder for this search.
+    """
+    for shape in shapes(settings):
+        text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
+        asked = resume.complete(trial.overrides(settings, shape, Path(trial.TEXT)), TrainSettings)
+        first = compose.compose("train", TrainSettings, asked)
+        table.check(replace(first, data=replace(first.data, path=None, text=text)))
+    if not settings.out:
+        raise ValueError("out = : names no folder; give one, such as out=runs/limit")
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        is_new = not any(out.iterdir())
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be made: {error.strerror}; name another folder") from None
+    if not is_new:
+        _fit(settings, out)
+
+
+def _fit(settings: LimitSettings, out: Path) -> None:
+    """Check against the settings of the search that is gone on with."""
+    try:
+        before = json.loads((out / RECORD).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ValueError(f"out = {out}: holds something other than a search; name a new folder") from None
+    for key, value in report.recorded(settings).items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"{key} = {value}: the search in out = {out} has {before.get(key)}; give the same, or name a "
+                "new folder"
+            )
+
+
+def find(settings: LimitSettings) -> int:
+    """Search for the limit of each model; says and saves what comes of it in `settings.out`. Returns the exit
+    code: that of a run that was stopped, which ends the search, or 1 if one went wrong, which ends that
+    model's.
+
+    Raises:
+        ValueError: another process searches there, or what is there is damaged.
+        OSError: there is no such folder, or it cannot be written.
+    """
+    out, trials, code = Path(settings.out), list[Trial](), 0
+    with directory.owned(out, "out"), _interruptible() as raise_again:
+        machine = report.machine_facts()
+        report.save_record(out, settings, machine, trials, finished=False)
+        log.info(report.header())
+        for shape in shapes(settings):
+
+            def recalls(length: int, shape: Shape = shape) -> bool:
+                trials.append(trial.done(settings, shape, length, raise_again))
+                report.save_record(out, settings, machine, trials, finished=False)
+                log.info(report.row(trials[-1].figures()))
+                return trials[-1].recalled
+
+            try:
+                capacity.search(first_length(settings, shape), settings.precision, recalls)
+            except TrialError as error:
+                code = error.code
+            except KeyboardInterrupt:  # between two trials; they answer it themselves
+                code = 130
+            if code > 128:
+                break
+        if trials:
+            report.save_record(out, settings, machine, trials, finished=not code)
+            report.save_pictures(out, trials)
+            for line in report.conclusion(out, trials):
+                log.info(line)
+    return code
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Within this context a Ctrl-C is not lost where a library's bare `except` swallows it: the function that
+    is yielded raises it once more."""
+    received = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    def raise_again() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield raise_again
+    finally:
+        signal.signal(signal.SIGINT, before)

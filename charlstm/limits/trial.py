@@ -1,0 +1,151 @@
+"""One trial of `python -m charlstm limit`: model and random text -> a complete run directory -> figures."""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from charlstm import checkpoint, files
+from charlstm.config import compose
+from charlstm.config.settings import ModelConfig, TrainSettings
+from charlstm.config.tool_settings import LimitSettings
+from charlstm.config.values import as_mapping
+from charlstm.limits import capacity
+from charlstm.limits.capacity import Shape, Trial
+from charlstm.model.numpy_model import parameter_shapes
+from charlstm.runs import directory, resume
+from charlstm.scoring import surprisal
+from charlstm.tasks import table
+
+TEXT = "text.txt"
+
+
+class TrialError(Exception):
+    """A run came to no result; `code` is its exit code, and what was wrong is said."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
+
+
+def parameters(settings: LimitSettings, shape: Shape) -> int:
+    """How many trainable parameters the model has; needs no torch.
+
+    Raises:
+        ValueError: with `model.head=none` the hidden units are not as many as the vocabulary has ids.
+    """
+    V = settings.symbols + 2  # the start and the end token
+    model = settings.model
+    config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
+    config.fit_vocabulary(V)
+    return sum(math.prod(of) for of in parameter_shapes(config, V).values())
+
+
+def done(
+    settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
+) -> Trial:
+    """The figures of this trial; trains it unless that is done. One that was stopped is gone on with.
+
+    Args:
+        before_training: called when all is ready; what it raises is passed on.
+
+    Raises:
+        TrialError: training was stopped, or went wrong.
+        ValueError: it does not fit into memory, or what is there of it is damaged.
+        OSError: its directory cannot be written.
+    """
+    path = Path(settings.out) / str(shape) / f"{length:06}"
+    if not (path / "result.json").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        with files.whole(path / TEXT) as file:
+            file.write(capacity.random_text(length, settings.symbols, settings.seed).encode())
+        asked, was_stopped = overrides(settings, shape, path / TEXT), directory.holds_a_run(path)
+        if was_stopped:
+            asked.append(f"resume={path}")
+        asked = resume.complete(asked, TrainSettings)
+        of_training = compose.compose("train", TrainSettings, asked)
+        if not was_stopped:
+            _save_configuration(path, asked, of_training)
+        table.check(of_training)
+        before_training()
+        with _logged(path / "train.log"):
+            code = table.train(of_training, path)
+        if code:
+            raise TrialError(code)
+    return measured(path, shape, settings)
+
+
+def overrides(settings: LimitSettings, shape: Shape, text: Path) -> list[str]:
+    """What `train.py` is asked for, as on its command line."""
+    asked = {
+        "data.path": text,
+        "data.alphabet": capacity.CHARACTERS[: settings.symbols],  # the same model for texts of any length
+        "model.cell": shape.cell,
+        "model.layers": shape.layers,
+        "model.hidden": shape.hidden,
+        "model.embedding": settings.model.embedding,
+        "model.head": settings.model.head,
+        "train.epochs": settings.train.epochs,
+        "train.budget": settings.train.budget or "null",
+        "seed": settings.seed,
+        "device": settings.device,
+        "threads": settings.threads,
+        "tensorboard": "false",  # of a small model it would take most of the time
+    }
+    return [f"{key}={value}" for key, value in asked.items()]
+
+
+def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
+    """The figures of the finished run in the directory `path`.
+
+    Raises:
+        ValueError: the directory's files are damaged.
+    """
+    result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    trained = checkpoint.load(path / checkpoint.BEST)
+    ids = trained.vocabulary.encode((path / TEXT).read_text(encoding="utf-8"))
+    return Trial(
+        shape=shape,
+        length=len(ids),
+        symbols=settings.symbols,
+        parameters=result["params"],
+        needed_bits=math.fsum(surprisal.bits(trained.model(), trained.vocabulary, ids).tolist()),
+        exposures=result["epochs"],
+        seconds=result["train_seconds"],
+        recalled=result["recalled"],
+        directory=str(path),
+    )
+
+
+def _save_configuration(path: Path, asked: Sequence[str], settings: TrainSettings) -> None:
+    """What Hydra leaves in the run directories of `train.py`."""
+    (path / "config").mkdir(exist_ok=True)
+    OmegaConf.save(OmegaConf.create(list(asked)), path / "config" / "overrides.yaml")
+    OmegaConf.save(OmegaConf.create(as_mapping(settings)), path / "config" / "config.yaml")
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Within this context what runs say goes to a file, and what went wrong to standard error, too."""
+    log = logging.getLogger("charlstm")
+    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal.setLevel(logging.WARNING)
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in (file, terminal):
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (file, terminal):
+            log.removeHandler(handler)
+            handler.close()
+        log.setLevel(level)
+        log.propagate = propagate

@@ -1,0 +1,178 @@
+"""One-hot or embedded characters -> stacked recurrent layers -> scores, in torch; dropout while training.
+
+`numpy_model.py` is the same network for sampling; both know the weights by the same names.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from charlstm.cells import torch_cells
+from charlstm.cells.gates import STATE, gate, parameter_names
+from charlstm.cells.layers import stack
+from charlstm.config.settings import DropoutConfig, ModelConfig
+from charlstm.model.numpy_model import NumpyModel
+
+State = tuple[Tensor, ...]
+"""`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`: a value that is passed in and returned."""
+
+FUSED: dict[str, Any] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn_tanh": partial(nn.RNN, nonlinearity="tanh"),
+    "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
+}
+
+# the same kernels as functions of the weights, which may so be other ones than a module's own
+KERNELS: dict[str, Callable[..., Any]] = {
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+    "rnn_tanh": torch.rnn_tanh,
+    "rnn_relu": torch.rnn_relu,
+}
+
+
+class Model(nn.Module):
+    """A character-level language model.
+
+        x_t = one_hot(id_t)   or   x_t = E id_t              model.embedding
+        h_t, state = cell(x_t, state)   in each of L layers  model.cell, model.engine
+        scores_t = W h_t + b   or   scores_t = h_t           model.head
+
+    In training mode, with p the probabilities of `dropout`, masks are drawn anew for each call:
+
+        x and the output of each layer: the same units are dropped at all T steps ("locked" dropout; Gal and
+            Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks")
+        weight_hh of each layer: single weights (Merity et al. 2018, "Regularizing and optimizing LSTM
+            language models"), the same at all T steps, so that the fused kernel runs with what is left
+
+    Args:
+        config: the `model` settings.
+        vocabulary_size: V.
+        dropout: none by default.
+
+    Raises:
+        ValueError: `model.head=none` and H differs from V.
+    """
+
+    def __init__(
+        self, config: ModelConfig, vocabulary_size: int, dropout: DropoutConfig | None = None
+    ) -> None:
+        super().__init__()
+        config.fit_vocabulary(vocabulary_size)
+        self.config = config
+        self.dropout = dropout or DropoutConfig()
+        self.vocabulary_size = vocabulary_size
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding) if config.embedding else None
+        cell = FUSED[config.cell] if config.engine == "fused" else partial(torch_cells.Recurrent, config.cell)
+        self.rnn = cell(config.embedding or vocabulary_size, config.hidden, config.layers)
+        self.head = nn.Linear(config.hidden, vocabulary_size) if config.head == "linear" else nn.Identity()
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last.
+
+        `state` None is the zero state.
+        """
+        if self.embedding is None:
+            x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
+        else:
+            x = self.embedding(ids)
+        if self.training and self.dropout:
+            output, after = self._with_dropout(x, state)
+        else:
+            output, after = self._as_state(self.rnn(x, self._as_argument(state)))
+        return self.head(output), after
+
+    def _with_dropout(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        names = parameter_names(self.config.layers, bias=True, bidirectional=False)
+        if state is None:
+            shape = (self.config.layers, x.shape[1], self.config.hidden)
+            state = tuple(x.new_zeros(shape) for _ in STATE[self.config.cell])
+        x, finals = locked_dropout(x, self.dropout.input), []
+        for l, layer in enumerate(names):
+            weight_ih, weight_hh, *biases = (getattr(self.rnn, name) for name in layer)
+            weights = [weight_ih, drop_weights(weight_hh, self.dropout.weight), *biases]
+            x, final = self._layer(x, [part[l : l + 1] for part in state], weights)
+            x = locked_dropout(x, self.dropout.hidden)
+            finals.append(final)
+        return x, tuple(torch.cat(part) for part in zip(*finals, strict=True))
+
+    def _layer(self, x: Tensor, state: Sequence[Tensor], weights: list[Tensor]) -> tuple[Tensor, State]:
+        """One layer with these weights: x `(T, B, I)`, state `(1, B, H)` -> output `(T, B, H)`, state."""
+        if self.config.engine == "plain":
+            states = [tuple(part[0] for part in state)]
+            outputs, ((*after,),) = stack(torch_cells.CELLS[self.config.cell], x.unbind(), states, [weights])
+            return torch.stack(list(outputs)), tuple(part[None] for part in after)
+        argument = self._as_argument(tuple(state))
+        output, *after = KERNELS[self.config.cell](x, argument, weights, True, 1, 0.0, True, False, False)
+        return output, tuple(after)
+
+    def _as_argument(self, state: State | None) -> State | Tensor | None:
+        """torch.nn takes the LSTM's state as a pair, any other's as a tensor."""
+        return state if state is None or self.config.cell == "lstm" else state[0]
+
+    def _as_state(self, result: tuple[Tensor, Any]) -> tuple[Tensor, State]:
+        output, after = result
+        return output, tuple(after) if self.config.cell == "lstm" else (after,)
+
+    def add_forget_bias(self, value: float) -> None:
+        """Raise the bias of the LSTM's forget gates: what is in the cells is kept from the start (Jozefowicz
+        et al. 2015). Nothing happens to other cells."""
+        if self.config.cell == "lstm":
+            with torch.no_grad():
+                for _, _, bias, _ in parameter_names(self.config.layers, bias=True, bidirectional=False):
+                    gate(getattr(self.rnn, bias), "lstm", "forget").add_(value)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The parameters by name as NumPy arrays; on a CPU they share memory with the model."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.named_parameters()}
+
+    def in_numpy(self) -> NumpyModel:
+        """The same network on the NumPy cells, as it is now; on a CPU it costs no copy."""
+        return NumpyModel(self.config, self.weights())
+
+    def describe(self) -> str:
+        """What it is, in a few words."""
+        config = self.config
+        return f"{config.cell} of {config.layers} x {config.hidden}, {self.parameter_count():,} parameters"
+
+    def parameter_count(self) -> int:
+        """The number of trainable parameters."""
+        return sum(tensor.numel() for tensor in self.parameters())
+
+
+def locked_dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each unit of each stream with probability p at all steps alike, and scale up the others.
+
+    Args:
+        x: `(T, B, H)`.
+    """
+    if not p:
+        return x
+    return x * functional.dropout(x.new_ones(1, *x.shape[1:]), p)
+
+
+def drop_weights(weight: Tensor, p: float) -> Tensor:
+    """Zero each weight with probability p, rounded to a 256th, and scale up the others.
+
+    Eight weights share one random number of 64 bits, a byte each: torch's own dropout draws one for each,
+    which takes as long as a third of the LSTM's backward pass.
+    """
+    dropped = round(p * 256)
+    if not dropped:
+        return weight
+    draws = torch.empty(-(-weight.numel() // 8), dtype=torch.int64, device=weight.device)
+    draws.random_(-(2**63), None)
+    kept = draws.view(torch.uint8)[: weight.numel()].view_as(weight) >= dropped
+    return weight * (kept * (256 / (256 - dropped)))
+
+
+def detach(state: State) -> State:
+    """The same state, cut off from the graph that led to it: gradients stop at a window's border."""
+    return tuple(tensor.detach() for tensor in state)

@@ -1,0 +1,63 @@
+"""SIGINT, SIGTERM and SIGUSR1 while a run is on its way."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop."""
+
+
+class StopSignals:
+    """Within this context SIGINT and SIGTERM set `received` in place of ending the process, once; the second
+    one ends it. SIGUSR1 sets `save_wanted`."""
+
+    HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.save_wanted = False
+        self._raises = False
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.signal(number, self._stop) for number in self.HANDLED}
+        self._usr1_before = signal.signal(signal.SIGUSR1, self._save)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+        signal.signal(signal.SIGUSR1, self._usr1_before)
+
+    @contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """Within this context, for what can be broken off anywhere, being asked to stop raises `Stopped`."""
+        if self.received is not None:
+            raise Stopped
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def exit_code(self) -> int:
+        """0, or as a shell reports a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
+        return 0 if self.received is None else 128 + self.received
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.received = number
+        self._restore()
+        if self._raises:
+            raise Stopped
+
+    def _save(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.save_wanted = True
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

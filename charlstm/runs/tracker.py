@@ -1,0 +1,132 @@
+"""What a run shows: TensorBoard's curves, the progress bar, and `result.json`."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger("charlstm")
+
+SHOWN_CHARACTERS = 2000
+
+
+class Tracker:
+    """The curves and the progress bar of one run; use it as a context.
+
+    Whatever goes wrong with the curves, such as a full disk, is said once and ends them, not the run.
+
+    Args:
+        directory: the run directory, where TensorBoard finds its events.
+        total: how many units there are at most, for the time left.
+        unit: epoch or step.
+        done: how many units were done before.
+        from_step: of the curves that an earlier run left here, drop those points that have this step or a
+            later one. It is written even where there are none: TensorBoard takes the first such mark of a
+            directory for its beginning, and heeds those after it.
+        curves: false for a bar alone.
+
+    Attributes:
+        lost: why there are no curves any more.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        total: int,
+        unit: str = "epoch",
+        done: int = 0,
+        from_step: int = 0,
+        curves: bool = True,
+    ) -> None:
+        # imported here: it takes half a second that a wrong request need not wait for
+        from tqdm import tqdm
+
+        self.lost: str | None = None
+        self._directory, self._curves, self._from_step = directory, curves, from_step
+        self._writer: SummaryWriter | None = None
+        # a bar is for people: None switches it off where standard error is no terminal
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            unit=unit,
+            disable=None,
+            leave=False,
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> "Tracker":
+        # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
+        self._hook, threading.excepthook = threading.excepthook, self._in_thread
+        if self._curves:
+            self._open(self._from_step)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        self._close()
+        threading.excepthook = self._hook
+
+    def advance(self, done: int, shown: str) -> None:
+        """Move the progress bar to so many units, with a few figures beside it."""
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def curves(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Add a point to each curve; None is left out."""
+        for name, value in figures.items():
+            if value is not None:
+                self._draw(lambda writer, *point: writer.add_scalar(*point), name, value, step)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Show a text on TensorBoard's text page, as it is."""
+        # TensorBoard renders Markdown: indented by four blanks it is a code block whatever it contains
+        short = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
+        lines = "\n".join(f"    {line}" for line in short.splitlines())
+        self._draw(lambda writer, *point: writer.add_text(*point), name, lines, step)
+
+    def flush(self) -> None:
+        """Bring to the disk what was drawn so far."""
+        self._draw(lambda writer: writer.flush())
+
+    def go_back(self, step: int, done: int) -> None:
+        """Drop the points after `step`; so many units are done there."""
+        self._bar.update(done - self._bar.n)
+        if self._writer is not None:
+            self._close()
+            self._open(step + 1)
+
+    def _in_thread(self, arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            self._hook(arguments)
+
+    def _open(self, from_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            self._writer = SummaryWriter(self._directory, purge_step=from_step)
+        except OSError as error:
+            self._lose(error)
+
+    def _close(self) -> None:
+        self._draw(lambda writer: writer.close())
+
+    def _draw(self, draw: Callable[..., object], *arguments: object) -> None:
+        if self._writer is not None:
+            try:
+                draw(self._writer, *arguments)
+            except Exception as error:  # TensorBoard's writers raise what their threads ran into, of any kind
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        self._writer = None
+        self.lost = f"TensorBoard's curves end here: {error}"
+        log.warning(f"{self.lost}. Training goes on.")

@@ -1,0 +1,196 @@
+"""What `sample.py` does: a request -> one text as it is written, or many side by side, in some format."""
+
+import json
+import math
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from charlstm import checkpoint
+from charlstm.checkpoint import Checkpoint
+from charlstm.config.tool_settings import SampleSettings
+from charlstm.progress_bar import progress_bar
+from charlstm.sampling import writer
+from charlstm.sampling.strategy import Floats, Strategy
+from charlstm.sampling.writer import Passage, Writer
+from charlstm.text import reading
+from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
+
+SIDE_BY_SIDE = 256
+"""Streams of a batch at most: more are no faster, and their state might not fit the memory."""
+
+LENGTH = 1000
+"""Characters that a language model writes, if nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text that was written, and what it is worth.
+
+    Attributes:
+        prompt: what the model read first.
+        text: what it wrote.
+        seed: the seed that wrote it.
+        ending: why it ended: `end` (the end token), `stop`, `length` or `interrupted`.
+        bits_per_char: -log2 of the probability that the model gave to the text, for each of its characters;
+            None where it has none.
+    """
+
+    prompt: str
+    text: str
+    seed: int
+    ending: str
+    bits_per_char: float | None
+
+
+class Request:
+    """A request as the other rooms need it.
+
+    Args:
+        settings: what was asked for.
+        trained: the model, by default the one that `ckpt` names.
+
+    Raises:
+        ValueError: the checkpoint, the prompt or what is asked of them is wrong.
+    """
+
+    def __init__(self, settings: SampleSettings, trained: Checkpoint | None = None) -> None:
+        if not settings.ckpt:
+            raise ValueError("ckpt: missing; name a checkpoint or run directory, such as ckpt=outputs/...")
+        self.trained = trained = trained or checkpoint.load(Path(settings.ckpt))
+        self.settings = settings
+        self.model, self.vocabulary = trained.model(), trained.vocabulary
+        self.strategy = Strategy(
+            temperature=(0.8 if trained.task == "lm" else 0.0)
+            if settings.temperature is None
+            else settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            min_p=settings.min_p,
+            repetition_penalty=settings.repetition_penalty,
+            repetition_window=settings.repetition_window,
+            mask=writer.mask(self.vocabulary, settings.ban),
+        )
+        usual = trained.text_length if trained.task == "memorize" else LENGTH
+        self.length = usual if settings.length is None else settings.length
+        self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
+        self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+        self.prompt = known(prompt_of(settings), settings.unknown, self.vocabulary)
+        self.interrupted = False
+
+    def writer(self, seeds: list[int], measure: bool = False) -> Writer:
+        """Streams with these seeds that have read the prompt."""
+        ids = self.vocabulary.encode(self.prompt, source="prompt").tolist()
+        return Writer(self.model, self.vocabulary, self.strategy, seeds, ids, measure=measure)
+
+    def passage(self) -> Passage:
+        """The end of a text to come."""
+        return Passage(self.length, self.stops)
+
+    def shown(self, text: str) -> str:
+        """A text as people see it, after its prompt or without."""
+        return self.prompt + text if self.settings.echo else text
+
+
+def samples(request: Request) -> Iterator[Sample]:
+    """The samples of a request, of `best_of` candidates the one with the fewest bits per character each."""
+    count = request.settings.best_of
+    candidates: list[Sample] = []
+    for candidate in _candidates(request, request.settings.samples * count):
+        candidates.append(candidate)
+        if len(candidates) == count:
+            yield _best(candidates)
+            candidates = []
+    if candidates:  # it was interrupted
+        yield _best(candidates)
+
+
+def stops(given: str | None) -> list[str]:
+    """The strings of the key `stop`: a JSON list of strings, or any other text as it is."""
+    if given is None:
+        return []
+    try:
+        several = json.loads(given)
+    except (ValueError, RecursionError):
+        several = None
+    is_list = isinstance(several, list) and all(isinstance(stop, str) for stop in several)
+    found: list[str] = several if is_list else [given]
+    if not all(found):
+        raise ValueError(f"stop = {given}: an empty string ends every text; leave it out")
+    return found
+
+
+def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
+    """A prompt with the characters that the model never saw handled as the key `unknown` says.
+
+    Raises:
+        UnknownCharacterError: there are some, and they are not to be skipped, or nothing known is near.
+    """
+    if unknown == "nearest":
+        text = vocabulary.replace_unknown(text)
+    if unknown == "skip":
+        text = vocabulary.skip_unknown(text)
+    try:
+        vocabulary.encode(text, source="prompt")
+    except UnknownCharacterError as error:
+        others = "unknown=skip leaves it out" + (
+            ", unknown=nearest looks for a near one" * (unknown == "error")
+        )
+        raise UnknownCharacterError(f"{error}; {others}") from None
+    return text
+
+
+def prompt_of(settings: SampleSettings) -> str:
+    """The prompt of a request, as it was given.
+
+    Raises:
+        ValueError: it is given twice, cannot be read or is no text.
+    """
+    if settings.prompt_file is None:
+        reading.check_unicode(settings.prompt, "prompt")
+        return settings.prompt
+    if settings.prompt:
+        raise ValueError("prompt and prompt_file: both are given; leave one of them out")
+    return reading.read_file(settings.prompt_file, "prompt_file")
+
+
+def _candidates(request: Request, total: int) -> Iterator[Sample]:
+    for first in range(0, total, SIDE_BY_SIDE):
+        if not request.interrupted:
+            seeds = [request.seed + k for k in range(first, min(first + SIDE_BY_SIDE, total))]
+            yield from _side_by_side(request, seeds)
+
+
+def _side_by_side(request: Request, seeds: list[int]) -> list[Sample]:
+    """A sample for each seed, all written at once; what a stream writes after its end is thrown away."""
+    passages = [request.passage() for _ in seeds]
+    pieces: list[list[str]] = [[] for _ in seeds]
+    bits: list[Floats] = []
+    end, characters = request.vocabulary.end, request.vocabulary.characters
+    try:
+        writer = request.writer(seeds, measure=True)
+        with progress_bar(request.length, f"{len(seeds)} samples side by side") as bar:
+            while any(passage.ending is None for passage in passages):
+                chosen = writer.write().tolist()
+                bits.append(writer.bits)
+                for passage, text, id_ in zip(passages, pieces, chosen, strict=True):
+                    if passage.ending is None:
+                        text.append(passage.add(None if id_ == end else characters[id_]))
+                bar.update()
+    except KeyboardInterrupt:
+        request.interrupted = True
+    samples = []
+    for k, (passage, text, seed) in enumerate(zip(passages, pieces, seeds, strict=True)):
+        if passage.ending is None:
+            text.append(passage.finish("interrupted"))
+        written = "".join(text)
+        per_char = sum(float(step[k]) for step in bits[: len(written)]) / len(written) if written else None
+        shown = request.vocabulary.text(written)
+        samples.append(Sample(request.prompt, shown, seed, str(passage.ending), per_char))
+    return samples
+
+
+def _best(candidates: list[Sample]) -> Sample:
+    """The one with the fewest bits per character; one without characters only if all are."""
+    return min(candidates, key=lambda s: math.inf if s.bits_per_char is None else s.bits_per_char)

@@ -1,0 +1,204 @@
+"""A model that writes, fed its own output: streams side by side, each to its own end. NumPy only."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.model.numpy_model import NumpyModel
+from charlstm.model.scores import surprisal
+from charlstm.model.stepper import Stepper
+from charlstm.sampling.strategy import Floats, Integers, Strategy
+from charlstm.text.vocabulary import Ids, Vocabulary
+
+
+def mask(vocabulary: Vocabulary, ban: str = "") -> NDArray[np.float64]:
+    """A strategy's mask `(V,)`: the start token, which is never a target of training, the unknown token,
+    which cannot be written, and what is banned.
+
+    Characters of `ban` that the vocabulary has not are never written anyway.
+
+    Raises:
+        ValueError: nothing is left to write.
+    """
+    mask = np.zeros(len(vocabulary))
+    mask[vocabulary.start] = -np.inf
+    if vocabulary.unknown is not None:
+        mask[vocabulary.unknown] = -np.inf
+    for character in vocabulary.units(ban):
+        position = vocabulary.characters.find(character)
+        if position >= 0:
+            mask[position] = -np.inf
+    if not np.isfinite(mask[: vocabulary.start]).any():
+        raise ValueError(
+            f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some to write"
+        )
+    return mask
+
+
+class Writer:
+    """B streams that a model writes side by side: what is chosen for each is fed back to it.
+
+    Args:
+        model: the network.
+        vocabulary: its characters.
+        strategy: how the next character is chosen; may be changed at any time.
+        seeds: one for each stream. It alone decides the stream's random numbers.
+        prompt: ids `(T,)` that all streams read after the start token.
+        measure: whether to compute `bits`.
+
+    Raises:
+        FloatingPointError: here and when it reads or writes: a state or a score is not finite.
+
+    Attributes:
+        bits: `(B,)`, -log2 of the probabilities that the model itself, whatever the strategy, gave to what
+            was written last.
+    """
+
+    def __init__(
+        self,
+        model: NumpyModel,
+        vocabulary: Vocabulary,
+        strategy: Strategy,
+        seeds: Sequence[int] = (0,),
+        prompt: Iterable[int] = (),
+        *,
+        measure: bool = False,
+    ) -> None:
+        self.strategy = strategy
+        self.bits: Floats = np.zeros(len(seeds))
+        self._measure = measure
+        self.seed(seeds)
+        # as long as all streams read the same, one is stepped for all of them
+        self._stepper = Stepper(model)
+        self._step = 0
+        self._rows = np.arange(1)
+        self._last_seen = np.full((1, len(vocabulary)), np.iinfo(np.int64).min)  # the step of each id
+        self._scores: Floats = np.empty(0)
+        for id_ in itertools.chain([vocabulary.start], prompt):
+            self._read(np.array([id_]))
+        if len(seeds) > 1:
+            state = self._stepper.state
+            self._stepper = Stepper(model, len(seeds))
+            self._stepper.state = tuple(np.repeat(part, len(seeds), axis=1) for part in state)
+            self._scores = np.repeat(self._scores, len(seeds), axis=0)
+            self._rows = np.arange(len(seeds))
+            self._last_seen = np.repeat(self._last_seen, len(seeds), axis=0)
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Begin the random numbers of each stream anew, with these seeds."""
+        self._random = [np.random.default_rng(seed) for seed in seeds]
+
+    def read(self, ids: Iterable[int]) -> None:
+        """Let all streams read ids that they have not written."""
+        for id_ in ids:
+            self._read(np.full(len(self._random), id_))
+
+    def write(self) -> Integers:
+        """The next id of each stream, `(B,)`, chosen and fed back.
+
+        The end token is chosen like any character: whether to stop there is for the caller to say.
+        """
+        uniform = np.array([random.random() for random in self._random])
+        repeated = None
+        if self.strategy.repetition_penalty != 1:
+            repeated = self._last_seen >= self._step - self.strategy.repetition_window
+        chosen = self.strategy.choose(self._scores, uniform, repeated)
+        if self._measure:
+            self.bits = surprisal(self._scores, chosen)
+        self._read(chosen)
+        return chosen
+
+    def _read(self, ids: Integers) -> None:
+        self._last_seen[self._rows, ids] = self._step
+        self._step += 1
+        self._scores = self._stepper(ids)
+        if not np.isfinite(self._scores).all():  # of a finite state the head may yet make more than a float
+            raise FloatingPointError(
+                "the model's scores are not finite: look for huge numbers in its weights"
+            )
+
+
+class Passage:
+    """Where a text that comes character by character ends. It keeps none of it but what may be cut off.
+
+    Args:
+        length: characters at most.
+        stops: strings that end it, left out themselves; of several that end at the same character the
+            longest counts.
+
+    Attributes:
+        ending: why it ended: `end` (the end token), `stop` or `length`; None while it goes on.
+    """
+
+    def __init__(self, length: int, stops: Sequence[str] = ()) -> None:
+        self.ending: str | None = None if length else "length"
+        self._held = ""  # what may turn out to be the beginning of a stop
+        self._left = length
+        self._stops = sorted(stops, key=len, reverse=True)
+
+    def add(self, character: str | None) -> str:
+        """Take the next character, None for the end token; returns what is certain to stay since the last."""
+        if character is None:
+            return self.finish("end")
+        self._held += character
+        self._left -= 1
+        for stop in self._stops:
+            if self._held.endswith(stop):
+                self._held = self._held.removesuffix(stop)
+                return self.finish("stop")
+        if not self._left:
+            return self.finish("length")
+        return self._release(len(self._held) - self._beginning_of_a_stop())
+
+    def finish(self, ending: str) -> str:
+        """End it; returns what was held back."""
+        self.ending = ending
+        return self._release(len(self._held))
+
+    def _beginning_of_a_stop(self) -> int:
+        longest = len(self._stops[0]) - 1 if self._stops else 0
+        for n in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-n:]) for stop in self._stops):
+                return n
+        return 0
+
+    def _release(self, characters: int) -> str:
+        piece, self._held = self._held[:characters], self._held[characters:]
+        return piece
+
+
+def stream(writer: Writer, vocabulary: Vocabulary, passage: Passage) -> Iterator[str]:
+    """What a writer of one stream writes, piece by piece, until the passage has ended.
+
+    Bytes come one by one, each above 127 as the lone surrogate that `surrogateescape` writes as that byte.
+    """
+    while passage.ending is None:
+        (chosen,) = writer.write().tolist()
+        piece = passage.add(None if chosen == vocabulary.end else vocabulary.characters[chosen])
+        yield "".join(map(vocabulary.text, piece))
+
+
+def likeliest(model: NumpyModel, vocabulary: Vocabulary, length: int) -> str:
+    """What the model writes from the start token when it always takes the likeliest character."""
+    writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
+    return vocabulary.text(vocabulary.units("".join(stream(writer, vocabulary, Passage(length)))))
+
+
+def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:
+    """How many symbols of a text come out right before the first error in a free run.
+
+    The model starts from the start token and a zero state and reads nothing but its own output.
+
+    Args:
+        text: ids `(N,)` of the text between the start and the end token.
+
+    Returns:
+        N - 1 when the model knows the text by heart, end token included.
+    """
+    writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
+    for right, wanted in enumerate(text[1:].tolist()):
+        if writer.write() != wanted:
+            return right
+    return len(text) - 1

@@ -1,0 +1,98 @@
+"""Scores -> what `python -m charlstm score` prints: a table for people, TSV, or JSON, piece by piece."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from charlstm.scoring.surprisal import Row, Total
+
+Report = Callable[[str | None, Sequence[Total], Iterable[Row]], Iterator[str]]
+
+
+def as_text(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
+    """The rows, if there are any, right-aligned under a header; then a line for each checkpoint."""
+    if per is not None:
+        *header, last = _header(per, totals)
+        widths = [max(10, len(name)) for name in header]
+        yield _aligned([*header, last], widths)
+        for row in rows:
+            figures = [f"{figure:.4f}" for figure in _figures(row)]
+            *places, last = _places(row, per)
+            last = repr(row.text) if per != "file" else last
+            yield _aligned([*figures, *places, last], widths)
+        yield "\n"
+    for total in totals:
+        per_char, characters = f"{total.bits_per_char:.4f}", f"{total.characters:,}"
+        yield f"{per_char} bits per character   {characters} characters   {total.checkpoint}\n"
+
+
+def as_tsv(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
+    """A header and the rows, or the checkpoints if there are no rows; numbers in full precision."""
+    if per is None:
+        yield "bits_per_char\tbits\tcharacters\tcheckpoint\n"
+        for total in totals:
+            yield _tabbed([total.bits_per_char, total.bits, total.characters, escaped(total.checkpoint)])
+        return
+    yield _tabbed([escaped(name) for name in _header(per, totals)])
+    for row in rows:
+        yield _tabbed([*_figures(row), *_places(row, per)])
+    if per == "file":
+        figures = [figure for total in totals for figure in (total.bits_per_char, total.bits)]
+        yield _tabbed([*figures, totals[0].characters, "total"])
+
+
+def as_json(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
+    """One object; each row is an object on a line of its own."""
+    shown = [
+        {
+            "checkpoint": total.checkpoint,
+            "characters": total.characters,
+            "bits": total.bits,
+            "bits_per_char": total.bits_per_char,
+        }
+        for total in totals
+    ]
+    yield f'{{"per": {_json(per)},\n"totals": {_json(shown)},\n"rows": ['
+    comma = "\n"
+    for row in rows:
+        piece = {} if per == "file" else {"line": row.line, "position": row.position, "text": row.text}
+        figures = {"characters": len(row.text), "bits": row.bits, "bits_per_char": row.bits_per_char}
+        yield comma + _json({"file": row.file, **piece, **figures})
+        comma = ",\n"
+    yield "]}\n"
+
+
+FORMATS: dict[str, Report] = {"text": as_text, "tsv": as_tsv, "json": as_json}
+
+
+def escaped(text: str) -> str:
+    """The text with backslashes, and all that cannot be printed, as in a Python string: `\\t`, `\\n`."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
+
+
+def _header(per: str, totals: Sequence[Total]) -> list[str]:
+    suffixes = [f":{total.checkpoint}" for total in totals] if len(totals) > 1 else [""]
+    figures = [f"{figure}{suffix}" for suffix in suffixes for figure in ("bits_per_char", "bits")]
+    return [*figures, "characters", *(["file"] if per == "file" else ["line", "position", "file", "text"])]
+
+
+def _figures(row: Row) -> list[float]:
+    return [figure for pair in zip(row.bits_per_char, row.bits, strict=True) for figure in pair]
+
+
+def _places(row: Row, per: str) -> list[str]:
+    place = [] if per == "file" else [str(row.line), str(row.position)]
+    return [str(len(row.text)), *place, escaped(row.file), *([] if per == "file" else [escaped(row.text)])]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join([*map(str.rjust, cells, widths), cells[-1]]) + "\n"
+
+
+def _tabbed(cells: Iterable[object]) -> str:
+    return "\t".join(map(str, cells)) + "\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

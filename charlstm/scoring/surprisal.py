@@ -1,0 +1,132 @@
+"""Text + model -> surprisal: the bits of every character, and of the words, lines and files they make up."""
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.model.numpy_model import NumpyModel
+from charlstm.model.scores import surprisal
+from charlstm.text.vocabulary import Ids, Vocabulary, as_code_points
+
+CHUNK = 256
+
+PIECES = {
+    "char": re.compile(r"(?s:.)"),
+    "word": re.compile(r"\S+\s*|\s+"),
+    "line": re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+"),
+    "file": re.compile(r"(?s:.+)"),
+}
+"""What a row can be. Each pattern leaves no character out: a word has the blanks after it, a line its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A piece of a text and what it cost.
+
+    Attributes:
+        file: the name of the text.
+        line: where the piece begins, counted from 1.
+        position: characters of the text before it.
+        text: the piece itself.
+        bits: one number for each checkpoint.
+    """
+
+    file: str
+    line: int
+    position: int
+    text: str
+    bits: tuple[float, ...]
+
+    @property
+    def bits_per_char(self) -> tuple[float, ...]:
+        """`bits` divided by the characters."""
+        return tuple(bits / len(self.text) for bits in self.bits)
+
+
+@dataclass(frozen=True)
+class Total:
+    """What all texts together cost one checkpoint."""
+
+    checkpoint: str
+    characters: int
+    bits: float
+
+    @property
+    def bits_per_char(self) -> float:
+        """`bits` divided by the characters."""
+        return self.bits / self.characters
+
+
+def bits(
+    model: NumpyModel,
+    vocabulary: Vocabulary,
+    ids: Ids,
+    chunk: int = CHUNK,
+    advance: Callable[[int], object] | None = None,
+) -> NDArray[np.float64]:
+    """The bits of each character given all before it, `(T,)`, from the start token and a zero state.
+
+    Every character is scored exactly once, and over all V ids, as training does. The end token is no
+    character and is not scored.
+
+    Args:
+        ids: of the text, `(T,)`, without tokens.
+        chunk: steps at a time; costs memory, `chunk * V` numbers, and changes no bit of the result.
+        advance: told how many characters each chunk had, for a progress bar.
+
+    Raises:
+        FloatingPointError: a state or a score is infinite or not a number.
+    """
+    read = np.concatenate([[vocabulary.start], ids[:-1]])
+    result = np.empty(len(ids))
+    state = None
+    for begin in range(0, len(ids), chunk):
+        here = slice(begin, begin + chunk)
+        with np.errstate(all="ignore"):  # the outcome counts
+            # A batch of one: the head then makes a product of the same shape at every step. One product for
+            # all steps of a chunk is rounded otherwise for another length.
+            scores, state = model(read[here, None], state)
+            result[here] = surprisal(scores[:, 0], ids[here])
+        if not np.isfinite(result[here]).all():
+            raise FloatingPointError("the scores are not finite: look for huge numbers in the weights")
+        if advance is not None:
+            advance(len(result[here]))
+    return result
+
+
+def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.float64]:
+    """The bits of each character of a text, `(T,)`: the sum over its UTF-8 bytes."""
+    code_points = as_code_points(text)
+    widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], code_points, side="right")
+    sums: NDArray[np.float64] = np.add.reduceat(bits_of_bytes, np.cumsum(widths) - widths)
+    return sums
+
+
+def rows(
+    files: Mapping[str, str], scored: Sequence[Mapping[str, NDArray[np.float64]]], per: str
+) -> Iterator[Row]:
+    """The pieces of every text, one of `PIECES`, in their order.
+
+    Args:
+        files: texts by name.
+        scored: for each checkpoint, the bits `(T,)` of the characters of each text.
+        per: a key of `PIECES`.
+    """
+    for name, text in files.items():
+        lines = [line.start() for line in PIECES["line"].finditer(text)]
+        columns = [of_files[name].tolist() for of_files in scored]
+        for piece in PIECES[per].finditer(text):
+            begin, end = piece.span()
+            costs = tuple(math.fsum(column[begin:end]) for column in columns)
+            yield Row(name, bisect_right(lines, begin), begin, piece[0], costs)
+
+
+def total(checkpoint: str, of_files: Mapping[str, NDArray[np.float64]]) -> Total:
+    """The bits of all texts together, without rounding on the way."""
+    every = [bit for of_file in of_files.values() for bit in of_file.tolist()]
+    return Total(checkpoint, len(every), math.fsum(every))

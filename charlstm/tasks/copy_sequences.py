@@ -1,0 +1,106 @@
+"""The copy task: read random symbols, then write them back. The sequences, and the examination.
+
+A sequence of length L is `<start> s_1 ... s_L > s_1 ... s_L <end>`, with symbols a, b, c, ... that are drawn
+anew each time, so that nothing but the state can carry them: what is measured is the memory of the state, not
+of the weights (Hochreiter & Schmidhuber 1997, "Long short-term memory"; Graves et al. 2014, "Neural Turing
+machines"; Arjovsky et al. 2016, "Unitary evolution recurrent neural networks"). Needs no torch.
+"""
+
+import math
+import string
+from collections.abc import Iterator
+
+import numpy as np
+
+from charlstm.config.settings import ModelConfig
+from charlstm.model.numpy_model import NumpyModel
+from charlstm.model.stepper import Stepper
+from charlstm.sampling.writer import mask
+from charlstm.text.vocabulary import Ids, Vocabulary
+from charlstm.training.windows import Window
+
+SEPARATOR = ">"
+
+# Share of the symbols that an examination wants right, and how many sequences it has.
+PASSED, SEQUENCES = 0.99, 1000
+
+# What sequences are drawn for, beside the seed: what one is examined on was not trained on because of it.
+TRAINING, EXAMINATION, PROOF = 1, 2, 3
+
+
+def vocabulary(symbols: int) -> Vocabulary:
+    """The first so many letters, at most 26, which have the ids from 0 on, and the separator."""
+    return Vocabulary(string.ascii_lowercase[:symbols] + SEPARATOR)
+
+
+def sequences(vocabulary: Vocabulary, length: int, count: int, seeds: tuple[int, ...]) -> Ids:
+    """`count` random sequences side by side, `(2 * length + 3, count)`; `seeds` alone decide the symbols."""
+    symbols = np.random.default_rng(seeds).integers(vocabulary.start - 1, size=(length, count))
+    start, separator, end = (
+        np.full((1, count), id_) for id_ in (vocabulary.start, vocabulary.start - 1, vocabulary.end)
+    )
+    return np.concatenate([start, symbols, separator, symbols, end]).astype(vocabulary.dtype)
+
+
+def window(vocabulary: Vocabulary, length: int, batch: int, seeds: tuple[int, ...]) -> Window:
+    """Sequences to train on: inputs `(T, batch)`; targets `(length + 1, batch)` for the last
+    steps alone, those from the separator on, for there is no telling what is read before it."""
+    ids = sequences(vocabulary, length, batch, seeds)
+    return Window(ids[:-1], ids[length + 2 :])
+
+
+def steps(length: int) -> int:
+    """T of such a window."""
+    return 2 * length + 2
+
+
+def right(model: NumpyModel, vocabulary: Vocabulary, ids: Ids) -> float:
+    """The share of the symbols that a model writes back right, each in its place.
+
+    It reads nothing but its own output after the separator, and takes the likeliest each time.
+
+    Args:
+        ids: of `sequences`.
+
+    Raises:
+        FloatingPointError: a state is not finite.
+    """
+    length, count = len(ids) // 2 - 1, ids.shape[1]
+    stepper, never = Stepper(model, count), mask(vocabulary)
+    for read in ids[: length + 2]:
+        scores = stepper(read)
+    found = 0.0
+    for wanted in ids[length + 2 : -1]:
+        written = (scores + never).argmax(axis=1)
+        found += float((written == wanted).mean())
+        scores = stepper(written)
+    return found / length
+
+
+def climb(
+    model: NumpyModel, vocabulary: Vocabulary, length: int, seeds: tuple[int, ...]
+) -> Iterator[tuple[int, float]]:
+    """Examine a model on sequences of `length`, and on ever longer ones as long as it passes, twice each.
+
+    Yields:
+        each length and the share of symbols right; the last is the first that is below `PASSED`.
+    """
+    share = 1.0
+    while share >= PASSED:
+        for part in (1, 2):  # of many attempts one may pass by luck, but hardly twice in a row
+            ids = sequences(vocabulary, length, SEQUENCES, (*seeds, length, part))
+            share = right(model, vocabulary, ids)
+            if share < PASSED:
+                break
+        yield length, share
+        length += max(1, length // 20)
+
+
+def bits(length: int, symbols: int) -> float:
+    """The information in so many random symbols."""
+    return length * math.log2(symbols)
+
+
+def bits_per_hidden_unit(length: int, symbols: int, model: ModelConfig) -> float:
+    """The same for each unit of all layers."""
+    return bits(length, symbols) / (model.layers * model.hidden)

@@ -1,0 +1,176 @@
+"""Characters <-> ids, one-hot vectors, and the start and end token.
+
+The V ids of a vocabulary are its characters in order, then the start token, then the end token, then, where
+there is one, the unknown token, which stands for every other character. Tokens have no character, so no text
+can contain them. Iteration over a text is by Unicode code point, or, with bytes for characters, over its
+UTF-8 bytes.
+"""
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.config.settings import Unit
+
+Ids = NDArray[np.unsignedinteger[Any]]
+"""Ids as they are stored: the smallest unsigned integer that holds the vocabulary."""
+
+
+def describe(character: str) -> str:
+    """A character and its code point as a message shows them, such as `'é' (U+00E9)`."""
+    return f"{character!r} (U+{ord(character):04X})"
+
+
+class UnknownCharacterError(ValueError):
+    """A text has a character that the vocabulary has not."""
+
+
+class Vocabulary:
+    """The characters that a model knows.
+
+    Args:
+        characters: every character once, in the order of their ids; bytes as their Latin-1 characters.
+        unknown: whether there is an unknown token.
+        unit: what a character is.
+
+    Attributes:
+        start, end, unknown: the ids of the tokens; `unknown` is None where there is none.
+
+    Raises:
+        ValueError: there is no character, or one is given twice, or one is no byte but should be.
+    """
+
+    def __init__(self, characters: str, *, unknown: bool = False, unit: Unit = "char") -> None:
+        if not characters:
+            raise ValueError("the alphabet is empty; it needs at least one character")
+        code_points = as_code_points(characters)
+        self._order = np.argsort(code_points, kind="stable")
+        self._sorted = code_points[self._order]
+        twice = self._sorted[1:][self._sorted[1:] == self._sorted[:-1]]
+        if twice.size:
+            raise ValueError(f"the alphabet has {describe(chr(twice[0]))} twice; give each character once")
+        if unit == "byte" and self._sorted[-1] > 255:
+            raise ValueError(f"the alphabet has {describe(chr(self._sorted[-1]))}, which is no byte")
+        self.characters = characters
+        self.unit: Unit = unit
+        self.start = len(characters)
+        self.end = len(characters) + 1
+        self.unknown = len(characters) + 2 if unknown else None
+        self.dtype = np.min_scalar_type(len(self) - 1)
+
+    @classmethod
+    def of_text(cls, text: str) -> "Vocabulary":
+        """The vocabulary of the distinct characters of `text`, in the order of their code points."""
+        return cls("".join(sorted(set(text))))
+
+    def __len__(self) -> int:
+        """V: the characters and the tokens."""
+        return len(self.characters) + (2 if self.unknown is None else 3)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return self.characters, self.unknown, self.unit
+
+    def units(self, text: str) -> str:
+        """The text as a string of what has ids: itself, or its UTF-8 bytes as Latin-1 characters."""
+        if self.unit == "char":
+            return text
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+    def text(self, units: str) -> str:
+        """The text of a string of `units`. Bytes that are no UTF-8 become lone surrogates, as in file names;
+        `surrogateescape` writes them as the bytes that they were."""
+        if self.unit == "char":
+            return units
+        return units.encode("latin-1").decode("utf-8", "surrogateescape")
+
+    def encode(self, text: str, source: str = "the text") -> Ids:
+        """The ids `(T,)` of a text of T units, without start and end token.
+
+        Raises:
+            UnknownCharacterError: there is no unknown token; names the first unknown character and its
+                position in `source`.
+        """
+        units = self.units(text)
+        wanted = as_code_points(units)
+        found = np.searchsorted(self._sorted, wanted).clip(max=len(self.characters) - 1)
+        is_unknown = self._sorted[found] != wanted
+        encoded: Ids = self._order[found].astype(self.dtype)
+        if self.unknown is not None:
+            encoded[is_unknown] = self.unknown
+        elif is_unknown.any():
+            first = int(is_unknown.argmax())
+            raise self.unknown_character(units[first], first, source)
+        return encoded
+
+    def unknown_character(self, character: str, position: int, source: str) -> UnknownCharacterError:
+        """The answer to a character that the vocabulary has not."""
+        what = f"byte {ord(character):02x}" if self.unit == "byte" else describe(character)
+        shown = self.characters if len(self.characters) <= 80 else self.characters[:80] + "..."
+        return UnknownCharacterError(
+            f"{source} has {what} at position {position}, which is not among the "
+            f"{len(self.characters)} known {'bytes' if self.unit == 'byte' else 'characters'} {shown!r}"
+        )
+
+    def encode_framed(self, text: str, source: str = "the text") -> Ids:
+        """The ids `(T + 2,)` of a text between the start and the end token."""
+        ids = self.encode(text, source)
+        return np.concatenate([[self.start], ids, [self.end]]).astype(self.dtype)
+
+    def skip_unknown(self, text: str) -> str:
+        """The text without the characters that this vocabulary has not."""
+        known = set(self.characters)
+        return "".join(character for character in text if known.issuperset(self.units(character)))
+
+    def replace_unknown(self, text: str) -> str:
+        """The text with unknown characters replaced by known ones, where Unicode says which are near.
+
+        Tried in this order: composed (NFC); then for each unknown character its decomposition (NFD),
+        without its width or ligature (NFKC, NFKD), without its accents, and all of these in the other
+        case (Unicode Standard Annex 15). What has none stays unknown.
+        """
+        known = set(self.characters)
+        if known.issuperset(self.units(text)):
+            return text
+        return "".join(self._nearest(character, known) for character in unicodedata.normalize("NFC", text))
+
+    def _nearest(self, character: str, known: set[str]) -> str:
+        forms = [character]
+        forms += [unicodedata.normalize(form, character) for form in ("NFC", "NFD", "NFKC", "NFKD")]
+        forms.append("".join(c for c in forms[-1] if not unicodedata.combining(c)))
+        for form in [*forms, *(other for f in forms for other in (f.lower(), f.upper(), f.casefold()))]:
+            if known.issuperset(self.units(form)):
+                return form
+        return character
+
+    def decode(self, ids: Ids) -> str:
+        """The text of ids `(T,)`; tokens, which have no character, are left out."""
+        return self.text("".join(self.characters[i] for i in np.asarray(ids).tolist() if i < self.start))
+
+    def one_hot(self, ids: Ids) -> NDArray[np.float32]:
+        """One-hot vectors `(*ids.shape, V)`: 1 at the id, 0 elsewhere."""
+        vectors = np.zeros((*ids.shape, len(self)), np.float32)
+        np.put_along_axis(vectors, ids[..., None].astype(np.intp), 1, axis=-1)
+        return vectors
+
+    def from_one_hot(self, vectors: NDArray[np.floating[Any]]) -> Ids:
+        """The ids of one-hot vectors `(..., V)`, or the likeliest ids of any scores."""
+        ids: Ids = vectors.argmax(axis=-1).astype(self.dtype)
+        return ids
+
+
+def as_code_points(text: str) -> NDArray[np.unsignedinteger[Any]]:
+    """The code points `(T,)` of a text, as uint8 where they fit, else as uint32."""
+    try:  # such strings are stored as bytes: a plain copy
+        return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
+    except UnicodeEncodeError:
+        pass
+    # UTF-32 is an array of code points: one copy in place of a Python loop over the characters
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)

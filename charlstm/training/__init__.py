@@ -1,0 +1,13 @@
+"""Ids -> new weights. Knows no file, no directory and no task.
+
+windows.py    ids -> windows (T, B)
+losses.py     scores -> nats
+loop.py       window after window: the training itself
+streams.py    a corpus as streams, and what a step of it takes
+optimizer.py  gradients -> steps: clipping, AdamW, averages
+soap.py       the same by SOAP
+schedule.py   the learning rate of each step
+progress.py   the figures of a training on its way
+machine.py    device, precision and threads
+memory.py     how much memory it takes, before it takes it
+"""

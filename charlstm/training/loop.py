@@ -1,0 +1,241 @@
+"""The training loop: windows -> new weights, step by step; and the proof that a text is known by heart.
+
+Knows no Hydra, no file format and no TensorBoard: it yields figures, and whoever drives it decides what
+becomes of them and when to stop. `snapshot.py` takes out all that the next step depends on, and puts it back.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from charlstm.config.settings import TrainConfig
+from charlstm.model.scores import NATS_PER_BIT
+from charlstm.model.torch_model import Model, State, detach
+from charlstm.text.vocabulary import Ids
+from charlstm.training import losses
+from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
+from charlstm.training.progress import Progress, Since
+from charlstm.training.schedule import Settling, learning_rate
+from charlstm.training.soap import Soap
+from charlstm.training.windows import Window, windows_of
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap}
+
+# So many steps in a row whose loss or gradient is not finite are more than an accident.
+TOO_MANY = {"skip": 3, "stop": 1}
+
+
+class DivergedError(ArithmeticError):
+    """Numbers are no longer finite; training cannot go on from there."""
+
+
+class Training:
+    """Windows -> new weights.
+
+    One pass over the windows is an epoch: the recurrent state is zero before the first and carried from each
+    to the next. With `train.layout=segments` it is carried from epoch to epoch, too, and handed on from each
+    stream to the next where that one began: as training settles, it becomes that of one continuous run.
+
+    A step whose loss or gradient is not finite is skipped: weights, moments and state stay as they were.
+
+    Args:
+        model: trained in place; dropout draws from torch's own generator.
+        windows: those of an epoch, by its number, counted from 0.
+        config: the `train` settings.
+        steps: how many there will be in all; the learning rate follows from it.
+        every: steps between two figures; None: an epoch.
+        average: told of every step.
+        autocast: dtype of the matrix products; None: that of the weights.
+
+    Attributes:
+        step, epoch: done.
+        window: how many of the epoch's are done.
+        state: after the last window; None: zero.
+        lr_factor: of the learning rate, for whoever has reason to lower it.
+        settling: another one, of `train.decay=loss`.
+        seconds: spent in training.
+        since, sums, wrong: what the next figures will be made of.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        windows: Callable[[int], Sequence[Window]],
+        config: TrainConfig,
+        *,
+        steps: int,
+        every: int | None = None,
+        average: Average | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.config, self.steps, self.every = model, config, steps, every
+        self.average, self.autocast = average, autocast
+        self.device = next(model.parameters()).device
+        scale = LossScale(self.device) if autocast == torch.float16 else None
+        self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
+        self.step = self.epoch = self.window = self.chars_seen = 0
+        self.state: State | None = None
+        self.lr, self.lr_factor, self.seconds = config.peak_lr, 1.0, 0.0
+        self.settling = Settling()
+        self._windows_of = windows
+        self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
+        self.since = Since()
+        # of loss, norm and characters right, then what to divide them by
+        self.sums = [0.0] * 6
+        # how many steps in a row went wrong now and, since the last figures, at most; how many in all
+        self.wrong = [0] * 3
+        self._steps: list[
+            tuple[tuple[Tensor, ...], torch.Size]
+        ] = []  # that are not in these yet; on the device
+
+    def each(self) -> Iterator[Progress]:
+        """Train to the last step; yields the figures each time that they are due.
+
+        Until the next are asked for, the model is as it was left.
+
+        Raises:
+            DivergedError: too many steps in a row were not finite.
+        """
+        while self.step < self.steps:
+            self.run()
+            if (progress := self.figures()) is not None:
+                yield progress
+
+    def run(self, pause: Callable[[], bool] = lambda: False) -> None:
+        """Train until figures are due, or until `pause`, asked after each step, says so.
+
+        Raises:
+            DivergedError: the plain engine computed what is not finite; the step is not made.
+        """
+        self.model.train()
+        begin = time.perf_counter()
+        try:
+            while self.step < self.steps:
+                self._next()
+                if self.is_due() or pause():
+                    break
+        except FloatingPointError as error:  # the plain engine looks at what it computes
+            raise DivergedError(f"{error}, in step {self.step + 1}") from None
+        finally:
+            self._count()
+        spent = time.perf_counter() - begin
+        self.seconds += spent
+        self.since.seconds += spent
+
+    def is_due(self) -> bool:
+        """Whether it is time for figures."""
+        return self.step == self.steps or (self.window if self.every is None else self.step % self.every) == 0
+
+    def figures(self) -> Progress | None:
+        """The figures since they were last taken; None if no step was made.
+
+        Raises:
+            DivergedError: too many steps in a row were not finite.
+        """
+        loss, norm, correct, weight, chars, made = self.sums
+        in_a_row, most, skipped = self.wrong
+        # the last figures may not be missing: who handles them may have something to do at the end
+        if most >= TOO_MANY[self.config.on_nonfinite] or (not made and self.step == self.steps):
+            times = f" {most} times in a row" if most > 1 else ""
+            raise DivergedError(
+                f"the loss or a gradient was no finite number{times} before step {self.step + 1}"
+            )
+        if not made:
+            return None
+        since, self.since = self.since, Since()
+        self.sums, self.wrong = [0.0] * 6, [in_a_row, in_a_row, 0]
+        nats = loss / weight
+        self.settling.update(nats)
+        return Progress(
+            epoch=self.epoch,
+            step=self.step,
+            chars_seen=self.chars_seen,
+            seconds=self.seconds,
+            loss=nats,
+            bits_per_char=nats / NATS_PER_BIT if self.config.loss == "cross_entropy" else None,
+            accuracy=correct / chars,
+            chars_per_second=since.chars / since.seconds,
+            learning_rate=self.lr,
+            gradient_norm=norm / made,
+            skipped=skipped,
+        )
+
+    def _next(self) -> None:
+        """Train on the next window."""
+        if self._here is None or self._here[0] != self.epoch:
+            self._here = self.epoch, self._windows_of(self.epoch)
+        windows = self._here[1]
+        window = windows[self.window]
+        inputs, targets = (
+            torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
+        )
+        lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
+        if self.config.decay == "loss":
+            lr *= self.settling.factor
+        self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
+        is_mixed = self.autocast is not None
+        with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
+            scores, after = self._read(inputs, window.handover)
+        scores = scores[-len(targets) :]  # what comes before the first target is only read
+        scores = scores.float() if is_mixed else scores
+        loss = losses.LOSSES[self.config.loss](scores, targets)
+        norm, made, wrong = self.optimizer.step(loss, lr)
+        if self.average is not None:
+            self.average.update()
+        with torch.no_grad():
+            correct = losses.correct(scores, targets)
+            self._steps.append(((loss.detach(), norm, correct, made, wrong), targets.shape))
+            before = self.state or tuple(torch.zeros_like(part) for part in after)
+            before = before if window.handover is None else handed_on(before)
+            self.state = tuple(
+                torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
+            )
+        self.step += 1
+        self.window += 1
+        self.chars_seen += targets.numel()
+        self.since.steps += 1
+        self.since.chars += targets.numel()
+        if self.window == len(windows):
+            self.epoch, self.window = self.epoch + 1, 0
+            if self.config.layout != "segments":
+                self.state = None
+
+    def _read(self, inputs: Tensor, handover: int | None) -> tuple[Tensor, State]:
+        """Scores `(T, B, V)` of inputs `(T, B)` after the present state, and the state after them."""
+        scores, state = self.model(inputs[:handover], self.state)
+        if handover is None:
+            return scores, state
+        state = handed_on(state)
+        if handover == len(inputs):
+            return scores, state
+        others, state = self.model(inputs[handover:], state)
+        return torch.cat([scores, others]), state
+
+    def _count(self) -> None:
+        """Add the steps up; the one place where the device is waited for."""
+        for step, shape in self._steps:
+            loss, norm, correct, made, wrong = (figure.item() for figure in step)
+            if made:
+                T, chars = shape[0], shape.numel()
+                for k, figure in enumerate((loss * T, norm, correct, T, chars, 1)):
+                    self.sums[k] += figure
+            in_a_row, most, in_all = self.wrong
+            in_a_row = in_a_row + 1 if wrong else 0
+            self.wrong = [in_a_row, max(most, in_a_row), in_all + int(wrong)]
+        self._steps.clear()
+
+
+def handed_on(state: State) -> State:
+    """The state of each stream `(L, B, H)` given to the next one; the first gets zeros."""
+    return tuple(torch.cat([torch.zeros_like(part[:, :1]), part[:, :-1]], dim=1) for part in state)
+
+
+def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
+    """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
+    config = config.for_text(len(text), model.config.hidden)
+    windows = windows_of(text, config)
+    return Training(model, windows, config, steps=config.epochs * len(windows(0)))

@@ -1,0 +1,80 @@
+"""How much memory a training takes, before it takes it, and what would take less."""
+
+import os
+from dataclasses import replace
+
+from charlstm.cells.gates import GATES
+from charlstm.config.settings import ModelConfig, TrainConfig
+
+FLOAT = 4  # bytes of a float32
+
+
+def parameter_count(model: ModelConfig, vocabulary_size: int) -> int:
+    """The number of trainable parameters of a network, without making one."""
+    V, H = vocabulary_size, model.hidden
+    inputs = [model.embedding or V, *[H] * (model.layers - 1)]
+    recurrent = sum(len(GATES[model.cell]) * H * (size + H + 2) for size in inputs)
+    return V * model.embedding + recurrent + ((H + 1) * V if model.head == "linear" else 0)
+
+
+def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int) -> int:
+    """About how many bytes a training takes besides PyTorch itself: what every weight and every step of a
+    window needs.
+
+    Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured:
+    itself, its gradient, two moments, and these again in the good state to go back to, in the new one and in
+    the file. For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back,
+    and there are the scores three times.
+
+    Args:
+        window: T, steps that gradients flow back through.
+    """
+    weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
+    kept = 14 * model.layers * model.hidden + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
+    return FLOAT * (weights + config.batch * window * kept)
+
+
+def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> None:
+    """Check that a training can fit a memory of so many bytes.
+
+    Raises:
+        ValueError: it cannot; the message says what would.
+    """
+    needed = training_bytes(model, config, vocabulary_size, window)
+    if needed > of_memory:
+        raise ValueError(
+            f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
+            f"{window:,} time steps: training takes about {_shown(needed)} of memory, and here are "
+            f"{_shown(of_memory)}; {advice(model, config, vocabulary_size, window, of_memory)}"
+        )
+
+
+def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> str:
+    """What would fit a memory of so many bytes, as keys."""
+    batch, hidden = config.batch, model.hidden
+
+    def fits() -> bool:
+        smaller = replace(model, hidden=hidden), replace(config, batch=batch)
+        return training_bytes(*smaller, vocabulary_size, window) <= of_memory
+
+    while batch > 1 and not fits():
+        batch //= 2
+    while hidden > 1 and not fits():
+        hidden //= 2
+    if not fits():
+        return "try train.layout=streams with a smaller train.window, or a shorter text"
+    keys = [f"train.batch={batch}"] * (batch < config.batch) + [f"model.hidden={hidden}"] * (
+        hidden < model.hidden
+    )
+    return (
+        f"{' '.join(keys)} would fit" if keys else "try a smaller train.batch, train.window or model.hidden"
+    )
+
+
+def physical() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,174 @@
+"""How gradients become steps: clipping, AdamW or SOAP; and the average of the weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from charlstm.config.settings import TrainConfig
+
+
+class Step(NamedTuple):
+    """What came of an optimiser's step, on the device.
+
+    Attributes:
+        norm: of the gradient before clipping.
+        made: whether the weights were changed; they are not where the loss or a gradient is not finite.
+        wrong: that it was not made, and float16's small range is no excuse.
+    """
+
+    norm: Tensor
+    made: Tensor
+    wrong: Tensor
+
+
+class LossScale:
+    """The factor that lifts gradients into the range of float16 (Micikevicius et al. 2018, "Mixed precision
+    training"): halved when they overflow, never below 1, and doubled after every 2,000 steps in which they
+    did not.
+
+    It stays on the device, so that no step waits for it, which `torch.amp.GradScaler` does.
+    """
+
+    PATIENCE = 2000
+
+    def __init__(self, device: torch.device) -> None:
+        self.factor = torch.full((), 2.0**16, device=device)
+        self.fitting = torch.zeros((), device=device)
+
+    def update(self, made: Tensor) -> Tensor:
+        """Learn whether the gradients fitted; returns whether a smaller scale could not have helped."""
+        smallest = self.factor <= 1
+        self.fitting = (self.fitting + 1) * made
+        grown = self.fitting >= self.PATIENCE
+        self.fitting *= ~grown
+        self.factor = torch.where(made, self.factor * (1 + grown.float()), (self.factor / 2).clamp(min=1))
+        return smallest
+
+
+class Optimizer(ABC):
+    """Clipped gradients -> steps.
+
+    The gradient's global norm is clipped to `train.clip` (0: not at all). Weights are decayed, biases not.
+    A step whose loss, gradients or learning rate are not finite changes nothing.
+
+    Args:
+        named_parameters: with the names of the model's.
+        scale: of the loss, where gradients are computed in float16.
+
+    Attributes:
+        tensors: all that the next step depends on besides the parameters, by name; changed in place.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Tensor]],
+        config: TrainConfig,
+        scale: LossScale | None = None,
+    ) -> None:
+        self.names, self.parameters = map(list, zip(*named_parameters, strict=True))
+        self.config = config
+        self.scale = scale
+        self.tensors: dict[str, Tensor] = {}
+
+    def step(self, loss: Tensor, lr: float) -> Step:
+        """Lower `loss` by one step."""
+        scaled = loss if self.scale is None else loss * self.scale.factor
+        gradients = list(torch.autograd.grad(scaled, self.parameters))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.scale is not None:
+            gradients = list(torch._foreach_div(gradients, self.scale.factor))
+            norm = norm / self.scale.factor
+        stay = (loss.detach() + norm) * (0.0 * lr) != 0  # 0 times a number that is not finite is none
+        made = ~stay
+        wrong = stay if self.scale is None else stay & self.scale.update(made)
+        if self.config.clip:
+            # not in place: autograd may give two parameters one gradient, or a number seen as a matrix
+            gradients = list(torch._foreach_mul(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0)))
+        self._move(gradients, lr, stay)
+        return Step(norm, made, wrong)
+
+    @abstractmethod
+    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+        """Change the parameters, unless they are to stay."""
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019; Adam: Kingma and Ba 2015).
+
+    The arithmetic is torch's own functional, fused AdamW. Its class `torch.optim.AdamW` is left out because
+    making one imports `torch._dynamo`, which takes longer than all of the main job's training; and with the
+    moments in plain lists a checkpoint can name them.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Tensor]],
+        config: TrainConfig,
+        scale: LossScale | None = None,
+    ) -> None:
+        super().__init__(named_parameters, config, scale)
+        self.first_moments = [torch.zeros_like(p) for p in self.parameters]
+        self.second_moments = [torch.zeros_like(p) for p in self.parameters]
+        counts = torch.zeros(len(self.parameters), device=self.parameters[0].device)
+        self.steps = list(counts.unbind())
+        for name, first, second in zip(self.names, self.first_moments, self.second_moments, strict=True):
+            self.tensors |= {f"adam/first/{name}": first, f"adam/second/{name}": second}
+        self.tensors["adam/steps"] = counts
+        indices = range(len(self.parameters))
+        matrices = [k for k in indices if self.parameters[k].dim() > 1] if config.weight_decay else []
+        others = [k for k in indices if k not in matrices]
+        # each is a call of the fused kernel, so there are no more of them than needed
+        self.groups = [(group, d) for group, d in ((matrices, config.weight_decay), (others, 0.0)) if group]
+
+    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+        for group, weight_decay in self.groups:
+            self._move_group([gradients[k] for k in group], group, lr, weight_decay, stay)
+
+    @torch.no_grad()
+    def _move_group(
+        self, gradients: list[Tensor], group: list[int], lr: float, weight_decay: float, stay: Tensor
+    ) -> None:
+        parameters, first, second, steps = (
+            [tensors[k] for k in group]
+            for tensors in (self.parameters, self.first_moments, self.second_moments, self.steps)
+        )
+        adamw(
+            parameters,
+            gradients,
+            first,
+            second,
+            [],
+            steps,
+            fused=True,
+            found_inf=stay.float(),
+            amsgrad=False,
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+class Average:
+    """An exponential moving average of parameters (Polyak and Juditsky 1992 average them evenly).
+
+    Args:
+        parameters: followed from their present values on.
+        steps: over about how many of the latest steps to average.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], steps: float) -> None:
+        self.parameters = list(parameters)
+        self.averages = [p.detach().clone() for p in self.parameters]
+        self.weight = 1 / max(steps, 1.0)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the parameters' present values in."""
+        torch._foreach_lerp_(self.averages, self.parameters, self.weight)

@@ -1,0 +1,150 @@
+"""Ids -> the windows that each epoch trains on. One pass over the windows is an epoch; the recurrent state is
+zero before the first, but for segments, and carried from each to the next."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from charlstm.config.settings import TrainConfig
+from charlstm.text.vocabulary import Ids
+
+
+class Window(NamedTuple):
+    """T steps of B parallel streams: `inputs (T, B)` and, one symbol later, `targets (T, B)`, or those of
+    the last steps alone. After `handover` steps, `1 ... T`, each stream takes over the state of the one
+    before it, and the first begins anew; None: nowhere."""
+
+    inputs: Ids
+    targets: Ids
+    handover: int | None = None
+
+
+def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
+    """The windows of an epoch over `ids (N,)`, by its number, cut as `train.layout` says.
+
+    They are views of `ids` or small arrays of ids; one-hot vectors are made by the model.
+    """
+    if config.layout == "segments":
+        return Segments(ids, config.batch, config.window)
+    cut = LAYOUTS[config.layout](ids, config.batch, config.window)
+    return lambda _: cut
+
+
+def sequence(ids: Ids, batch: int, window: int) -> list[Window]:
+    """The whole text as one sequence in one window: T = N - 1, B = 1."""
+    del batch, window
+    return [Window(ids[:-1, None], ids[1:, None])]
+
+
+def staggered(ids: Ids, batch: int, window: int) -> list[Window]:
+    """B copies of the text, each starting one symbol later than the one before, in one window.
+
+    At step j the batch reads the symbols j ... j + B - 1 and predicts j + 1 ... j + B; T = N - B.
+    """
+    del window
+    steps = sliding_window_view(ids, batch)  # (N - B + 1, B)
+    return [Window(steps[:-1], steps[1:])]
+
+
+def streams(ids: Ids, batch: int, window: int) -> list[Window]:
+    """B contiguous stretches of the text side by side, cut into windows of at most `window` steps.
+
+    Together they predict every symbol but the first. Where N - 1 is no multiple of B, neighbours overlap
+    by a symbol rather than leave one out.
+    """
+    length = -(-(len(ids) - 1) // batch)
+    starts = np.arange(batch) * (len(ids) - 1 - length) // max(batch - 1, 1)
+    text = ids[starts + np.arange(length + 1)[:, None]]  # (length + 1, B)
+    ends = [(t, min(t + window, length)) for t in range(0, length, window)]
+    return [Window(text[a:b], text[a + 1 : b + 1]) for a, b in ends]
+
+
+LAYOUTS: dict[str, Callable[[Ids, int, int], list[Window]]] = {
+    "sequence": sequence,
+    "staggered": staggered,
+    "streams": streams,
+}
+
+
+class Segments:
+    """B contiguous stretches of the text side by side, read round and round: at the end of its own, each
+    stream goes on in the next one's, and the first begins anew.
+
+    An epoch begins another part of a window later than the pass over the text does, and is that much longer
+    or shorter than the pass, so that no place is always at the border of a window, where gradients stop: what
+    comes first after a border that never moves cannot teach the steps before it what to keep for it, and is
+    learnt last.
+
+    Args:
+        ids: `(N,)`; the last stretch is filled up with the last of them, the end token, after which nothing
+            else ever comes.
+        window: an epoch has as many windows as one pass needs if each has at most so many steps.
+    """
+
+    GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
+    def __init__(self, ids: Ids, batch: int, window: int) -> None:
+        self._length = -(-(len(ids) - 1) // batch)
+        self._windows = -(-self._length // window)
+        ids = np.pad(ids, (0, batch * self._length + 1 - len(ids)), mode="edge")
+        self._text = sliding_window_view(ids, self._length + 1)[:: self._length].T  # (length + 1, B)
+
+    def __call__(self, epoch: int) -> list[Window]:
+        """The windows of an epoch, by its number, counted from 0."""
+        begin, end = self._begin(epoch), self._length + self._begin(epoch + 1)
+        borders = [begin + (end - begin) * k // self._windows for k in range(self._windows + 1)]
+        return [self._window(here, there) for here, there in pairwise(borders)]
+
+    def _begin(self, epoch: int) -> int:
+        """How many steps later than a pass an epoch begins, less than a window: the multiples of the golden
+        ratio, without their whole parts, fill the room between 0 and 1 evenly."""
+        return int(epoch * self.GOLDEN_RATIO % 1 * (self._length / self._windows))
+
+    def _window(self, here: int, there: int) -> Window:
+        steps = np.arange(here, there) % self._length
+        handover = self._length - here % self._length
+        return Window(self._text[steps], self._text[steps + 1], handover if handover <= len(steps) else None)
+
+
+class ShiftedStreams(Sequence[Window]):
+    """As `streams`, read from `ids` (which may lie on disk) window by window, from a place on that is another
+    in every epoch.
+
+    Every epoch another `0 ... window - 1` ids are left out at the beginning, so that the borders of the
+    windows, where gradients stop, move. Every window has `window` steps; the few ids at the end of a stream
+    that fill none are left out.
+
+    Args:
+        ids: `(N,)`, N above (batch + 1) * window.
+        start: what every stream reads first, the start token; None for a text that has start tokens of its
+            own: reading them in the middle of a record would teach that records begin there.
+        seed, epoch: together they say where the text is cut, so that any window of any epoch can be had
+            without those before it.
+    """
+
+    def __init__(
+        self, ids: Ids, batch: int, window: int, *, start: int | None, seed: int, epoch: int
+    ) -> None:
+        shift = int(np.random.default_rng(seed).integers(window, size=epoch + 1)[-1])
+        length = (len(ids) - 1 - shift) // batch
+        self._ids, self._window, self._start = ids, window, start
+        self._begins = [shift + b * length for b in range(batch)]
+        self._windows = length // window
+
+    def __len__(self) -> int:
+        return self._windows
+
+    def __getitem__(self, n: Any) -> Any:
+        if not 0 <= n < self._windows:
+            raise IndexError(n)
+        here, there = n * self._window, (n + 1) * self._window + 1
+        text = np.stack([self._ids[begin + here : begin + there] for begin in self._begins], axis=1)
+        inputs, targets = text[:-1], text[1:]
+        if n == 0 and self._start is not None:
+            inputs = inputs.copy()
+            inputs[0] = self._start
+        return Window(inputs, targets)

@@ -1,0 +1,448 @@
+"""`python -m charlstm limit`: the search against oracles, the measures by hand, and real searches."""
+
+import contextlib
+import json
+import math
+import shlex
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import settings
+
+from charlstm import checkpoint
+from charlstm.config import compose
+from charlstm.config.tool_settings import LimitSettings
+from charlstm.limits import capacity, plot, report, search, trial
+from charlstm.limits.capacity import Limit, Shape, Trial
+from charlstm.model.torch_model import Model
+from charlstm.runs import run
+
+TINY = [
+    "model.hidden=[4,8]",
+    "train.epochs=100",
+    "symbols=3",
+    "start=4",
+    "precision=1.5",
+    "threads=1",
+    "device=cpu",
+]
+
+
+def asked(*overrides):
+    return compose.compose("limit", LimitSettings, overrides)
+
+
+SHAPE = Shape("lstm", 1, 8)
+
+
+def a_trial(length=100, recalled=True, needed_bits=0.0, parameters=50, shape=SHAPE):
+    return Trial(shape, length, 8, parameters, needed_bits, 7, 1.5, recalled, f"out/{shape}/{length}")
+
+
+# the search
+
+
+@pytest.mark.parametrize("start", [1, 3, 64, 1000])
+@pytest.mark.parametrize("precision", [1, 1.1, 2])
+def test_every_limit_is_found(start, precision):
+    for true in [*range(1, 200), 511, 512, 513, 99_999]:
+        tried = []
+        found = capacity.search(start, precision, lambda n: (tried.append(n), n <= true)[1])  # noqa: B023
+        failure = min(n for n in tried if n > true)
+        assert found == max(n for n in tried if n <= true)
+        assert failure <= max(found * precision, found + 1)
+        assert len(tried) == len(set(tried))
+        # one for each doubling or halving, two at their ends, and a bisection of at most a factor of 2
+        bisections = math.ceil(math.log2(math.log(2) / math.log(precision))) if precision > 1 else 18
+        assert len(tried) <= abs(math.log2(true / start)) + 2 + max(bisections, 0) + 1
+
+
+@pytest.mark.parametrize(
+    ("start", "precision", "true", "tried"),
+    [
+        (10, 1.1, 100, [10, 20, 40, 80, 160, 113, 95, 104]),
+        (3, 1, 40, [3, 6, 12, 24, 48, 34, 40, 44, 42, 41]),
+        (64, 1.1, 5, [64, 32, 16, 8, 4, 6, 5]),
+        (4, 1, 0, [4, 2, 1]),
+    ],
+)
+def test_the_order_of_a_search(start, precision, true, tried):
+    asked_for = []
+    found = capacity.search(start, precision, lambda n: (asked_for.append(n), n <= true)[1])
+    assert (found, asked_for) == (max([0, *(n for n in tried if n <= true)]), tried)
+
+
+# texts and measures
+
+
+def test_random_texts():
+    text = capacity.random_text(100_000, 33, seed=3)
+    counts = np.array([text.count(c) for c in capacity.CHARACTERS[:33]])
+    assert counts.sum() == 100_000
+    # a binomial's standard deviation is 54; five of them are passed once in 50,000 seeds
+    assert abs(counts - 100_000 / 33).max() < 5 * 54
+    assert capacity.random_text(500, 33, seed=3) == text[:500] != capacity.random_text(500, 33, seed=4)
+
+
+def test_every_alphabet_is_printable():
+    assert len(set(capacity.CHARACTERS)) == len(capacity.CHARACTERS) >= 1000
+    assert capacity.CHARACTERS.isprintable()
+    assert not any(c.isspace() for c in capacity.CHARACTERS)
+    compose.compose("limit", LimitSettings, ["symbols=1000"])
+
+
+def test_measures_by_hand():
+    recalled, failed = a_trial(needed_bits=20.0), a_trial(200, False, needed_bits=350.0)
+    assert (recalled.bits, recalled.bits_per_parameter) == (300.0, 6.0)  # log2 8 = 3 bits a character
+    assert recalled.soft_bits_per_parameter == (300 - 20) / 50
+    assert (failed.bits, failed.bits_per_parameter) == (0.0, 0.0)
+    assert failed.soft_bits_per_parameter == (600 - 350) / 50
+    assert a_trial(200, False, needed_bits=650.0).soft_bits_per_parameter == 0.0
+    found = Limit((recalled, failed))
+    assert (found.longest, found.shortest_failure) == (recalled, failed)
+    assert (found.bits_per_parameter, found.soft_bits_per_parameter) == (6.0, 5.6)
+    nothing = Limit((a_trial(1, False), failed))
+    assert (nothing.longest, nothing.shown.length, nothing.bits_per_parameter) == (None, 1, 0.0)
+
+
+def test_growth():
+    # 24 and 72 bits of 10 and 30 parameters: both lines have slope 2.4; with 48 bits of 30 they differ
+    sizes = {10: 8, 30: 24}
+    found = [Limit((a_trial(length, parameters=p),)) for p, length in sizes.items()]
+    other = Limit((a_trial(5, parameters=90, shape=Shape("gru", 1, 8)),))
+    (growth,) = capacity.growth([*found, other]).values()
+    assert (growth.models, growth.free, growth.through_origin) == pytest.approx((2, 2.4, 2.4), rel=1e-12)
+    found[1] = Limit((a_trial(16, parameters=30),))
+    growth = capacity.growth(found)["lstm"]
+    assert (growth.free, growth.through_origin) == pytest.approx((1.2, 1680 / 1000), rel=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+@pytest.mark.parametrize("embedding", [0, 3])
+@pytest.mark.parametrize("head", ["linear", "none"])
+def test_parameters_are_those_of_the_model(cell, embedding, head):
+    hidden = 9 if head == "none" else 5
+    request = asked("symbols=7", f"model.embedding={embedding}", f"model.head={head}")
+    config = settings(*(f"model.{k}={v}" for k, v in {"cell": cell, "layers": 2, "hidden": hidden}.items()))
+    model = config.model.__class__(**vars(config.model) | {"embedding": embedding, "head": head})
+    found = trial.parameters(request, Shape(cell, 2, hidden))
+    assert found == Model(model, 9).parameter_count()
+
+
+def test_the_first_text_has_a_bit_per_parameter():
+    assert capacity.first_length(3987, 33) == math.ceil(3987 / 5.0443941193584535)
+    assert capacity.first_length(3, 2) == 3
+    shape = Shape("lstm", 1, 16)
+    assert search.first_length(asked(), shape) == 791
+    assert search.first_length(asked("start=12"), shape) == 12
+
+
+# real searches
+
+
+def run_limit(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "charlstm", "limit", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A folder with a real search of two tiny models, and what it said."""
+    folder = tmp_path_factory.mktemp("limit")
+    done = run_limit(folder, *TINY, "out=found")
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder, done.stdout
+
+
+def record(folder):
+    return json.loads((folder / "found" / "limit.json").read_text())
+
+
+def test_what_a_search_leaves(searched):
+    folder, said = searched
+    found = record(folder)
+    assert found["finished"]
+    assert [(m["layers"], m["hidden"]) for m in found["limits"]] == [(1, 4), (1, 8)]
+    for model in found["limits"]:
+        trials = [t for t in found["trials"] if t["hidden"] == model["hidden"]]
+        longest = max(t["length"] for t in trials if t["recalled"])
+        assert (model["length"], model["recalled"]) == (longest, True)
+        assert model["shortest_failure"] <= max(1.5 * longest, longest + 1)
+        assert model["bits_per_parameter"] == longest * math.log2(3) / model["parameters"]
+        assert model["soft_bits_per_parameter"] == max(t["soft_bits_per_parameter"] for t in trials)
+    table = [line.split("\t") for line in (folder / "found" / "limit.tsv").read_text().splitlines()]
+    assert table[0] == list(found["trials"][0])
+    assert table[1:] == [[str(value) for value in t.values()] for t in found["trials"]]
+    assert (folder / "found" / "limit.png").read_bytes().startswith(b"\x89PNG")
+    lines = said.splitlines()
+    assert lines[0] == report.header()
+    assert lines[1 : len(table)] == [report.row(t) for t in found["trials"]]
+    longest = max(found["limits"], key=lambda m: m["length"])
+    assert lines[-1] == f"write       python sample.py ckpt={longest['directory']}"
+    growth = found["growth"]["lstm"]
+    assert f"lstm: each parameter more brings {growth['free']:.3f} bits" in said
+    assert f"over 2 models; of a line through the origin, {growth['through_origin']:.3f})" in said
+
+
+def test_each_trial_is_a_complete_run(searched, command):
+    folder, _ = searched
+    for of in record(folder)["trials"]:
+        path = folder / of["directory"]
+        text = (path / "text.txt").read_text()
+        assert text == capacity.random_text(of["length"], 3, seed=0)
+        result = json.loads((path / "result.json").read_text())
+        assert (result["recalled"], result["epochs"]) == (of["recalled"], of["exposures"])
+        assert f"{of['length']} characters" in (path / "train.log").read_text()
+        trained = checkpoint.load(path / "best.safetensors")
+        assert sum(weight.size for weight in trained.weights.values()) == of["parameters"]
+        if of["recalled"]:
+            done = command("sample.py", f"ckpt={path}")
+            assert done.stdout == text
+
+
+def test_a_trial_can_be_repeated(searched, command, tmp_path):
+    folder, _ = searched
+    of = record(folder)["trials"][-1]
+    lines = (folder / of["directory"] / "config" / "overrides.yaml").read_text().splitlines()
+    overrides = shlex.split(" ".join(line.removeprefix("- ") for line in lines))
+    (tmp_path / "found").symlink_to(folder / "found")
+    done = command("train.py", *overrides, "hydra.run.dir=again")
+    assert done.returncode == 0, done.stderr
+    again = checkpoint.load(tmp_path / "again")
+    first = checkpoint.load(folder / of["directory"])
+    for name, weight in first.weights.items():
+        np.testing.assert_array_equal(again.weights[name], weight)
+
+
+def test_bits_still_needed(searched):
+    folder, _ = searched
+    of = record(folder)["trials"][0]
+    trained = checkpoint.load(folder / of["directory"])
+    model = Model(trained.config, len(trained.vocabulary))
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in trained.weights.items()})
+    ids = trained.vocabulary.encode_framed((folder / of["directory"] / "text.txt").read_text()).astype(int)
+    with torch.no_grad():
+        scores, _ = model(torch.from_numpy(ids[:-2, None]))
+        nats = torch.nn.functional.cross_entropy(scores[:, 0], torch.from_numpy(ids[1:-1]), reduction="sum")
+    # float32 sums in another order
+    assert of["needed_bits"] == pytest.approx(nats.item() / math.log(2), rel=1e-5)
+
+
+def test_tensorboard_shows_the_same(searched):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _ = searched
+    events = EventAccumulator(str(folder / "found"))
+    events.Reload()
+    assert events.Tags()["images"] == ["limit"]
+    for hidden in (4, 8):
+        trials = [t for t in record(folder)["trials"] if t["hidden"] == hidden]
+        points = {e.step: e.value for e in events.Scalars(f"soft_bits_per_parameter/lstm_1x{hidden}")}
+        expected = {t["length"]: t["soft_bits_per_parameter"] for t in trials}
+        assert points == pytest.approx(expected, rel=1e-6)  # float32 there
+    limits = {e.step: e.value for e in events.Scalars("limit_by_hidden/lstm_1")}
+    expected = {m["hidden"]: m["bits_per_parameter"] for m in record(folder)["limits"]}
+    assert limits == pytest.approx(expected, rel=1e-6)
+
+
+# going on
+
+
+def identity(folder):
+    """What tells whether a file was written again."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
+
+
+def test_finished_trials_are_not_done_again(searched):
+    folder, said = searched
+    before, results = record(folder), identity(folder)
+    gone = folder / before["trials"][1]["directory"]
+    (gone / "result.json").unlink()
+    (gone / "last.safetensors").unlink()
+    (gone / "best.safetensors").unlink()
+    done = run_limit(folder, *TINY, "out=found")
+    assert (done.returncode, done.stderr) == (0, "")
+    after, again = record(folder), identity(folder)
+    changed = {path for path in again if again[path] != results[path]}
+    assert changed == {gone / "result.json"}
+    for record_ in (before, after):  # the same weights in another time
+        del record_["trials"][1]["seconds"]
+        for model in record_["limits"]:
+            del model["seconds"]
+    assert after == before
+    assert done.stdout.count("\n") == said.count("\n")
+
+
+def test_a_trial_that_was_stopped_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few, many = (asked("train.epochs=5", *rest, "out=o") for rest in ([], ["train.epochs=9"]))
+    shape = Shape("lstm", 1, 3)
+    assert trial.done(few, shape, 40).exposures == 5
+    for name in ("result.json", "best.safetensors"):
+        (tmp_path / "o" / "lstm_1x3" / "000040" / name).unlink()
+    assert trial.done(many, shape, 40).exposures == 9
+    assert "Going on from step 5 " in (tmp_path / "o" / "lstm_1x3" / "000040" / "train.log").read_text()
+
+
+def test_ctrl_c_and_on_again(tmp_path):
+    arguments = ["model.hidden=2", "train.epochs=1000000000", "start=1", "threads=1", "out=o"]  # without end
+    results, rows = {}, []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "charlstm", "limit", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        rows.append([process.stdout.readline() for _ in range(3)])
+        process.send_signal(signal.SIGINT)
+        said, error = process.communicate(timeout=120)
+        assert (process.returncode, error) == (130, "")
+        *_, last = said.splitlines()
+        command = "python -m charlstm limit model.hidden=2 train.epochs=1000000000 start=1 threads=1 out=o"
+        assert last == f"Stopped; to go on: {command}"
+        assert not json.loads((tmp_path / "o" / "limit.json").read_text())["finished"]
+        assert (tmp_path / "o" / "limit.png").exists()
+        assert results.items() <= identity(tmp_path).items()
+        results = identity(tmp_path)
+    assert rows[0] == rows[1]
+
+
+def test_ctrl_c_that_a_library_swallows_ends_the_search(tmp_path, monkeypatch):
+    original = compose.compose
+
+    def swallowing(*arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "o").mkdir()
+    settings = asked(*TINY, "out=o")
+    monkeypatch.setattr(compose, "compose", swallowing)
+    assert search.find(settings) == 130
+    assert list(tmp_path.glob("o/*/*/last.safetensors")) == []
+
+
+def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypatch):
+    write = run.write_result
+
+    def write_result(directory, result):
+        signal.raise_signal(signal.SIGINT)
+        write(directory, result)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "write_result", write_result)
+    (tmp_path / "o").mkdir()
+    assert search.find(asked(*TINY, "out=o")) == 130
+    assert [path.name for path in tmp_path.glob("o/*/*")] == ["000004"]
+    done = identity(tmp_path)
+    assert len(done) == 1
+    assert search.find(asked(*TINY, "out=o")) == 130
+    assert len(identity(tmp_path)) == 2
+    assert done.items() <= identity(tmp_path).items()
+
+
+def test_a_model_that_goes_wrong_leaves_the_others(tmp_path, monkeypatch):
+    def done(_, shape, length, __):
+        if shape.hidden == 4:
+            raise trial.TrialError(1)
+        return a_trial(length, recalled=length < 9, shape=shape)
+
+    monkeypatch.setattr(trial, "done", done)
+    assert search.find(asked("model.hidden=[4,8]", "start=1", f"out={tmp_path}")) == 1
+    found = json.loads((tmp_path / "limit.json").read_text())
+    assert [(m["hidden"], m["length"]) for m in found["limits"]] == [(8, 8)]
+    assert not found["finished"]
+
+
+# wrong requests
+
+WRONG = {
+    "model.hidden=[16,0]": "model.hidden = [16, 0]: must be a whole number, at least 1 and at most 65,536",
+    "model.hidden=[]": "model.hidden = []: must be a value, or a list of such",
+    "model.hidden=16,32": "model.hidden=16,32: several values; put a list in [ ]",
+    "model.cell=[lstm,gro]": "model.cell = ['lstm', 'gro']: must be lstm | gru | rnn_tanh | rnn_relu",
+    "model.layer=3": "model.layer: no such key; did you mean model.layers?",
+    "symbols=1": "symbols = 1: must be a whole number, at least 2 and at most 1,000",
+    "precision=0.9": "precision = 0.9: must be a number, at least 1 and at most 2",
+    "train.budget=soon": "train.budget = soon: must be a time such as 90s, 15m or 2h",
+    "start=0": "start = 0: must be a whole number, at least 1",
+    "model.head=none": "model.hidden = 16: with model.head=none the hidden state is the prediction",
+    "out=": "out = : names no folder; give one",
+    "out=file": "out = file: cannot be made: File exists",
+    "out=full": "out = full: holds something other than a search; name a new folder",
+    "out=damaged": "out = damaged: holds something other than a search; name a new folder",
+    "out=before": "model.hidden = [16]: the search in out = before has [4]; give the same, or name a new",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "file").touch()
+    for name in ("full", "damaged", "before"):
+        (folder / name).mkdir()
+    (folder / "full" / "train.log").touch()
+    (folder / "damaged" / "limit.json").write_text("{")
+    machine = {}
+    report.save_record(folder / "before", asked("model.hidden=4"), machine, [], finished=False)
+    return folder
+
+
+@pytest.mark.parametrize("request_", WRONG)
+def test_wrong_requests_get_one_clear_line(folder, request_):
+    before = sorted(folder.rglob("*"))
+    code = (
+        "import sys; from charlstm.cli.limit import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, request_], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.startswith("error: " + WRONG[request_])
+    assert done.stderr.count("\n") == 1
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert sorted(folder.rglob("*")) == before
+
+
+# the picture
+
+
+def panels(*shapes):
+    figure = plot.draw([Limit((a_trial(9, shape=shape),)) for shape in shapes])
+    plot.pixels(figure)  # draws it, which warns of what cannot be shown
+    return figure.axes
+
+
+def test_only_panels_that_compare_something():
+    one, two = Shape("lstm", 1, 8), Shape("lstm", 1, 16)
+    assert [p.get_xlabel() for p in panels(one)] == ["characters of the text"]
+    assert [p.get_xlabel() for p in panels(one, two)][1:] == ["hidden units"]
+    assert [p.get_xlabel() for p in panels(one, Shape("gru", 3, 8))][1:] == ["layers", "cell"]
+    for panel in panels(one, two):
+        marks = [text.get_text() for text in panel.texts]
+        assert marks == list(plot.PUBLISHED.values())
+
+
+def test_the_limits_are_drawn():
+    panel = panels(Shape("lstm", 1, 16), Shape("gru", 1, 16), Shape("lstm", 1, 8))[1]
+    drawn = {line.get_label(): [list(values) for values in line.get_data()] for line in panel.lines}
+    exact = 9 * 3 / 50
+    assert drawn["lstm, layers 1"] == [[0, 1], [exact, exact]]
+    assert drawn["gru, layers 1"] == [[1], [exact]]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["8", "16"]
+
+
+def test_nothing_recalled_can_be_drawn():
+    figure = plot.draw([Limit((a_trial(1, False, needed_bits=99.0),))])
+    assert plot.pixels(figure).shape == (600, 840, 3)

@@ -1,0 +1,156 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as at_most
+from hypothesis import strategies as st
+
+from charlstm import checkpoint
+from charlstm.checkpoint import Checkpoint, CheckpointError
+from charlstm.config.settings import ModelConfig
+from charlstm.runs import directory
+from charlstm.text.vocabulary import Vocabulary
+
+CONFIG = ModelConfig(cell="rnn_tanh", layers=1, hidden=2, embedding=0, head="linear", engine="fused")
+
+
+def state(step, value=0.0):
+    """A last state after so many steps, of a model of 2 units and 3 symbols."""
+    shapes = {
+        "rnn.weight_ih_l0": (2, 3), "rnn.weight_hh_l0": (2, 2), "rnn.bias_ih_l0": (2,),
+        "rnn.bias_hh_l0": (2,), "head.weight": (3, 2), "head.bias": (3,),
+    }  # fmt: skip
+    weights = {name: np.full(shape, value, np.float32) for name, shape in shapes.items()}
+    return Checkpoint(
+        CONFIG, Vocabulary("a"), "lm", 5, {}, {}, weights, {"numbers": {"step": step}}, {"x": np.ones(2)}
+    )
+
+
+def step_of(path):
+    return checkpoint.load(path).training["numbers"]["step"]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_older_ones_are_kept(tmp_path):
+    for step in (10, 20, 30, 40):
+        directory.save_last(tmp_path, state(step), keep=2)
+    assert names(tmp_path) == ["last.safetensors", "step_000020.safetensors", "step_000030.safetensors"]
+    assert [step_of(tmp_path / name) for name in names(tmp_path)] == [40, 20, 30]
+
+
+@at_most(max_examples=25, deadline=None)
+@given(gaps=st.lists(st.integers(0, 400_000), min_size=1, max_size=8), keep=st.integers(1, 4))
+def test_what_is_kept_are_the_newest(tmp_path_factory, gaps, keep):
+    folder, steps = tmp_path_factory.mktemp("run"), np.cumsum(gaps).tolist()
+    for step in steps:
+        directory.save_last(folder, state(step), keep)
+        assert step_of(folder / "last.safetensors") == step
+    older = sorted({step for step in steps if step < steps[-1]})[-keep:]
+    found = sorted(step_of(path) for path in folder.glob("step_*"))
+    # one of the last state's own step is besides them, until the next is saved
+    assert [step for step in found if step != steps[-1]] == older
+    assert len(found) <= keep + 1
+
+
+def test_nothing_is_touched_before_the_new_one_is_verified(tmp_path, monkeypatch):
+    for step in (10, 20):
+        directory.save_last(tmp_path, state(step), keep=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    load, seen = checkpoint.load, []
+
+    def damaged(path):
+        seen.append({p.name: p.read_bytes() for p in tmp_path.glob("[!.]*")})
+        if path.name.startswith("."):
+            raise CheckpointError("damaged on its way to the disk")
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "load", damaged)
+    with pytest.raises(CheckpointError, match="damaged on its way"):
+        directory.save_last(tmp_path, state(30), keep=1)
+    assert seen == [before]  # when it was read back, all was as it had been
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_cannot_be_linked_is_copied(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    for step in (10, 20):
+        directory.save_last(tmp_path, state(step), keep=1)
+    assert step_of(tmp_path / "step_000010.safetensors") == 10
+
+
+def test_a_broken_last_one_is_not_kept(tmp_path):
+    for step in (10, 20):
+        directory.save_last(tmp_path, state(step), keep=1)
+    (tmp_path / "last.safetensors").write_bytes(b"broken")
+    directory.save_last(tmp_path, state(15), keep=1)
+    assert names(tmp_path) == ["last.safetensors", "step_000010.safetensors"]
+
+
+def test_of_one_step_the_latest_is_kept(tmp_path):
+    for step, value in ((10, 0.0), (10, 1.0), (20, 2.0)):
+        directory.save_last(tmp_path, state(step, value), keep=1)
+    assert checkpoint.load(tmp_path / "step_000010.safetensors").weights["head.bias"][0] == 1.0
+
+
+def test_the_newest_good_one_is_gone_on_from(tmp_path):
+    for step in (999_990, 999_999, 1_000_000, 1_000_010):
+        directory.save_last(tmp_path, state(step), keep=3)
+    assert directory.last_of(tmp_path)[0].name == "last.safetensors"
+    (tmp_path / "last.safetensors").write_bytes(b"broken")
+    path, trained, refusals = directory.last_of(tmp_path)
+    assert (path.name, trained.training["numbers"]["step"]) == ("step_1000000.safetensors", 1_000_000)
+    assert [refusal.startswith(f"{tmp_path / 'last.safetensors'}: ") for refusal in refusals] == [True]
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert directory.last_of(tmp_path)[1].training["numbers"]["step"] == 999_999
+    (tmp_path / "last.safetensors").unlink()
+    assert directory.last_of(tmp_path)[1].training["numbers"]["step"] == 999_999
+    assert directory.holds_a_run(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{path.name}: "):
+        directory.last_of(path)  # this very one was asked for
+
+
+def test_there_must_be_something_to_go_on_from(tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        directory.last_of(tmp_path)
+    assert not directory.holds_a_run(tmp_path)
+    checkpoint.save(replace(state(1), training=None, arrays={}), tmp_path / "best.safetensors")
+    with pytest.raises(CheckpointError, match="has only what sampling needs; a run goes on from its last"):
+        directory.last_of(tmp_path / "best.safetensors")
+
+
+OWN = """
+import sys, pathlib
+from charlstm.runs import directory
+try:
+    with directory.owned(pathlib.Path(sys.argv[1])):
+        print("owned")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_one_process_at_a_time_owns_a_directory(tmp_path):
+    def another():
+        done = subprocess.run([sys.executable, "-c", OWN, str(tmp_path)], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    (tmp_path / ".charlstm-0123456789abcdef.part").touch()
+    with directory.owned(tmp_path):
+        assert not list(tmp_path.iterdir())  # what a killed one left
+        assert (
+            another() == f"hydra.run.dir = {tmp_path}: another run is writing there; name another directory"
+        )
+        with directory.owned(tmp_path):  # the same process may
+            pass
+        assert "another run" in another()
+    assert another() == "owned"

@@ -1,0 +1,148 @@
+"""What `resume=` takes over, refuses and says; that it leads to the same is in `runs/test_run.py`."""
+
+import shutil
+
+import pytest
+from going_on import LM, MEMORIZE, compose, go, text
+
+from charlstm import checkpoint
+from charlstm.checkpoint import CheckpointError
+from charlstm.runs import resume
+from charlstm.text.reading import PROJECT
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Runs of both tasks that were stopped in the middle of an epoch; do not write there."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "text").write_text(text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARLSTM_CACHE", str(folder / "cache"))
+        go(folder / "memorize", *MEMORIZE, stop_before=13)
+        go(folder / "lm", *LM, f"data.path={folder / 'text'}", stop_before=17)
+        yield folder
+
+
+def differences(chosen, run, characters=None, data=None):
+    """What going on with these settings says."""
+    trained = checkpoint.load(run / "last.safetensors")
+    found = resume.resumed(
+        chosen, characters or trained.vocabulary.characters, data or trained.training["data"]
+    )
+    return found, list(found.differences(trained.training["provenance"]))
+
+
+@pytest.mark.parametrize("task", ["memorize", "lm"])
+def test_all_values_are_taken_over(stopped, task):
+    overrides = {"memorize": MEMORIZE, "lm": [*LM, f"data.path={stopped / 'text'}"]}[task]
+    for path in (stopped / task, stopped / task / "last.safetensors"):
+        chosen = compose(f"resume={path}")
+        assert vars(chosen) == vars(compose(*overrides)) | {"resume": str(path)}
+        found, said = differences(chosen, stopped / task)
+        assert (found.changed, said, found.other_data, found.same_place) == ({}, [], False, True)
+
+
+ANEW = {
+    "train.lr=0.5": "train.lr = 0.5 (was 0.01)",
+    "train.steps=90": "train.steps = 90 (was 40)",
+    "eval.times=7": "eval.times = 7 (was 5)",
+    "save.every=3m": "save.every = 3m (was null)",
+    "save.steps=7": "save.steps = 7 (was null)",
+    "save.keep=4": "save.keep = 4 (was 1)",
+    "data.split=[0.5,0.5,0]": "data.split = [0.5, 0.5, 0.0] (was [0.6, 0.4, 0.0])",
+    "tensorboard=false": "tensorboard = false (was true)",
+    "train.dropout.hidden=0": "train.dropout.hidden = 0.0 (was 0.2)",
+    "model.engine=plain": "model.engine = plain (was fused)",
+}
+
+
+@pytest.mark.parametrize(("given", "said"), ANEW.items())
+def test_values_given_anew_are_used_and_said(stopped, given, said):
+    found, lines = differences(compose(f"resume={stopped / 'lm'}", given), stopped / "lm")
+    assert lines == [said]
+    assert not found.unchanged(given.partition("=")[0])
+    assert not found.unchanged(given.partition(".")[0].partition("=")[0])
+    # data that are cut otherwise have other windows
+    assert found.same_place is ("split" not in given)
+
+
+@pytest.mark.parametrize("given", ["model.hidden=10", "model.cell=gru", "model.layers=2", "task=memorize"])
+def test_another_model_is_refused(stopped, given):
+    key, value = given.split("=")
+    # but for `task`, which is a group of values, the others are those of the run
+    arguments = [f"resume={stopped / 'lm'}", given, *(["train.steps=null"] if key == "task" else [])]
+    with pytest.raises(ValueError, match=f"{key} = {value}: the run that is resumed has .*; leave it out"):
+        differences(compose(*arguments), stopped / "lm")
+
+
+@pytest.mark.parametrize("group", ["experiment=names", "data=hello"])
+def test_a_group_of_values_is_refused(stopped, group):
+    key, value = group.split("=")
+    with pytest.raises(ValueError, match=f"{key} = {value}: does not go together with resume"):
+        compose(f"resume={stopped / 'lm'}", group)
+
+
+def test_other_characters_are_refused(stopped):
+    with pytest.raises(ValueError, match="was trained on 9 characters, which are not the 2 of this text"):
+        differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", characters="ab")
+
+
+def test_another_text_is_refused_unless_it_is_wanted(stopped):
+    other = {"size": 1234, "sha256": "0" * 64}
+    with pytest.raises(ValueError, match=r"the text has changed since \(609 bytes then, 1,234 now\)"):
+        differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", data=other)
+    wanted = compose(f"resume={stopped / 'lm'}", "resume_with_other_data=true")
+    found, said = differences(wanted, stopped / "lm", data=other)
+    assert said == ["the text is another than before"]
+    assert (found.same_place, found.same_parts, found.same_training) == (False, False, False)
+    # which is not taken over by who goes on from there
+    assert "resume_with_other_data" not in resume.stored_settings(str(stopped / "lm"))
+
+
+def test_versions_and_threads_that_differ_are_said(stopped):
+    found, _ = differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm")
+    now = found.training["provenance"] | {"torch": "99.9", "threads": 64}
+    assert sorted(found.differences(now)) == [
+        "threads 64 (was 1): the last bits may differ",
+        f"torch 99.9 (was {found.training['provenance']['torch']}): the last bits may differ",
+    ]
+
+
+def test_what_is_no_run_is_refused(stopped, tmp_path):
+    shutil.copytree(stopped / "lm", tmp_path / "lm")
+    best = tmp_path / "lm" / "best.safetensors"
+    with pytest.raises(CheckpointError, match="has only what sampling needs; a run goes on from its last"):
+        compose(f"resume={best}")
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        compose(f"resume={tmp_path / 'nothing'}")
+
+
+def test_a_text_is_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    (here / "my.txt").write_text(text())
+    monkeypatch.chdir(here)
+    go(here / "run", *LM, "data.path=my.txt", stop_before=5)
+    assert compose("resume=run").data.path == "my.txt"
+    monkeypatch.chdir(there)
+    chosen = compose("resume=../here/run")
+    assert chosen.data.path == str(here / "my.txt")
+    go(there / "run", "resume=../here/run")
+
+
+def test_a_run_of_an_old_format_goes_on(tmp_path):
+    old = PROJECT / "tests" / "checkpoints" / "format_1_training.safetensors"
+    go(tmp_path / "run", f"resume={old}", "train.stop_at_recall=false", "train.epochs=60")
+    last = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    assert last.training["numbers"]["step"] == 60
+    before, now = checkpoint.load(old).weights, last.weights
+    assert all((before[name] != now[name]).any() for name in now)
+
+
+def test_a_resume_of_nothing_or_of_another_task_is_refused(stopped):
+    with pytest.raises(ValueError, match="resume = : names no run; give a run directory"):
+        compose("resume=")
+    with pytest.raises(ValueError, match="task = memorize: the run that is resumed has lm; leave it out"):
+        compose(f"resume={stopped / 'lm'}", "task=memorize")

@@ -1,0 +1,146 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from going_on import DROPOUT, compose
+
+from charlstm.model.torch_model import Model
+from charlstm.runs import snapshot
+from charlstm.training import loop, streams
+from charlstm.training.optimizer import Average
+
+V, START = 11, 9
+
+
+def training_of(task="lm", seed=0, autocast=None, *overrides):
+    torch.set_num_threads(1)
+    layout = "segments" if task == "segments" else "streams"
+    chosen = compose(
+        f"task={'lm' if task == 'lm' else 'memorize'}", "model.hidden=7", "model.embedding=4",
+        "train.batch=3", "train.window=5", f"train.layout={layout}", *DROPOUT, *overrides,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = Model(chosen.model, V, chosen.train.dropout)
+    ids = np.random.default_rng(0).integers(V - 2, size=100, dtype=np.uint8)
+    if task != "lm":
+        return loop.of_text(model, ids, chosen.train)
+    average = Average(model.parameters(), steps=4)
+    return streams.of_corpus(
+        model, ids, START, chosen.train, steps=30, every=4, average=average, autocast=autocast
+    )
+
+
+def losses(training, steps):
+    """Of so many steps, and what they lead to."""
+    found = []
+    for _ in range(steps):
+        training.run(lambda: True)
+        found.append([*training.sums])
+        if training.is_due():
+            training.figures()
+    return found, snapshot.take(training)
+
+
+def assert_equal(one, other):
+    assert one.numbers | {"since": 0, "seconds": 0} == other.numbers | {"since": 0, "seconds": 0}
+    for these, those in ((one.weights, other.weights), (one.arrays, other.arrays)):
+        assert these.keys() == those.keys()
+        assert [name for name in these if not np.array_equal(these[name], those[name])] == []
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("task", ["lm", "memorize", "segments"])
+@pytest.mark.parametrize("steps", [0, 1, 5, 6, 7, 13])
+def test_training_goes_on_from_a_snapshot_as_if_it_had_not_been_interrupted(task, cell, steps):
+    # 100 ids in 3 streams of 5 make 6 or 7 windows: in, at and across the end of an epoch
+    training = training_of(task, 0, None, f"model.cell={cell}")
+    losses(training, steps)
+    taken = snapshot.take(training)
+    kept = copy.deepcopy(taken)
+    expected, end = losses(training, 9)
+    assert_equal(taken, kept)  # a copy
+    other = training_of(task, 5, None, f"model.cell={cell}")
+    losses(other, 3)
+    snapshot.put_back(taken, other)
+    assert_equal(snapshot.take(other), taken)
+    found, other_end = losses(other, 9)
+    assert found == expected
+    assert_equal(other_end, end)
+    assert_equal(taken, kept)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 7, 30])
+def test_soap_and_a_rate_that_falls_with_the_loss_go_on_too(steps):
+    whole = [f"train.dropout.{part}=0" for part in ("input", "hidden", "weight")]
+    keys = ("train.optimizer=soap", "train.decay=loss", "train.lr=0.05", "model.hidden=32", *whole)
+    training, other = (training_of("memorize", seed, None, *keys) for seed in (0, 5))
+    losses(training, steps)
+    taken = snapshot.take(training)
+    expected, end = losses(training, 300)
+    assert training.settling.factor < 1
+    losses(other, 3)
+    snapshot.put_back(taken, other)
+    assert_equal(snapshot.take(other), taken)
+    found, other_end = losses(other, 300)
+    assert found == expected
+    assert_equal(other_end, end)
+
+
+def test_with_other_windows_the_next_epoch_begins():
+    training = training_of()
+    losses(training, 3)
+    taken, other = snapshot.take(training), training_of()
+    snapshot.put_back(taken, other, same_place=False)
+    assert (other.step, other.epoch, other.window, other.state) == (3, 1, 0, None)
+    losses(training, 6 - 3)  # to the end of an epoch, where nothing is left out
+    assert training.window == 0
+    snapshot.put_back(snapshot.take(training), other, same_place=False)
+    assert (other.step, other.epoch, other.window) == (6, 1, 0)
+
+
+def test_what_a_snapshot_has_not_begins_from_the_weights():
+    without, training = training_of("memorize", 0, None, "model.layers=1"), training_of()
+    losses(without, 2)
+    snapshot.put_back(snapshot.take(without), training)
+    for mean, parameter in zip(training.average.averages, training.model.parameters(), strict=True):
+        assert torch.equal(mean, parameter)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_lower_precision_has_its_state_and_the_scale_of_its_loss(precision):
+    dtype = getattr(torch, precision)
+    training = training_of("lm", 0, dtype, "model.engine=plain")
+    expected = None
+    try:
+        losses(training, 3)
+    except RuntimeError:
+        pytest.skip(f"this machine has no kernel for {precision}")
+    if training.optimizer.scale is not None:
+        training.optimizer.scale.factor.fill_(2.0**9)
+        training.optimizer.scale.fitting.fill_(17)
+    taken = snapshot.take(training)
+    expected, end = losses(training, 4)
+    other = training_of("lm", 3, dtype, "model.engine=plain")
+    snapshot.put_back(taken, other)
+    if precision == "float16":
+        assert other.optimizer.scale.factor == 2.0**9
+        assert other.optimizer.scale.fitting == 17
+    assert [part.dtype for part in other.state] == [part.dtype for part in training.state]
+    found, other_end = losses(other, 4)
+    assert found == expected
+    assert_equal(other_end, end)
+
+
+def test_a_number_that_is_not_finite_is_found_wherever_it_is():
+    training = training_of()
+    losses(training, 3)
+    assert snapshot.take(training).is_finite()
+    names = snapshot.take(training)
+    for kind in ("weights", "arrays"):
+        for name, array in getattr(names, kind).items():
+            if array.dtype.kind == "f":
+                for value in (np.nan, np.inf):
+                    wrong = snapshot.take(training)
+                    getattr(wrong, kind)[name].reshape(-1)[-1] = value
+                    assert not wrong.is_finite(), name

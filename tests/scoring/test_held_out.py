@@ -1,0 +1,354 @@
+import copy
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import settings
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from charlstm.model.scores import NATS_PER_BIT
+from charlstm.model.torch_model import Model, detach
+from charlstm.scoring import held_out, surprisal
+from charlstm.scoring.held_out import RUN_IN, STREAM
+from charlstm.text.vocabulary import Vocabulary
+
+V, H, EMBEDDING = 11, 7, 5
+START, END = V - 2, V - 1
+KINDS = ["lstm", "gru", "rnn_tanh"]
+
+
+def model_of(cell="lstm", seed=0):
+    torch.manual_seed(seed)
+    overrides = [f"model.cell={cell}", "model.layers=2", f"model.hidden={H}", f"model.embedding={EMBEDDING}"]
+    model = Model(settings(*overrides).model, V)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4)  # so that the past matters to the scores
+    return model
+
+
+def some_ids(length, seed=1):
+    return np.random.default_rng(seed).integers(START, size=length).astype(np.uint8)
+
+
+def records(count=40, seed=2):
+    rng = np.random.default_rng(seed)
+    ids = [[START, *rng.integers(START, size=rng.integers(1, 9)), END] for _ in range(count)]
+    return np.concatenate(ids).astype(np.uint8)
+
+
+def nats_one_by_one(model, read, predicted):
+    """The slow way: one symbol at a time from a zero state, in NumPy."""
+    network, state, nats = model.in_numpy(), None, []
+    for symbol, following in zip(read, predicted, strict=True):
+        scores, state = network(np.array([symbol]), state)
+        nats += (surprisal.surprisal(scores, np.array([following])) * NATS_PER_BIT).tolist()
+    return np.array(nats)
+
+
+def nats_of_text(model, ids):
+    return nats_one_by_one(model, [START, *ids[:-1]], ids)
+
+
+EVALUATIONS = {
+    "carried": lambda model, ids: held_out.carried(model, ids, START),
+    "fresh windows": lambda model, ids: held_out.fresh_windows(model, ids, START, 16),
+    "dynamic": lambda model, ids: held_out.dynamic(model, some_ids(300, 5), ids, START, lr=0.01),
+}
+every_evaluation = pytest.mark.parametrize("evaluate", EVALUATIONS.values(), ids=EVALUATIONS.keys())
+
+
+def close(value):
+    return pytest.approx(value, abs=2e-6)  # float32 on two engines: sums are taken in another order
+
+
+@pytest.mark.parametrize("cell", KINDS)
+def test_carried_is_one_symbol_at_a_time(cell):
+    model, ids = model_of(cell), some_ids(201)
+    nats, symbols = held_out.carried(model, ids, START)
+    assert symbols == 201
+    assert nats == close(nats_of_text(model, ids).mean())
+
+
+def test_records_score_all_but_the_start_token():
+    model, ids = model_of(), records()
+    expected = nats_one_by_one(model, ids[:-1], ids[1:])[ids[1:] != START]  # the first one is read once
+    assert held_out.carried(model, ids, START) == (close(expected.mean()), len(ids) - 40)
+    assert len(expected) == len(ids) - 40
+
+
+def test_fresh_windows_begin_with_nothing():
+    model, ids, window = model_of(), some_ids(201), 16
+    pieces = [ids[a : a + window + 1] for a in range(0, 200, window)]
+    expected = np.concatenate([nats_one_by_one(model, piece[:-1], piece[1:]) for piece in pieces])
+    assert held_out.fresh_windows(model, ids, START, window) == (close(expected.mean()), 200)
+
+
+class Successor(nn.Module):
+    """A model that knows one thing: which id follows which. A wrong target costs 50 nats."""
+
+    def __init__(self, ids, start):
+        super().__init__()
+        self.vocabulary_size = start + 2
+        self.following = torch.zeros(start + 2, dtype=torch.int64)
+        self.following[[start, *ids[:-1].tolist()]] = torch.from_numpy(ids.astype(np.int64))
+        self.on_the_cpu = nn.Parameter(torch.zeros(()))
+
+    def forward(self, ids, state):
+        del state
+        return 50.0 * functional.one_hot(self.following[ids], self.vocabulary_size), (torch.zeros(()),)
+
+
+@given(
+    length=st.integers(1, 300),
+    stream=st.integers(1, 60),
+    most=st.integers(1, 9),
+    run_in=st.integers(0, 40),
+    window=st.integers(1, 70),
+    scores=st.integers(1, 10_000),
+)
+def test_every_symbol_is_scored_once_however_it_is_cut(length, stream, most, run_in, window, scores):
+    ids = np.arange(length, dtype=np.uint16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out, "STREAM", stream)
+        patch.setattr(held_out, "MOST_STREAMS", most)
+        patch.setattr(held_out, "RUN_IN", run_in)
+        patch.setattr(held_out, "WINDOW", window)
+        patch.setattr(held_out, "MOST_SCORES", scores)
+        carried = held_out.carried(Successor(ids, length), ids, length)
+        fresh = held_out.fresh_windows(Successor(ids, length), ids, length, window) if length > 1 else None
+    assert carried == (pytest.approx(0, abs=1e-9), length)
+    assert fresh is None or fresh == (pytest.approx(0, abs=1e-9), length - 1)
+
+
+@pytest.mark.parametrize(("window", "scores"), [(1, 2**22), (7, 2**22), (500, 2**22), (64, 1), (64, 2_000)])
+def test_inner_choices_do_not_matter(window, scores, monkeypatch):
+    model, ids = model_of(), some_ids(800)
+    monkeypatch.setattr(held_out, "RUN_IN", 150)
+    monkeypatch.setattr(held_out, "STREAM", 200)  # 3 streams
+    expected = held_out.carried(model, ids, START), held_out.fresh_windows(model, ids, START, 50)
+    monkeypatch.setattr(held_out, "WINDOW", window)
+    monkeypatch.setattr(held_out, "MOST_SCORES", scores)
+    found = held_out.carried(model, ids, START), held_out.fresh_windows(model, ids, START, 50)
+    for mine, other in zip(found, expected, strict=True):
+        assert mine == (close(other.nats), other.symbols)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small model of Python, trained for some seconds, and a part that it has not seen."""
+    text = Path(random.__file__).read_text(encoding="utf-8")
+    vocabulary = Vocabulary.of_text(text)
+    ids = vocabulary.encode(text)
+    train, last = ids[:24_000], ids[24_000:]
+    torch.manual_seed(0)
+    model = Model(settings("model.layers=1", "model.hidden=48", "model.embedding=16").model, len(vocabulary))
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0, momentum=0.9)
+    streams = torch.from_numpy(train[: 16 * 1500].astype(np.int64)).view(16, 1500).T
+    for _ in range(8):
+        state = None
+        for a in range(0, 1498, 32):
+            scores, state = model(streams[a : a + 32][:-1], state)
+            state = detach(state)
+            targets = streams[a : a + 32][1:]
+            loss = functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+    return model, vocabulary, train, last
+
+
+def test_streams_with_a_run_in_are_one_unbroken_stream(trained, monkeypatch):
+    model, vocabulary, _, last = trained
+    assert (len(last) - RUN_IN) // STREAM >= 2  # so there are streams
+    unbroken = surprisal.bits(model.in_numpy(), vocabulary, last).mean()
+    score = held_out.carried(model, last, vocabulary.start)
+    assert score.symbols == len(last)
+    assert score.bits < 4  # it has learnt something
+    assert score.nats == pytest.approx(unbroken * NATS_PER_BIT, abs=1e-4)  # promised: 1e-3
+    monkeypatch.setattr(held_out, "RUN_IN", 0)
+    monkeypatch.setattr(held_out, "STREAM", 64)
+    assert held_out.carried(model, last, vocabulary.start).nats > score.nats + 1e-3  # the state matters
+
+
+def with_dropout(model):
+    model.head = nn.Sequential(nn.Dropout(0.5), model.head)
+    return model
+
+
+@every_evaluation
+def test_dropout_is_off_and_nothing_is_left_behind(evaluate):
+    plain, ids = model_of(), some_ids(300)
+    model = with_dropout(copy.deepcopy(plain)).train()
+    model.rnn.eval()  # not all modules in one mode
+    modes = [module.training for module in model.modules()]
+    weights = copy.deepcopy(model.state_dict())
+    random_states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    assert evaluate(model, ids) == evaluate(plain.eval(), ids)
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == random_states[1:]
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
+    assert not any(weight.is_inference() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["carried", "fresh windows"])
+def test_reading_keeps_nothing_for_gradients(name):
+    model, inference = model_of(), []
+    model.register_forward_hook(lambda _, __, output: inference.append(output[0].is_inference()))
+    EVALUATIONS[name](model, some_ids(300))
+    assert inference
+    assert all(inference)
+
+
+def test_dynamic_learns_where_gradients_are_off():
+    model, ids = model_of(), some_ids(300)
+    expected = EVALUATIONS["dynamic"](model, ids)
+    with torch.no_grad():
+        assert EVALUATIONS["dynamic"](model.requires_grad_(False), ids) == expected
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@every_evaluation
+def test_the_mode_is_restored_after_an_error(evaluate):
+    class Broken(nn.Module):
+        def forward(self, _):
+            raise RuntimeError("broken")
+
+    model = model_of().train()
+    model.head = Broken()
+    with pytest.raises(RuntimeError, match="broken"):
+        evaluate(model, some_ids(30))
+    assert all(module.training for module in model.modules())
+
+
+@every_evaluation
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_ids_of_any_width_from_the_disk(evaluate, dtype, tmp_path):
+    ids = some_ids(300)
+    np.save(tmp_path / "ids.npy", ids.astype(dtype))
+    mapped = np.load(tmp_path / "ids.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    assert evaluate(model_of(), mapped) == evaluate(model_of(), ids)
+
+
+@every_evaluation
+@pytest.mark.parametrize("ids", [some_ids(0), np.array([START], np.uint8)], ids=["empty", "start token"])
+def test_nothing_to_score(evaluate, ids):
+    with pytest.raises(ValueError, match="no symbol to score"):
+        evaluate(model_of(), ids)
+
+
+def test_bits():
+    assert held_out.Score(NATS_PER_BIT * 3, 5).bits == pytest.approx(3, abs=1e-12)
+
+
+def slow_dynamic(model, train, ids, lr, decay, segment):
+    """Dynamic evaluation written out, for texts of fewer training symbols than two segments: one stream."""
+
+    def nats_of(read, predicted, state):
+        scores, state = model(torch.tensor(read)[:, None], state)
+        return functional.cross_entropy(scores[:, 0], torch.tensor(predicted), reduction="none"), state
+
+    model = copy.deepcopy(model)
+    read, ids = [START, *ids.tolist()], ids.tolist()
+    names = dict(model.named_parameters())
+    trained = {name: weight.detach().clone() for name, weight in names.items()}
+    train = train.tolist()
+    (nats_of(train[:-1], train[1:], None)[0].sum() / segment).backward()
+    rms = {name: weight.grad.abs() for name, weight in names.items()}  # of a single segment
+    mean = sum(r.sum() for r in rms.values()) / sum(r.numel() for r in rms.values())
+    nats, state = [], None
+    for a in range(0, len(ids), segment):
+        here, state = nats_of(read[a : a + segment][: len(ids) - a], ids[a : a + segment], state)
+        nats += here.tolist()
+        model.zero_grad()
+        here.mean().backward()
+        state = detach(state)
+        for name, weight in names.items():
+            learnt = -lr * weight.grad / (rms[name] + held_out.EPSILON * mean)
+            back = torch.minimum(decay * rms[name] / mean, torch.ones(())) * (trained[name] - weight.detach())
+            weight.data += learnt + back
+    return np.mean(nats)
+
+
+@pytest.mark.parametrize("decay", [0, 0.3, 1e9])
+@pytest.mark.parametrize("cell", KINDS)
+def test_dynamic_is_the_equation(cell, decay):
+    model, train, ids = model_of(cell), some_ids(20, 3), some_ids(130)
+    expected = slow_dynamic(model, train, ids, 0.03, decay, 20)
+    found = held_out.dynamic(model, train, ids, START, lr=0.03, decay=decay, segment=20)
+    assert found == (pytest.approx(expected, abs=1e-5), 130)  # float32, and steps build on each other
+    assert abs(found.nats - held_out.carried(model, ids, START).nats) > 1e-3  # it has learnt
+
+
+def test_the_size_of_a_gradient_is_that_of_one_stream(trained):
+    model, vocabulary, train, _ = trained
+    weights = list(model.parameters())
+    sizes = {}
+    for streams in (1, 32):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(held_out, "STATISTICS_STREAMS", streams)
+            found = held_out._gradient_size(model, weights, train, vocabulary.start, 64)
+        sizes[streams] = torch.cat([size.flatten() for size in found]).mean()
+    # not exactly: the gradients of a text's parts have a little in common
+    assert sizes[32] == pytest.approx(sizes[1], rel=0.25)
+
+
+def test_the_first_segment_is_scored_before_it_is_learnt():
+    model, train, ids = model_of(), some_ids(300, 3), some_ids(130)
+    static = held_out.carried(model, ids[:20], START)
+    dynamic = held_out.dynamic(model, train, ids[:20], START, lr=1.0, segment=20)
+    assert dynamic == (close(static.nats), 20)
+
+
+def test_without_steps_dynamic_is_carried():
+    model, ids = model_of(), records()
+    dynamic = held_out.dynamic(model, some_ids(300, 3), ids, START, lr=0, segment=20)
+    static = held_out.carried(model, ids, START)
+    assert dynamic == (close(static.nats), static.symbols)
+
+
+@pytest.mark.parametrize("changed", [0, 7, 8, 50, 99])
+def test_a_score_depends_on_what_came_before_alone(changed):
+    model, train, ids = model_of(), some_ids(300, 3), some_ids(100)
+    seen = []
+    model.register_forward_hook(lambda _, __, output: seen.append(output[0].detach()[:, 0]))
+
+    def scores_of(text):
+        seen.clear()
+        held_out.dynamic(model, train, text, START, lr=0.1, segment=8)
+        return torch.cat(seen[-13:])  # (100, V): each of what comes next
+
+    other = ids.copy()
+    other[changed] = (other[changed] + 1) % START
+    before, after = scores_of(ids), scores_of(other)
+    assert len(before) == 100
+    assert torch.equal(before[: changed + 1], after[: changed + 1])
+    assert changed == 99 or not torch.equal(before[changed + 1], after[changed + 1])
+
+
+def test_nobody_predicts_noise():
+    noise = some_ids(3000)
+    dynamic = held_out.dynamic(model_of(), some_ids(300, 3), noise, START, lr=0.01)
+    assert dynamic.nats > np.log(START) - 0.02  # entropy; the mean of 3000 varies by as much
+
+
+def test_it_learns_what_repeats_and_says_how_far_it_is():
+    model, ids = model_of(), np.tile(some_ids(10), 60)
+    seen = []
+    dynamic = held_out.dynamic(model, ids[:200], ids, START, lr=0.02, advance=seen.append)
+    assert dynamic.nats < held_out.carried(model, ids, START).nats - 0.5
+    assert seen == [64] * 9 + [24]
+
+
+def test_dynamic_needs_something_to_measure_gradients_on():
+    with pytest.raises(ValueError, match="training part has 1 symbols"):
+        held_out.dynamic(model_of(), some_ids(1), some_ids(10), START)

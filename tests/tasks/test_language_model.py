@@ -1,0 +1,385 @@
+"""`task=lm` from a text to what a run leaves: from outside as real processes, and some of it by parts."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import settings
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from charlstm import checkpoint
+from charlstm.model.scores import NATS_PER_BIT
+from charlstm.model.torch_model import Model
+from charlstm.scoring import held_out
+from charlstm.tasks import language_model, table
+from charlstm.tasks.plan import Job
+from charlstm.text import corpus
+from charlstm.text.corpus import Dataset
+from charlstm.text.reading import PROJECT
+from charlstm.training import machine, streams
+
+TINY = ["task=lm", "train.steps=30", "model.hidden=16", "train.batch=4", "train.window=16", "eval.times=3"]
+ONE_THREAD = [*TINY, "threads=1", "precision=float32"]
+
+RESULT_KEYS = [
+    *("task", "steps", "chars_seen", "train_seconds", "chars_per_second", "loss", "params", "device"),
+    *("precision", "threads", "checkpoint", "valid_bpc", "valid_nats", "test_bpc", "best_step"),
+]
+
+
+def generated(characters, seed=0):
+    """A text of made-up words, with some characters beyond ASCII."""
+    random = np.random.default_rng(seed)
+    letters = list("etaoinshrdlu" * 3 + "bcfgkmpwyéß")
+    words = ["".join(random.choice(letters, random.integers(2, 8))) for _ in range(80)]
+    lines = [" ".join(words[n] for n in random.integers(80, size=8)) for _ in range(characters // 20)]
+    return "\n".join(lines)[: characters - 1] + "\n"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache that tests share, of nobody else."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("CHARLSTM_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def text(cache, tmp_path_factory):
+    """A file of 20,000 characters."""
+    del cache
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(generated(20_000), encoding="utf-8")
+    return path
+
+
+def outside(directory, script, *arguments):
+    return subprocess.run(
+        [sys.executable, *([script] if script == "-m" else [str(PROJECT / script)]), *arguments],
+        cwd=PROJECT if script == "-m" else directory,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(text, tmp_path_factory):
+    """The run directory of one run, and what it said."""
+    directory = tmp_path_factory.mktemp("lm") / "run"
+    done = outside(directory.parent, "train.py", f"data.path={text}", *TINY, f"hydra.run.dir={directory}")
+    assert (done.returncode, done.stderr) == (0, "")
+    return directory, done.stdout
+
+
+def result_of(directory):
+    return json.loads((directory / "result.json").read_text("utf-8"))
+
+
+def parts_of(text, *overrides):
+    return corpus.build(settings(*TINY, f"data.path={text}", *overrides).data)
+
+
+def test_the_run_directory_is_complete(finished):
+    directory, said = finished
+    names = {path.name.split(".")[0] for path in directory.iterdir()}
+    assert names == {"config", "train", "best", "last", "step_000020", "result", "events"}
+    result = result_of(directory)
+    assert not set(RESULT_KEYS) - result.keys()
+    assert (result["task"], result["steps"], result["chars_seen"]) == ("lm", 30, 30 * 4 * 16)
+    assert result["best_step"] in (10, 20, 30)
+    assert result["valid_bpc"] == pytest.approx(result["valid_nats"] / NATS_PER_BIT)
+    assert Path(result["checkpoint"]) == directory / "best.safetensors"
+    assert checkpoint.load(directory).figures.items() <= result.items()
+    logged = (directory / "train.log").read_text("utf-8")
+    assert all(line in logged for line in said.splitlines())
+    for expected in (
+        "20,000 characters",
+        "train 18,000",
+        "30 steps of 64 characters",
+        "tensorboard --logdir",
+    ):
+        assert expected in said
+
+
+def test_the_scores_are_those_of_the_checkpoint(finished, text):
+    directory, said = finished
+    result, trained, parts = result_of(directory), checkpoint.load(directory), parts_of(text)
+    model = Model(trained.config, len(trained.vocabulary))
+    model.load_state_dict({name: torch.from_numpy(w) for name, w in trained.weights.items()})
+    start = trained.vocabulary.start
+    assert held_out.carried(model, parts.valid, start).nats == pytest.approx(result["valid_nats"], abs=1e-6)
+    assert held_out.carried(model, parts.test, start).nats == pytest.approx(result["test_nats"], abs=1e-6)
+    windows = held_out.fresh_windows(model, parts.valid, start).nats
+    assert windows == pytest.approx(result["valid_windows_nats"], abs=1e-6)
+    assert f"{result['valid_bpc']:8.4f} {result['valid_nats']:8.4f}  valid part, state carried" in said
+    # 30 steps leave it far from the words, but frequent letters are known
+    assert result["test_bpc"] < math.log2(len(trained.vocabulary)) - 0.3
+
+
+def test_score_finds_the_same(finished, text, tmp_path):
+    directory, _ = finished
+    parts, result = parts_of(text), result_of(directory)
+    for part in ("valid", "test"):
+        (tmp_path / part).write_text(parts.vocabulary.decode(getattr(parts, part)), encoding="utf-8")
+        done = outside(
+            tmp_path, "-m", "charlstm", "score", f"ckpt={directory}", f"path={tmp_path / part}", "format=json"
+        )
+        assert done.returncode == 0, done.stderr
+        (total,) = json.loads(done.stdout)["totals"]
+        assert total["bits_per_char"] == pytest.approx(result[f"{part}_bpc"], abs=1e-4)
+
+
+def test_the_curves(finished):
+    curves = EventAccumulator(str(finished[0]))
+    curves.Reload()
+    train = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second")
+    assert set(curves.Tags()["scalars"]) == {f"train/{name}" for name in train} | {"valid/bits_per_char"}
+    assert [e.step for e in curves.Scalars("train/loss")] == list(range(1, 31))
+    valid = curves.Scalars("valid/bits_per_char")
+    assert [e.step for e in valid] == [10, 20, 30]
+    assert min(e.value for e in valid) == pytest.approx(result_of(finished[0])["valid_bpc"], rel=1e-6)
+    written = [e.tensor_proto.string_val[0].decode() for e in curves.Tensors("written/text_summary")]
+    assert len(set(written)) == 3
+
+
+def test_sample_writes_on(finished, text):
+    done = outside(
+        text.parent, "sample.py", f"ckpt={finished[0]}", "length=50", "temperature=1", "seed=3", "prompt=the "
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the ")
+    assert set(done.stdout) <= set(text.read_text("utf-8"))
+    assert len(done.stdout) == len("the ") + 50
+
+
+def test_looking_before_trains_nothing(text, tmp_path):
+    done = outside(tmp_path, "train.py", f"data.path={text}", *TINY, "check=true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Nothing was trained" in done.stdout
+    for expected in ("20,000 characters", "valid 1,000", "30 steps of 64 characters", "parameters"):
+        assert expected in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_stopped_saves_first(text, tmp_path):
+    arguments = [f"data.path={text}", *TINY, "train.steps=1000000", "save.every=0.2s", "hydra.run.dir=run"]
+    with subprocess.Popen(
+        [sys.executable, str(PROJECT / "train.py"), *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "last.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert "Stopped by SIGINT" in said
+    assert "checkpoint  run/last.safetensors" in said
+    assert "go on       python train.py resume=run" in said
+    assert 0 < checkpoint.load(tmp_path / "run").training["numbers"]["step"] < 1_000_000
+    assert not (tmp_path / "run" / "result.json").exists()  # it is not over
+
+
+WRONG = {
+    ("train.budget=soon",): "error: train.budget = soon: must be a time such as 90s, 15m or 2h",
+    ("train.layout=sequence",): "error: train.layout = sequence, train.loss = cross_entropy: task=lm trains",
+    ("train.loss=mse",): "error: train.layout = streams, train.loss = mse: task=lm trains",
+    ("data.split=[1,1,0]",): "error: data.split = ",
+    ("data.path=missing",): "error: data.path = missing",
+    ("model.head=none",): "error: model.hidden = 16: with model.head=none",
+    ("train.dropout.hidden=1",): "error: train.dropout.hidden = 1: must be a number, at least 0",
+    ("task=memorize", "train.batch=1"): "error: train.steps = 30: works with task=lm only",
+}
+
+
+@pytest.mark.parametrize(("overrides", "expected"), WRONG.items(), ids=lambda r: " ".join(r))
+def test_wrong_requests_get_one_clear_line(text, tmp_path, overrides, expected):
+    ours = [a for a in TINY if a.partition("=")[0] not in {o.partition("=")[0] for o in overrides}]
+    given = [*([] if "data.path=missing" in overrides else [f"data.path={text}"]), *ours, *overrides]
+    done = outside(tmp_path, "train.py", *given)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bfloat16_that_the_machine_has_not_is_refused_before_anything(text, monkeypatch):
+    monkeypatch.setattr(machine, "_probe_lstm", lambda _, name: 1.0 if name == "float32" else None)
+    with pytest.raises(ValueError, match="precision = bfloat16: this machine has no LSTM kernel for it"):
+        table.check(settings(*TINY, f"data.path={text}", "precision=bfloat16"))
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Train within this process; returns the result and the run directory."""
+    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+    directory = tmp_path / "run"
+
+    def train(text, *overrides, code=0):
+        directory.mkdir(exist_ok=True)
+        chosen = settings(*ONE_THREAD, f"data.path={text}", *overrides)
+        table.check(chosen)
+        assert table.train(chosen, directory) == code
+        return result_of(directory) if code == 0 else None
+
+    return train
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_every_cell_with_one_hot_input_too(trained, text, cell):
+    result = trained(text, f"model.cell={cell}", "model.embedding=0", "train.lr=0.003", "model.layers=2")
+    assert result["valid_bpc"] < 5
+
+
+@pytest.mark.parametrize("overrides", [["data.unit=byte"], ["data.records=line"], ["data.min_count=300"]])
+def test_other_symbols(trained, text, tmp_path, overrides):
+    result = trained(text, *overrides)
+    assert 0 < result["valid_bpc"] < 4.6
+    assert result["baselines_bpc"]
+    assert all(0 < bits < 20 for bits in result["baselines_bpc"].values())
+    vocabulary = checkpoint.load(tmp_path / "run").vocabulary
+    assert vocabulary.unit == ("byte" if "data.unit=byte" in overrides else "char")
+
+
+def test_simple_models_and_compressors_see_the_bytes_of_the_file(text, monkeypatch):
+    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+    for overrides in ([], ["data.unit=byte"]):
+        chosen = settings(*ONE_THREAD, f"data.path={text}", *overrides)
+        job = Job(chosen, corpus.build(chosen.data))
+        parts = (job.dataset.train, job.dataset.valid, job.dataset.test)
+        assert b"".join(map(job.as_bytes, parts)) == text.read_bytes()
+
+
+def test_bytes_that_are_no_text(trained, tmp_path):
+    blob = np.random.default_rng(0).integers(256, size=4000, dtype=np.uint8)
+    (tmp_path / "blob").write_bytes(blob.tobytes())
+    result = trained(tmp_path / "blob", "data.unit=byte")
+    assert 7 < result["valid_bpc"] < 9
+    assert all(7 < bits < 12 for bits in result["baselines_bpc"].values())
+
+
+def test_without_held_out_parts(trained, text, tmp_path):
+    result = trained(text, "data.split=[1,0,0]")
+    assert result["valid_nats"] is result["valid_bpc"] is None
+    assert "test_bpc" not in result
+    assert result["averaged"] is True
+    assert checkpoint.load(tmp_path / "run").weights
+
+
+def test_dynamic_evaluation_at_the_end(trained, text):
+    result = trained(text, "eval.dynamic=true", "data.split=[0.9,0.1,0]")
+    assert result["dynamic_of"] == "valid"
+    assert result["dynamic_nats"] < result["valid_nats"]  # 30 steps leave much to learn
+
+
+@pytest.mark.parametrize("characters", [40, 60, 300])
+def test_small_texts_are_trained_on(trained, tmp_path, characters):
+    (tmp_path / "small").write_text(generated(characters), encoding="utf-8")
+    result = trained(tmp_path / "small", "train.batch=32", "train.window=64", "data.split=[0.9,0.1,0]")
+    assert result["steps"] == 30
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 31])
+def test_few_steps_end_with_an_evaluation(trained, text, steps):
+    result = trained(text, f"train.steps={steps}", "eval.times=20")
+    assert result["steps"] == steps
+    assert 1 <= result["best_step"] <= steps
+
+
+@pytest.mark.parametrize("steps", [1, 2, 30])
+def test_training_that_blows_up_says_so(trained, text, tmp_path, caplog, steps):
+    # after a single step the loss, which was taken before it, is still finite; the valid part's is not
+    overrides = ["model.cell=rnn_relu", "train.lr=100", "train.clip=0", "train.warmup=0", "model.hidden=64"]
+    trained(text, *overrides, f"train.steps={steps}", code=1)
+    assert re.search(
+        r"error: (the loss .*) after 3 returns to an earlier state; try a smaller train.lr", caplog.text
+    )
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_patience_ends_a_training_that_goes_nowhere(trained, text, tmp_path):
+    overrides = ["train.steps=600", "eval.times=60", "train.patience=2", "train.lr=1", "train.averaging=0"]
+    result = trained(text, *overrides)
+    assert result["steps"] == result["best_step"] + 2 * 10 < 600
+    # the best weights, not the last ones, are saved and scored
+    best, test = checkpoint.load(tmp_path / "run"), parts_of(text).test
+    model = Model(best.config, len(best.vocabulary))
+    model.load_state_dict({name: torch.from_numpy(w) for name, w in best.weights.items()})
+    score = held_out.carried(model, test, best.vocabulary.start)
+    assert score.nats == pytest.approx(result["test_nats"], abs=1e-6)
+
+
+@pytest.mark.parametrize("average_is_better", [True, False])
+def test_the_better_of_weights_and_average_is_taken(text, tmp_path, average_is_better):
+    chosen = settings(*ONE_THREAD, f"data.path={text}", "train.averaging=0.1")
+    session = language_model.LanguageModel(Job(chosen, corpus.build(chosen.data)), None, tmp_path)
+    model, average = session.job.model, session.training.average
+    frequent = int(np.bincount(session.job.dataset.valid).argmax())
+    with torch.no_grad():  # a bias for what is frequent is good, and one against it bad
+        model.head.bias[frequent] += -5 if average_is_better else 1
+    now = {name: w.copy() for name, w in model.weights().items()}
+    found = session._evaluate(SimpleNamespace(step=7, loss=1.0))
+    assert found.averaged is average_is_better
+    assert found.step == 7
+    for (name, weight), averaged in zip(now.items(), average.averages, strict=True):
+        assert (model.weights()[name] == weight).all()  # training goes on where it was
+        assert (found.weights[name] == (averaged.numpy() if average_is_better else weight)).all()
+    # a copy: what is learnt next, or scored next, does not change it
+    kept = found.weights["head.bias"].copy()
+    with torch.no_grad():
+        model.head.bias.add_(1)
+    session._evaluate(SimpleNamespace(step=8, loss=1.0))
+    assert (found.weights["head.bias"] == kept).all()
+    model.load_state_dict({name: torch.from_numpy(w) for name, w in found.weights.items()})
+    assert found.nats == held_out.carried(model, session.job.dataset.valid, session.vocabulary.start).nats
+    session.training.average = None
+    assert session._evaluate(SimpleNamespace(step=8, loss=1.0)).averaged is False
+
+
+def test_averages_are_used_where_they_are_better(trained, text, tmp_path):
+    # a learning rate that is far too large at the end: only averages over many steps can be good
+    overrides = ["train.lr=0.4", "train.decay=none", "train.steps=60", "eval.times=1", "train.warmup=0"]
+    without = trained(text, *overrides, "train.averaging=0")
+    averaged = trained(text, *overrides, "train.averaging=0.2")
+    assert (without["averaged"], averaged["averaged"]) == (False, True)
+    assert averaged["loss"] == without["loss"]  # the training itself is the same
+    assert averaged["valid_nats"] < without["valid_nats"] - 0.02
+    assert checkpoint.load(tmp_path / "run").figures["averaged"] is True
+
+
+def test_what_is_held_out_leaves_no_trace_in_the_weights(monkeypatch, tmp_path, text):
+    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+    parts = parts_of(text)
+    weights = []
+    for k in range(2):
+        held_out = [np.random.default_rng(k).integers(5, size=700).astype(np.uint8) for _ in range(2)]
+        # short, so that 30 steps are more than an epoch
+        other = Dataset(parts.vocabulary, parts.train[:1000], *held_out, parts.facts)
+        chosen = settings(*ONE_THREAD, f"data.path={text}", "eval.times=1", "train.averaging=0")
+        directory = tmp_path / str(k)
+        directory.mkdir()
+        assert language_model.train(chosen, other, directory) == 0
+        weights.append(checkpoint.load(directory).weights)
+    for name, weight in weights[0].items():
+        assert (weight == weights[1][name]).all()
+
+
+def test_the_parts_of_a_job_are_the_texts_own(text):
+    parts, whole = parts_of(text), text.read_text("utf-8")
+    assert parts.vocabulary.decode(parts.train) == whole[:18_000]
+    assert parts.vocabulary.decode(parts.valid) == whole[18_000:19_000]
+    assert parts.vocabulary.decode(parts.test) == whole[19_000:]

@@ -1,0 +1,41 @@
+import math
+from typing import get_args
+
+import torch
+
+from charlstm.config.settings import Loss
+from charlstm.training import losses
+
+
+def test_cross_entropy_is_the_mean_of_minus_log_probability():
+    scores = torch.tensor([[[1.0, 2.0, 0.5], [0.0, 0.0, 0.0]]])  # (T, B, V) = (1, 2, 3)
+    first = -2.0 + math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5))
+    expected = (first + math.log(3)) / 2
+    # float32 has seven digits
+    assert math.isclose(losses.cross_entropy(scores, torch.tensor([[1, 2]])).item(), expected, rel_tol=1e-6)
+
+
+def test_mse_is_summed_over_steps_and_averaged_over_the_rest():
+    scores = torch.tensor([[[0.5, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]], [[1.0, 1.0], [0.0, 0.0]]])
+    targets = torch.tensor([[0, 0], [1, 1], [0, 1]])  # (T, B) = (3, 2)
+    squares = [[0.25, 0.0], [1.0, 0.0], [1.0, 1.0]]
+    expected = sum(sum(row) / (2 * 2) for row in squares)
+    assert losses.mse(scores, targets).item() == expected
+
+
+def test_mse_of_a_sequence_is_the_published_sum_of_losses():
+    torch.manual_seed(0)
+    scores, targets = torch.randn(7, 1, 5), torch.randint(5, (7, 1))
+    one_hot = torch.eye(5)[targets]
+    published = sum(torch.nn.MSELoss()(scores[t].view(-1), one_hot[t].view(-1)) for t in range(7))
+    # the order of the additions differs
+    torch.testing.assert_close(losses.mse(scores, targets), published, rtol=1e-6, atol=0)
+
+
+def test_correct_counts_the_highest_scores():
+    scores = torch.tensor([[[0.1, 0.9], [0.8, 0.2]], [[0.3, 0.4], [0.7, 0.6]]])
+    assert losses.correct(scores, torch.tensor([[1, 1], [1, 0]])).item() == 3
+
+
+def test_every_loss_of_the_settings_exists():
+    assert set(get_args(Loss)) == set(losses.LOSSES)
