@@ -1,11 +1,11 @@
 """SOAP: Adam in the space of the eigenvectors of Shampoo's preconditioner."""
 
-import re
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from charlstm.cells.gates import layer_of
 from charlstm.config.settings import TrainConfig
 from charlstm.training.optimizer import LossScale, Optimizer
 
@@ -43,7 +43,7 @@ class Soap(Optimizer):
         super().__init__(named_parameters, config, scale)
         self.groups: dict[str, list[int]] = {}
         for k, name in enumerate(self.names):
-            self.groups.setdefault(re.sub(r"\.(weight|bias)(_ih|_hh)?", "", name), []).append(k)
+            self.groups.setdefault(layer_of(name), []).append(k)
         for name, group in self.groups.items():
             joint = self._joint([self.parameters[k].detach() for k in group])
             parts = {"first": torch.zeros_like(joint), "second": torch.zeros_like(joint)}
