@@ -10,12 +10,13 @@ from itertools import product
 from pathlib import Path
 
 from charlstm.config import compose
-from charlstm.config.settings import TrainSettings
+from charlstm.config.settings import ModelConfig, TrainSettings
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import capacity, report, trial
 from charlstm.limits.capacity import Shape, Trial
 from charlstm.limits.report import RECORD
 from charlstm.limits.trial import TrialError
+from charlstm.model.numpy_model import parameter_count
 from charlstm.runs import directory, resume
 from charlstm.tasks import table
 
@@ -29,8 +30,16 @@ def shapes(settings: LimitSettings) -> list[Shape]:
 
 
 def first_length(settings: LimitSettings, shape: Shape) -> int:
-    """Characters of the first trial."""
-    return settings.start or capacity.first_length(trial.parameters(settings, shape), settings.symbols)
+    """Characters of the first trial.
+
+    Raises:
+        ValueError: with `model.head=none` the hidden units are not as many as the vocabulary has ids.
+    """
+    V = settings.symbols + 2  # the start and the end token
+    model = settings.model
+    config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
+    config.fit_vocabulary(V)
+    return settings.start or capacity.first_length(parameter_count(config, V), settings.symbols)
 
 
 def check(settings: LimitSettings) -> None:

@@ -12,12 +12,11 @@ from omegaconf import OmegaConf
 
 from charlstm import checkpoint, files
 from charlstm.config import compose
-from charlstm.config.settings import ModelConfig, TrainSettings
+from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.config.values import as_mapping
 from charlstm.limits import capacity
 from charlstm.limits.capacity import Shape, Trial
-from charlstm.model.numpy_model import parameter_shapes
 from charlstm.runs import directory, resume
 from charlstm.scoring import surprisal
 from charlstm.tasks import table
@@ -31,19 +30,6 @@ class TrialError(Exception):
     def __init__(self, code: int) -> None:
         self.code = code
         super().__init__(code)
-
-
-def parameters(settings: LimitSettings, shape: Shape) -> int:
-    """How many trainable parameters the model has; needs no torch.
-
-    Raises:
-        ValueError: with `model.head=none` the hidden units are not as many as the vocabulary has ids.
-    """
-    V = settings.symbols + 2  # the start and the end token
-    model = settings.model
-    config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
-    config.fit_vocabulary(V)
-    return sum(math.prod(of) for of in parameter_shapes(config, V).values())
 
 
 def done(

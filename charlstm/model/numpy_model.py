@@ -1,5 +1,6 @@
 """`model.py` in NumPy, without torch; `stepper.py` is the same one character at a time, for `sample.py`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,11 @@ def parameter_shapes(
     if config.head == "linear":
         shapes |= {"head.weight": (vocabulary_size, config.hidden), "head.bias": (vocabulary_size,)}
     return shapes
+
+
+def parameter_count(config: ModelConfig, vocabulary_size: int) -> int:
+    """The number of trainable parameters of that network."""
+    return sum(math.prod(shape) for shape in parameter_shapes(config, vocabulary_size).values())
 
 
 class NumpyModel:

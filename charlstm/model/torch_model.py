@@ -17,7 +17,7 @@ from charlstm.cells import torch_cells
 from charlstm.cells.gates import STATE, gate, parameter_names
 from charlstm.cells.layers import stack
 from charlstm.config.settings import DropoutConfig, ModelConfig
-from charlstm.model.numpy_model import NumpyModel
+from charlstm.model.numpy_model import NumpyModel, parameter_count
 
 State = tuple[Tensor, ...]
 """`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`: a value that is passed in and returned."""
@@ -144,7 +144,7 @@ class Model(nn.Module):
 
     def parameter_count(self) -> int:
         """The number of trainable parameters."""
-        return sum(tensor.numel() for tensor in self.parameters())
+        return parameter_count(self.config, self.vocabulary_size)
 
 
 def locked_dropout(x: Tensor, p: float) -> Tensor:

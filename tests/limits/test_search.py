@@ -11,7 +11,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import settings
 
 from charlstm import checkpoint
 from charlstm.config import compose
@@ -121,24 +120,14 @@ def test_growth():
     assert (growth.free, growth.through_origin) == pytest.approx((1.2, 1680 / 1000), rel=1e-12)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
-@pytest.mark.parametrize("embedding", [0, 3])
-@pytest.mark.parametrize("head", ["linear", "none"])
-def test_parameters_are_those_of_the_model(cell, embedding, head):
-    hidden = 9 if head == "none" else 5
-    request = asked("symbols=7", f"model.embedding={embedding}", f"model.head={head}")
-    config = settings(*(f"model.{k}={v}" for k, v in {"cell": cell, "layers": 2, "hidden": hidden}.items()))
-    model = config.model.__class__(**vars(config.model) | {"embedding": embedding, "head": head})
-    found = trial.parameters(request, Shape(cell, 2, hidden))
-    assert found == Model(model, 9).parameter_count()
-
-
 def test_the_first_text_has_a_bit_per_parameter():
     assert capacity.first_length(3987, 33) == math.ceil(3987 / 5.0443941193584535)
     assert capacity.first_length(3, 2) == 3
     shape = Shape("lstm", 1, 16)
     assert search.first_length(asked(), shape) == 791
     assert search.first_length(asked("start=12"), shape) == 12
+    with pytest.raises(ValueError, match="must equal the vocabulary's size, 35"):
+        search.first_length(asked("model.head=none"), shape)
 
 
 # real searches

@@ -1,3 +1,4 @@
+import itertools
 import tracemalloc
 from typing import get_args
 
@@ -7,7 +8,7 @@ import torch
 from conftest import settings
 
 from charlstm.config.settings import Cell, DropoutConfig
-from charlstm.model.numpy_model import NumpyModel
+from charlstm.model.numpy_model import NumpyModel, parameter_count
 from charlstm.model.stepper import Stepper
 from charlstm.model.torch_model import FUSED, KERNELS, Model, detach, locked_dropout
 from charlstm.sampling.strategy import Strategy
@@ -100,15 +101,16 @@ def test_without_a_head_hidden_must_be_the_vocabulary():
         model_of("model.head=none")
 
 
-def test_parameters_are_counted():
-    gates, inputs = 4 * H, V + H
-    lstm = gates * inputs + 2 * gates + 2 * (gates * 2 * H + 2 * gates)
-    assert model_of().parameter_count() == lstm + V * H + V
+@pytest.mark.parametrize("cell", get_args(Cell))
+def test_parameters_are_counted_without_a_model(cell):
+    for layers, embedding, head in itertools.product((1, 3), (0, 5), ("linear", "none")):
+        overrides = [f"model.cell={cell}", f"model.layers={layers}", f"model.embedding={embedding}"]
+        config = settings(*overrides, f"model.head={head}", "model.hidden=13").model
+        assert parameter_count(config, 13) == sum(p.numel() for p in Model(config, 13).parameters())
 
 
 def test_the_published_model_has_30240_parameters():
-    config = settings("experiment=notebook").model
-    assert Model(config, 35).parameter_count() == 30_240
+    assert parameter_count(settings("experiment=notebook").model, 35) == 30_240
 
 
 def test_every_cell_of_the_settings_exists():

@@ -1,4 +1,3 @@
-import itertools
 import logging
 import re
 
@@ -9,17 +8,8 @@ from conftest import settings
 from going_on import LM, MEMORIZE, assert_same, go, text
 
 from charlstm import checkpoint
-from charlstm.model.torch_model import Model
 from charlstm.training import machine, memory
 from charlstm.training.loop import Training
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
-def test_parameters_are_counted_without_a_model(cell):
-    for layers, embedding, head in itertools.product((1, 3), (0, 5), ("linear", "none")):
-        overrides = [f"model.cell={cell}", f"model.layers={layers}", f"model.embedding={embedding}"]
-        config = settings(*overrides, f"model.head={head}", "model.hidden=13").model
-        assert memory.parameter_count(config, 13) == Model(config, 13).parameter_count()
 
 
 def test_what_cannot_fit_is_refused_with_what_would():
