@@ -100,10 +100,9 @@ def _downloaded(config: DataConfig) -> Path:
     assert config.url is not None
     if not config.sha256:
         raise ValueError(f"data.url = {config.url}: needs data.sha256, to know what was downloaded")
-    try:
+    with contextlib.suppress(ValueError):
         return Path(reading.find(config.path, "data.path"))
-    except ValueError:
-        return download.fetch(config.url, config.sha256.lower(), reading.PROJECT / config.path)
+    return download.fetch(config.url, config.sha256.lower(), reading.PROJECT / config.path)
 
 
 @functools.cache
