@@ -24,6 +24,20 @@ Points = tuple[Sequence[float], Sequence[float]]
 MOST_NAMED = 12  # curves that a legend can name
 
 
+NEEDED = (
+    'needs matplotlib: pip install "charlstm[plot]", then ask again with the same out: no trial is done twice'
+)
+
+
+def available() -> bool:
+    """Whether pictures can be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def draw(found: Sequence[Limit]) -> "Figure":
     """Bits per parameter against the text's length, and against whatever differs between the models: hidden
     units, layers, cell.

@@ -84,7 +84,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
-    """Write `limit.tsv` and `limit.png`, and the same for TensorBoard.
+    """Write `limit.tsv`, the same for TensorBoard and, where it can be drawn, `limit.png`.
 
     Raises:
         OSError: they cannot be written.
@@ -93,29 +93,32 @@ def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
     with files.whole(out / TABLE) as file:
         for cells in [list(rows[0]), *(list(figures.values()) for figures in rows)]:
             file.write("\t".join(map(str, cells)).encode() + b"\n")
-    figure = plot.draw(capacity.limits(trials))
-    with files.whole(out / PICTURE) as file:
-        figure.savefig(file, format="png")
-    _save_events(out, trials, plot.pixels(figure))
+    picture = None
+    if plot.available():
+        figure = plot.draw(capacity.limits(trials))
+        with files.whole(out / PICTURE) as file:
+            figure.savefig(file, format="png")
+        picture = plot.pixels(figure)
+    _save_events(out, trials, picture)
 
 
-def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8]) -> None:
+def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] | None) -> None:
     """Curves against the text's length, one for each model, and of the limits against hidden units."""
     from torch.utils.tensorboard import SummaryWriter
 
     # what an earlier, interrupted search drew here is dropped
     with SummaryWriter(out, purge_step=0) as writer:
         for limit in capacity.limits(trials):
-            for of in limit.trials:
-                writer.add_scalar(f"bits_per_parameter/{of.shape}", of.bits_per_parameter, of.length)
-                writer.add_scalar(
-                    f"soft_bits_per_parameter/{of.shape}", of.soft_bits_per_parameter, of.length
-                )
             shape = limit.shown.shape
+            for trial in limit.trials:
+                exact, soft, length = trial.bits_per_parameter, trial.soft_bits_per_parameter, trial.length
+                writer.add_scalar(f"bits_per_parameter/{shape}", exact, length)
+                writer.add_scalar(f"soft_bits_per_parameter/{shape}", soft, length)
             name = f"{shape.cell}_{shape.layers}"
             writer.add_scalar(f"limit_by_hidden/{name}", limit.bits_per_parameter, shape.hidden)
             writer.add_scalar(f"soft_limit_by_hidden/{name}", limit.soft_bits_per_parameter, shape.hidden)
-        writer.add_image("limit", picture, dataformats="HWC")
+        if picture is not None:
+            writer.add_image("limit", picture, dataformats="HWC")
 
 
 def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
@@ -129,7 +132,7 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
             f"{cell}: each parameter more brings {growth.free:.3f} bits more by heart (least squares over "
             f"{growth.models} models; of a line through the origin, {growth.through_origin:.3f})."
         )
-    yield f"picture     {shown(out / PICTURE)}"
+    yield f"picture     {shown(out / PICTURE) if plot.available() else plot.NEEDED}"
     yield f"curves      tensorboard --logdir {shown(out)}"
     longest = max((limit.longest for limit in found if limit.longest), key=lambda t: t.length, default=None)
     if longest is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from charlstm.config import compose
 from charlstm.config.settings import ModelConfig, TrainSettings
 from charlstm.config.tool_settings import LimitSettings
-from charlstm.limits import capacity, report, trial
+from charlstm.limits import capacity, plot, report, trial
 from charlstm.limits.capacity import Shape, Trial
 from charlstm.limits.report import RECORD
 from charlstm.limits.trial import TrialError
@@ -94,6 +94,8 @@ def find(settings: LimitSettings) -> int:
     with directory.owned(out, "out"), _interruptible() as raise_again:
         machine = report.machine_facts()
         report.save_record(out, settings, machine, trials, finished=False)
+        if not plot.available():
+            log.info(f"The picture {plot.NEEDED}.")
         log.info(report.header())
         for shape in shapes(settings):
 

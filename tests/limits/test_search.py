@@ -3,7 +3,9 @@
 import contextlib
 import json
 import math
+import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from charlstm.limits import capacity, plot, report, search, trial
 from charlstm.limits.capacity import Limit, Shape, Trial
 from charlstm.model.torch_model import Model
 from charlstm.runs import run
+from charlstm.text.reading import PROJECT
 
 TINY = [
     "model.hidden=[4,8]",
@@ -133,10 +136,11 @@ def test_the_first_text_has_a_bit_per_parameter():
 # real searches
 
 
-def run_limit(folder, *arguments):
+def run_limit(folder, *arguments, env=None):
     return subprocess.run(
         [sys.executable, "-m", "charlstm", "limit", *arguments],
         cwd=folder,
+        env=env,
         capture_output=True,
         text=True,
         timeout=300,
@@ -241,6 +245,27 @@ def test_tensorboard_shows_the_same(searched):
     limits = {e.step: e.value for e in events.Scalars("limit_by_hidden/lstm_1")}
     expected = {m["hidden"]: m["bits_per_parameter"] for m in record(folder)["limits"]}
     assert limits == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_matplotlib_only_the_picture_is_missing(searched, tmp_path):
+    folder, said = searched
+    shutil.copytree(folder / "found", tmp_path / "found")
+    for left in ("limit.png", "limit.tsv"):
+        (tmp_path / "found" / left).unlink()
+    (tmp_path / "nothing" / "matplotlib").mkdir(parents=True)
+    (tmp_path / "nothing" / "matplotlib" / "__init__.py").write_text("raise ImportError")
+    path = f"{tmp_path / 'nothing'}:{os.environ.get('PYTHONPATH', PROJECT)}"
+    done = run_limit(tmp_path, *TINY, "out=found", env=os.environ | {"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+    needed = (
+        'matplotlib: pip install "charlstm[plot]", then ask again with the same out: no trial is done twice'
+    )
+    first, *lines = done.stdout.splitlines()
+    assert first == f"The picture needs {needed}."
+    assert lines == said.replace("picture     found/limit.png", f"picture     needs {needed}").splitlines()
+    assert record(tmp_path) == record(folder)
+    assert (tmp_path / "found" / "limit.tsv").read_bytes() == (folder / "found" / "limit.tsv").read_bytes()
+    assert not (tmp_path / "found" / "limit.png").exists()
 
 
 # going on
