@@ -2,8 +2,8 @@
 
     length of the header, 8 bytes | header, JSON | arrays, one after the other
 
-The safetensors library, which writes our files, does not do to read them: it copies every array, and of two
-arrays with one name it takes the last.
+The safetensors library writes our files, but its reader of bytes (`deserialize`, 0.8) copies every array: a
+file of 191 MiB takes 382. It tells neither metadata nor places, and takes a name that stands twice.
 """
 
 import json
