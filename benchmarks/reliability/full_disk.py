@@ -149,16 +149,14 @@ def full_to_the_end(disk: Path, folder: Path) -> list[str]:
     return problems + intact(where) + ([] if after == before else [f"step {before} became {after}"])
 
 
-def files_at_most(disk: Path, folder: Path) -> list[str]:
+def files_at_most(_disk: Path, folder: Path) -> list[str]:
     """No file may be longer than 20,000 bytes, which no checkpoint fits, and not the curves for long."""
-    del disk
     return problems_of(start(folder, folder / "limited", limit=20_000), 1, "File too large; it needs ")
 
 
-def unwritable(disk: Path, folder: Path) -> list[str]:
+def unwritable(_disk: Path, folder: Path) -> list[str]:
     """The directory is made unwritable in the middle; for root, who may write everywhere, the run becomes
     another user's there."""
-    del disk
     where = folder / "unwritable"
 
     def lose(training: Training) -> None:
@@ -173,9 +171,8 @@ def unwritable(disk: Path, folder: Path) -> list[str]:
     return problems + intact(where)
 
 
-def deleted(disk: Path, folder: Path) -> list[str]:
+def deleted(_disk: Path, folder: Path) -> list[str]:
     """The directory is deleted in the middle."""
-    del disk
     where = folder / "deleted"
     started = start(folder, where)
     until_saved(where, started)

@@ -71,10 +71,12 @@ def _as_text(request: Request) -> Iterator[str]:
     for n, sample in enumerate(samples(request), 1):
         if request.settings.samples > 1:
             bits = "" if sample.bits_per_char is None else f", {sample.bits_per_char:.3f} bits per character"
-            yield "\n\n" * (n > 1)
+            if n > 1:
+                yield "\n\n"
             yield f"=== {n} of {request.settings.samples}: seed {sample.seed}{bits}\n"
         yield request.shown(sample.text)
-    yield "\n" * (request.settings.samples > 1)
+    if request.settings.samples > 1:
+        yield "\n"
 
 
 def _as_json(request: Request) -> Iterator[str]:

@@ -43,8 +43,9 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
         problem, unknown, _ = " ".join(str(error).split()).partition(". To append to your config use +")
-        # a key of Hydra's own: with a + it would be taken and do nothing
-        problems.append(problem + "; --cfg hydra shows what there is" * bool(unknown))
+        if unknown:  # a key of Hydra's own: with a + it would be taken and do nothing
+            problem += "; --cfg hydra shows what there is"
+        problems.append(problem)
     if problems:
         raise RequestError(problems)
     return settings

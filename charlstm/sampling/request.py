@@ -134,9 +134,9 @@ def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
     try:
         vocabulary.encode(text, source="prompt")
     except UnknownCharacterError as error:
-        others = "unknown=skip leaves it out" + (
-            ", unknown=nearest looks for a near one" * (unknown == "error")
-        )
+        others = "unknown=skip leaves it out"
+        if unknown == "error":
+            others += ", unknown=nearest looks for a near one"
         raise UnknownCharacterError(f"{error}; {others}") from None
     return text
 

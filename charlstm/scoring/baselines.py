@@ -107,7 +107,7 @@ def probabilities(train: Ids, held_out: Ids, alphabet: int, order: int = ORDER) 
         wanted = np.where(seen >= 0, seen * alphabet + held_out[k - 1 :], -1)
         found = known.searchsorted(wanted).clip(max=len(known) - 1)
         hit = known[found] == wanted
-        total, new = followed[seen] * (seen >= 0), kinds[seen] * (seen >= 0)
+        total, new = np.where(seen >= 0, followed[seen], 0), np.where(seen >= 0, kinds[seen], 0)
         shorter = probability[k - 1 :]
         longer = (counts[found] * hit + new * shorter) / np.maximum(total + new, 1)
         probability[k - 1 :] = np.where(total > 0, longer, shorter)

@@ -188,46 +188,45 @@ def test_what_a_search_leaves(searched):
 
 def test_each_trial_is_a_complete_run(searched, command):
     folder, _ = searched
-    for of in record(folder)["trials"]:
-        path = folder / of["directory"]
+    for done in record(folder)["trials"]:
+        path = folder / done["directory"]
         text = (path / "text.txt").read_text()
-        assert text == capacity.random_text(of["length"], 3, seed=0)
+        assert text == capacity.random_text(done["length"], 3, seed=0)
         result = json.loads((path / "result.json").read_text())
-        assert (result["recalled"], result["epochs"]) == (of["recalled"], of["exposures"])
-        assert f"{of['length']} characters" in (path / "train.log").read_text()
+        assert (result["recalled"], result["epochs"]) == (done["recalled"], done["exposures"])
+        assert f"{done['length']} characters" in (path / "train.log").read_text()
         trained = checkpoint.load(path / "best.safetensors")
-        assert sum(weight.size for weight in trained.weights.values()) == of["parameters"]
-        if of["recalled"]:
-            done = command("sample.py", f"ckpt={path}")
-            assert done.stdout == text
+        assert sum(weight.size for weight in trained.weights.values()) == done["parameters"]
+        if done["recalled"]:
+            assert command("sample.py", f"ckpt={path}").stdout == text
 
 
 def test_a_trial_can_be_repeated(searched, command, tmp_path):
     folder, _ = searched
-    of = record(folder)["trials"][-1]
-    lines = (folder / of["directory"] / "config" / "overrides.yaml").read_text().splitlines()
+    found = record(folder)["trials"][-1]
+    lines = (folder / found["directory"] / "config" / "overrides.yaml").read_text().splitlines()
     overrides = shlex.split(" ".join(line.removeprefix("- ") for line in lines))
     (tmp_path / "found").symlink_to(folder / "found")
     done = command("train.py", *overrides, "hydra.run.dir=again")
     assert done.returncode == 0, done.stderr
     again = checkpoint.load(tmp_path / "again")
-    first = checkpoint.load(folder / of["directory"])
+    first = checkpoint.load(folder / found["directory"])
     for name, weight in first.weights.items():
         np.testing.assert_array_equal(again.weights[name], weight)
 
 
 def test_bits_still_needed(searched):
     folder, _ = searched
-    of = record(folder)["trials"][0]
-    trained = checkpoint.load(folder / of["directory"])
+    found = record(folder)["trials"][0]
+    trained = checkpoint.load(folder / found["directory"])
     model = Model(trained.config, len(trained.vocabulary))
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in trained.weights.items()})
-    ids = trained.vocabulary.encode_framed((folder / of["directory"] / "text.txt").read_text()).astype(int)
+    ids = trained.vocabulary.encode_framed((folder / found["directory"] / "text.txt").read_text()).astype(int)
     with torch.no_grad():
         scores, _ = model(torch.from_numpy(ids[:-2, None]))
         nats = torch.nn.functional.cross_entropy(scores[:, 0], torch.from_numpy(ids[1:-1]), reduction="sum")
     # float32 sums in another order
-    assert of["needed_bits"] == pytest.approx(nats.item() / math.log(2), rel=1e-5)
+    assert found["needed_bits"] == pytest.approx(nats.item() / math.log(2), rel=1e-5)
 
 
 def test_tensorboard_shows_the_same(searched):

@@ -158,8 +158,8 @@ def random_texts(count):
     random = np.random.default_rng(0)
     special = "\\'\"${}[](),=:;&|<>?!#~`%@ \t\n\r\u2028\ufeff\x00\x1b\x85éß日🙂\u0301٣" + "abn01"
     for _ in range(count):
-        code_points = random.integers(0, 0x110000 - 0x800, random.integers(0, 25))
-        anything = [chr(int(c) + 0x800 * (c >= 0xD800)) for c in code_points]  # no lone surrogates
+        code_points = random.integers(0, 0x110000 - 0x800, random.integers(0, 25)).tolist()
+        anything = [chr(c if c < 0xD800 else c + 0x800) for c in code_points]  # no lone surrogates
         known = random.choice(list(special), len(anything)).tolist()
         yield "".join(
             a if r < 0.3 else k for a, k, r in zip(anything, known, random.random(25), strict=False)

@@ -87,8 +87,8 @@ def test_each_file_is_a_record(tmp_path):
         (tmp_path / name).write_bytes(content.encode())
     built = corpus.build(data(path=tmp_path, records="file", split=(1.0, 0.0, 0.0)))
     start, end = built.vocabulary.start, built.vocabulary.end
-    of = built.vocabulary.encode
-    assert built.train.tolist() == [start, *of("A\r\n"), end, start, *of("B\n"), end]
+    encode = built.vocabulary.encode
+    assert built.train.tolist() == [start, *encode("A\r\n"), end, start, *encode("B\n"), end]
     facts = built.facts
     assert (facts.records, facts.crlf, facts.lf, facts.cr, facts.bom) == (2, 1, 1, 0, True)
     assert (facts.bytes, facts.characters, facts.symbols) == (8, 5, 9)
