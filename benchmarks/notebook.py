@@ -56,7 +56,7 @@ def main(repeats: int) -> None:
     text, vocabulary = table.prepare(settings)
     ids = vocabulary.encode_framed(text)
     machine.prepare(seed=0, threads=1)
-    published = published_epochs(torch.from_numpy(vocabulary.one_hot(ids)))
+    published = published_epochs(torch.eye(len(vocabulary))[ids.astype(int)])
     ours = loop.of_text(Model(settings.model, len(vocabulary)), ids, settings.train).each()
     rounds = []
     for _ in range(repeats + 1):

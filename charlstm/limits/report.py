@@ -15,7 +15,7 @@ from charlstm.config.tool_settings import LimitSettings
 from charlstm.config.values import as_mapping
 from charlstm.limits import capacity, plot
 from charlstm.limits.capacity import Trial
-from charlstm.runs.report import shown
+from charlstm.runs.report import shown, versions
 from charlstm.training import machine
 
 RECORD, TABLE, PICTURE = "limit.json", "limit.tsv", "limit.png"
@@ -78,8 +78,6 @@ def recorded(settings: LimitSettings) -> dict[str, Any]:
 
 def machine_facts() -> dict[str, Any]:
     """Of what the figures depend on, besides settings."""
-    from charlstm.runs.report import versions
-
     return versions() | {"platform": platform.platform(), "cores": machine.available_cores()}
 
 

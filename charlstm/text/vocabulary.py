@@ -154,17 +154,6 @@ class Vocabulary:
         """The text of ids `(T,)`; tokens, which have no character, are left out."""
         return self.text("".join(self.characters[i] for i in np.asarray(ids).tolist() if i < self.start))
 
-    def one_hot(self, ids: Ids) -> NDArray[np.float32]:
-        """One-hot vectors `(*ids.shape, V)`: 1 at the id, 0 elsewhere."""
-        vectors = np.zeros((*ids.shape, len(self)), np.float32)
-        np.put_along_axis(vectors, ids[..., None].astype(np.intp), 1, axis=-1)
-        return vectors
-
-    def from_one_hot(self, vectors: NDArray[np.floating[Any]]) -> Ids:
-        """The ids of one-hot vectors `(..., V)`, or the likeliest ids of any scores."""
-        ids: Ids = vectors.argmax(axis=-1).astype(self.dtype)
-        return ids
-
 
 def as_code_points(text: str) -> NDArray[np.unsignedinteger[Any]]:
     """The code points `(T,)` of a text, as uint8 where they fit, else as uint32."""

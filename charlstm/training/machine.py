@@ -1,4 +1,4 @@
-"""The machine that a run uses: device, threads, seeds, signals."""
+"""The machine that a run uses: device, precision, threads, seed."""
 
 import math
 import os

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,17 +16,6 @@ def test_every_text_over_the_alphabet_comes_back(text):
     assert framed[0] == vocabulary.start
     assert framed[-1] == vocabulary.end
     assert vocabulary.decode(framed) == text
-
-
-@given(texts)
-def test_one_hot_comes_back(text):
-    vocabulary = Vocabulary.of_text(text)
-    ids = vocabulary.encode_framed(text)
-    vectors = vocabulary.one_hot(ids)
-    assert vectors.shape == (len(text) + 2, len(vocabulary))
-    assert (vectors.sum(axis=1) == 1).all()
-    assert (vectors[np.arange(len(ids)), ids] == 1).all()
-    assert (vocabulary.from_one_hot(vectors) == ids).all()
 
 
 def test_ids_follow_the_alphabet_and_the_tokens_come_last():
