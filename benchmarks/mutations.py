@@ -48,6 +48,7 @@ DIRECTORY = ("charlstm/runs/directory.py", "tests/runs/test_directory.py")
 SESSION = "tests/runs/test_run.py -k curves"
 LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_says")
 OPTIMIZER = ("charlstm/training/optimizer.py", "tests/training/test_optimizer.py")
+SOAP = ("charlstm/training/soap.py", "tests/training/test_optimizer.py")
 SCHEDULE = ("charlstm/training/schedule.py", "tests/training/test_schedule.py")
 CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
 COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
@@ -165,23 +166,23 @@ MUTATIONS = [
     # learning by heart
     Mutation(
         "soap: eigenvectors stay",
-        *OPTIMIZER,
+        *SOAP,
         "torch.linalg.qr(covariance @ basis[:, order]).Q",
         "basis[:, order]",
     ),
     Mutation(
         "soap: variances stay in the old order",
-        *OPTIMIZER,
+        *SOAP,
         "second.copy_(second.index_select(side, order))",
         "pass",
     ),
     Mutation(
         "soap: swap the covariances",
-        *OPTIMIZER,
+        *SOAP,
         "gradient @ gradient.T if side == 0 else gradient.T @ gradient",
         "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
     ),
-    Mutation("soap: the first step moves", *OPTIMIZER, "if step > 1:\n", "if step > 0:\n"),
+    Mutation("soap: the first step moves", *SOAP, "if step > 1:\n", "if step > 0:\n"),
     Mutation(
         "segments: borders stay", *BATCHES, "GOLDEN_RATIO = (math.sqrt(5) - 1) / 2", "GOLDEN_RATIO = 0.0"
     ),
