@@ -96,7 +96,8 @@ def measure(rounds: int, threads: int) -> None:
     """Print a row for each size, on the threads that the environment gave NumPy."""
     torch.set_num_threads(threads)
     square = products([(SQUARE, SQUARE)], SQUARE)
-    print(f"\nthreads: {threads}; characters a second")
+    said = "1 thread" if threads == 1 else f"{threads} threads"
+    print(f"\n{said}; characters a second")
     print(
         f"{'LSTM':6} | {'1 stream':>10}{'nn.LSTM':>9}{'ratio':>8}{'limit':>10}{'share':>6}{'GB/s':>6}"
         f" | {'64 streams':>10}{'nn.LSTM':>9}{'ratio':>8}{'limit':>10}{'share':>6}{'GF/s':>6} | 64 over 1"
