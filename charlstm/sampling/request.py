@@ -56,9 +56,9 @@ class Request:
     """
 
     def __init__(self, settings: SampleSettings, trained: Checkpoint | None = None) -> None:
-        if not settings.ckpt:
+        if not (settings.ckpt or trained):
             raise ValueError("ckpt: missing; name a checkpoint or run directory, such as ckpt=outputs/...")
-        self.trained = trained = trained or checkpoint.load(Path(settings.ckpt))
+        self.trained = trained = trained or checkpoint.load(Path(settings.ckpt or ""))
         self.settings = settings
         self.model, self.vocabulary = trained.model(), trained.vocabulary
         self.strategy = Strategy(

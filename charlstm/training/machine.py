@@ -2,7 +2,10 @@
 
 import math
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from charlstm.config.settings import Device, Precision
@@ -93,3 +96,20 @@ def prepare(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # saturated gates make denormals, which slow the kernels 20 times
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Within this context torch may be seeded and set up; afterwards it is as it was before."""
+    import torch
+
+    threads = torch.get_num_threads()
+    flushes = sys.float_info.min / 2 == 0  # torch cannot be asked
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if is_used else ()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
