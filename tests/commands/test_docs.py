@@ -11,7 +11,8 @@ SYBIL = Sybil([PythonCodeBlockParser()])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page(page):
+def test_page(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a page may make runs
     examples = list(SYBIL.parse(page))
     assert examples
     for example in examples:  # in the order of the page: a block goes on from those above it
