@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,8 +37,11 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
         RequestError: lists every problem of the request.
     """
     right, problems = check_keys(name, settings_type, overrides)
+    # charlstm may be called from a program that uses Hydra, which has but one state
+    state, job = GlobalHydra.instance(), JobRuntime.instance().get("name")
+    callers, state.hydra = state.hydra, None
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(CONF), job_name=job, version_base="1.3"):
             config = hydra.compose(name, right)
         settings = settings_of(config, settings_type)
     except RequestError as error:
@@ -45,6 +50,8 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
         problem, unknown, _ = " ".join(str(error).split()).partition(". To append to your config use +")
         # a key of Hydra's own: with a + it would be taken and do nothing
         problems.append(problem + "; --cfg hydra shows what there is" * bool(unknown))
+    finally:
+        state.hydra = callers
     if problems:
         raise RequestError(problems)
     return settings
