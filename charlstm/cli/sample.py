@@ -1,10 +1,10 @@
 """Write text with a trained model, on standard output.
 
-    python sample.py ckpt=outputs/...                   from the start token
-    python sample.py ckpt=outputs/... prompt="how "     go on from a prompt
-    python sample.py ckpt=outputs/... temperature=1 length=500 seed=7
-    python sample.py ckpt=outputs/... samples=20 top_p=0.9 out=runs/twenty
-    python sample.py ckpt=outputs/... interactive=true  talk with it
+    charlstm sample ckpt=outputs/...                   from the start token
+    charlstm sample ckpt=outputs/... prompt="how "     continue a prompt
+    charlstm sample ckpt=outputs/... temperature=1 length=500 seed=7
+    charlstm sample ckpt=outputs/... samples=20 top_p=0.9 out=runs/twenty
+    charlstm sample ckpt=outputs/... interactive=true  talk with it
 
 All keys, with their defaults:
 """
@@ -24,7 +24,7 @@ from charlstm.sampling.request import Request, Sample, samples
 def main() -> None:
     """Write as the command line asks."""
     with terminal.output() as is_watched:
-        settings = command_line.ask("sample", SampleSettings, __doc__ or "")
+        settings = command_line.ask("sample", SampleSettings, terminal.as_started(__doc__))
         if settings.interactive:
             from charlstm.cli.talk import Talk
 

@@ -1,8 +1,8 @@
 """Say how well a trained model predicts a text, in bits per character.
 
-    python -m charlstm score ckpt=outputs/... path=book.txt              of the whole text
-    python -m charlstm score ckpt=runs/a,runs/b text="how long" per=word  of two models, word by word
-    python -m charlstm score ckpt=outputs/... path=- per=line sort=true   the worst lines first
+    charlstm score ckpt=outputs/... path=book.txt                of the whole text
+    charlstm score ckpt=runs/a,runs/b text="how long" per=word   of two models, word by word
+    charlstm score ckpt=outputs/... path=- per=line sort=true    the worst lines first
 
 Each file is read from the start token with a zero state, and every character is scored once, given all that
 come before it. The end token is not counted. All keys, with their defaults:
@@ -74,5 +74,5 @@ def _measure(names: list[str], files: Mapping[str, str]) -> list[dict[str, NDArr
 def main() -> None:
     """Score as the command line asks."""
     with terminal.output():
-        for piece in score(command_line.ask("score", ScoreSettings, __doc__ or "")):
+        for piece in score(command_line.ask("score", ScoreSettings, terminal.as_started(__doc__))):
             print(piece, end="")

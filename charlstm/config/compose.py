@@ -8,7 +8,6 @@ grammar first.
 import re
 import sysconfig
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
@@ -18,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from charlstm.config.convert import RequestError, convert, keys_of, takes_text, unknown_key
+from charlstm.files import PROJECT
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-
+CONF = PROJECT / "conf"
 
 S = TypeVar("S")
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.config.settings import DataConfig
+from charlstm.files import PROJECT as PROJECT
 from charlstm.text.decoding import CONTROLS, answered_decoding, has_byte_order_mark, refuse_binary
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 def read_text(config: DataConfig) -> str:

@@ -310,7 +310,7 @@ def test_ctrl_c_and_on_again(tmp_path):
         assert (process.returncode, error) == (130, "")
         *_, last = said.splitlines()
         command = "python -m charlstm limit model.hidden=2 train.epochs=1000000000 start=1 threads=1 out=o"
-        assert last == f"Stopped; to go on: {command}"
+        assert last == f"Stopped; to resume: {command}"
         assert not json.loads((tmp_path / "o" / "limit.json").read_text())["finished"]
         assert (tmp_path / "o" / "limit.png").exists()
         assert results.items() <= identity(tmp_path).items()
