@@ -1,4 +1,5 @@
-"""Standard output and standard error: what goes there, and what happens when nobody takes it."""
+"""The terminal: how this process was started there, what goes to standard output and standard error, and what
+happens when nobody takes it."""
 
 import logging
 import os

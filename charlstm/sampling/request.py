@@ -1,4 +1,4 @@
-"""What `sample.py` does: a request -> one text as it is written, or many side by side, in some format."""
+"""A request for text: the model, the prompt and the choices, checked; and the samples that come of it."""
 
 import json
 import math

@@ -444,6 +444,10 @@ COMMANDS = {
     "SAMPLE ckpt=good temperature=1 2>&-": (0, ""),
     "SCORE ckpt=other_cell text=a": (2, "error: other_cell: its content does not fit together"),
     "SCORE ckpt=good path=u16": (2, "error: path = u16: not utf-8 text: bytes ff fe 77 00 at offset 0"),
+    "CHARLSTM | true": (0, ""),
+    "CHARLSTM >&-": (0, ""),
+    "CHARLSTM limit --help | true": (0, ""),
+    "CHARLSTM --version >/dev/full": (1, "error: standard output cannot be written: No space left on device"),
     "TRAIN RUN=7 >/dev/full": (0, "error: standard output cannot be written: No space left on device"),
     "TRAIN check=true >/dev/full": (1, "error: standard output cannot be written: No space left on device"),
 }
@@ -461,6 +465,7 @@ def done(files, tmp_path_factory):
         "TRAIN": f"{python}/train.py'",
         "SAMPLE": f"{python}/sample.py'",
         "SCORE": f"'{sys.executable}' -m charlstm score",
+        "CHARLSTM": f"'{sys.executable}' -m charlstm",
         "RUN=": "model.hidden=8 train.epochs=2 hydra.run.dir=run",
     }
     environment = os.environ | {
