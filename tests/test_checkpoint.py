@@ -11,12 +11,12 @@ from conftest import SENTENCE, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.reliability import forging
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint, CheckpointError
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
 from charlstm.text.vocabulary import Vocabulary
+from tests.soak import forging
 
 
 @pytest.fixture

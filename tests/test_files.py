@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.calls import Watched
 from charlstm import files
+from tests.soak.calls import Watched
 
 
 def write(path, content=b"new"):

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reliability import forging, mutants
 from charlstm import checkpoint, files, tensors
 from charlstm.checkpoint import CheckpointError
+from tests.soak import forging, mutants
 
 GOOD = forging.written(forging.made(3, training=True))
 

@@ -1,10 +1,10 @@
 """What do SIGINT, SIGTERM and SIGUSR1 do to a run?
 
-    python -m benchmarks.reliability.stops [count=50]
+    python -m tests.soak.stops [count=50]
 
 Sends SIGINT and SIGTERM in turn to runs of both tasks, at random moments from their start on, and exactly
-while they save and while they score; goes on after each. Exit codes must be 130 and 143, the end, after all
-that, that of an undisturbed run, bit for bit, and the time from the signal to the exit no longer than the
+while they save and while they score; resumes them after each. Exit codes must be 130 and 143, the end, after
+all that, that of an undisturbed run, bit for bit, and the time from the signal to the exit no longer than the
 longest step and the longest save of the run and half a second, which Python and a busy machine may take.
 Before that, SIGUSR1 must save, and a second signal must end a run that hangs in a save at once and leave the
 checkpoint before it untouched. The exit code is 1 if anything is not so.
@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, STREAMS, Started
 from charlstm import checkpoint
 from charlstm.runs import directory
 from charlstm.runs.signals import StopSignals
 from charlstm.sampling import writer
 from charlstm.scoring import held_out
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, STREAMS, Started
 
 CASES = {
     "memorize": [*STREAMS, "train.epochs=300", "save.steps=20", "threads=1"],

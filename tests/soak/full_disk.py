@@ -1,6 +1,6 @@
 """What becomes of a run whose disk fills, or whose directory is lost?
 
-    python -m benchmarks.reliability.full_disk
+    python -m tests.soak.full_disk
 
 As root on Linux on a real file system of 2 MB (tmpfs), which is filled at the start, in the middle for a
 while, or in the middle for good; elsewhere by a limit on the size of files. Then with a run directory that is
@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, Started
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, Started
 
 RUN = [*LM, "train.steps=3000", "eval.times=30", "save.every=0.2s", "threads=1", "eval.baselines=false"]
 

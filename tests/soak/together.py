@@ -1,6 +1,6 @@
 """Do runs that begin at once, or want the same directory, leave each other alone?
 
-    python -m benchmarks.reliability.together [count=20]
+    python -m tests.soak.together [count=20]
 
 Starts so many runs within a second, without naming a directory: each must get one of its own. Then starts two
 at once, ever again, with the same new directory, and two that would go on in the same one: one of them must
@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import STREAMS, Started
+from tests.soak import runs
+from tests.soak.runs import STREAMS, Started
 
 QUICK = [*STREAMS, "threads=1", "save.steps=20"]
 REFUSED = ("another run is writing there", "holds a run that can be gone on with", "holds the result of")

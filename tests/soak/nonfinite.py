@@ -1,6 +1,6 @@
 """What becomes of a run in which a number goes wrong?
 
-    python -m benchmarks.reliability.nonfinite [cases=360]
+    python -m tests.soak.nonfinite [cases=360]
 
 Puts NaN or an infinity into a loss, a gradient, a weight, the learning rate, the hidden state or a score at
 random steps of small runs of both tasks, under both policies of `train.on_nonfinite`: once, three times in a
@@ -25,8 +25,6 @@ import numpy as np
 import torch
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, STREAMS
 from charlstm import checkpoint
 from charlstm.config.settings import TrainSettings
 from charlstm.sampling import writer
@@ -34,6 +32,8 @@ from charlstm.scoring import held_out
 from charlstm.tasks import memorize
 from charlstm.training import loop, losses
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, STREAMS
 
 STEPS, SAVES = 36, 4
 TASKS = {
