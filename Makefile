@@ -1,5 +1,6 @@
 # make train   set up everything and learn a sentence by heart; ARGS="model.layers=3 seed=7" are passed on
-# make test    set up everything and pass the tests
+# make test    set up everything and pass the tests; ARGS="tests/text -x" are passed on
+# make quick   lint and what is tested within one process, in less than a minute
 # make lint    format, lint, types, layering
 # The set-up happens once and again when the requirements change. PYTHON=python3.12 chooses the interpreter.
 
@@ -7,7 +8,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup train test lint
+# several tests at once; those that share what takes long to make stay together (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+QUICK := tests/cells tests/config tests/model tests/sampling tests/scoring tests/text tests/training
+
+.PHONY: setup train test quick lint
 .DEFAULT_GOAL := train
 
 train: setup
@@ -16,7 +21,11 @@ train: setup
 
 test: setup lint
 	@echo "== tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+quick: setup lint
+	@echo "== quick tests"
+	@$(PYTEST) $(QUICK) $(ARGS)
 
 lint: setup
 	@echo "== format, lint, types, layering"

@@ -23,7 +23,7 @@ MIXED = "Größe und Maß; 日本語の文章, кириллица, ελληνι�
 
 def write(path: Path, kind: str, megabytes: int) -> None:
     """A text of that many million bytes."""
-    sources = "".join(file.read_text("utf-8") for file in sorted((PROJECT / "charlstm").glob("*.py")))
+    sources = "".join(file.read_text("utf-8") for file in sorted((PROJECT / "charlstm").rglob("*.py")))
     ascii_text = sources.encode("ascii", "ignore")
     piece = ascii_text if kind == "ascii" else MIXED.encode() * 2000 + ascii_text
     with path.open("wb") as file:

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.training [rounds=5]`: whole training steps of a language model, beside the peak.
+"""`python -m benchmarks.training [rounds=5] [size=1x128]`: whole training steps, beside the peak.
 
-A step is all of it: the window out of the corpus, forward, loss, backward, clipping, AdamW. Its arithmetic is
-counted as the matrix products alone, 2 operations for each weight and character forward and 4 backward; the
-peak is that of a large square product of the same precision, measured in turns with the steps.
+A step of a language model is all of it: the window out of the corpus, forward, loss, backward, clipping,
+AdamW. Its arithmetic is counted as the matrix products alone, 2 operations for each weight and character
+forward and 4 backward; the peak is that of a large square product of the same precision, measured in turns
+with the steps.
 """
 
 import statistics
@@ -11,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.machine import count, describe
+from benchmarks.machine import arguments, describe
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
@@ -33,8 +34,8 @@ def peak(dtype: torch.dtype) -> float:
     return 2 * SQUARE**3 / (time.perf_counter() - begin)
 
 
-def main(rounds: int) -> None:
-    """Print a row for each size and precision."""
+def main(rounds: int, size: str) -> None:
+    """Print a row for each size and precision; `size`: for this one alone."""
     machine.prepare(seed=0, threads=machine.available_cores())
     print(f"{describe()}, {machine.available_cores()} threads")
     print(f"{'LSTM':6} {'batch x window':>14} {'precision':>9} {'chars/s':>10} {'GFLOP/s':>8} {'share':>6}")
@@ -43,6 +44,8 @@ def main(rounds: int) -> None:
     if machine.choose_precision("auto", torch.device("cpu")) == "bfloat16":
         precisions["bfloat16"] = torch.bfloat16
     for layers, hidden, batch, window in SIZES:
+        if size not in ("", f"{layers}x{hidden}"):
+            continue
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
         overrides += [f"train.batch={batch}", f"train.window={window}", "task=lm"]
         settings = command_line.compose("train", TrainSettings, overrides)
@@ -69,4 +72,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(count("rounds", 5))
+    main(*arguments(rounds=5, size=""))

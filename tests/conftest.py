@@ -1,13 +1,19 @@
 """What several test files share: settings as the command line makes them, and runs of the real commands."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# Several processes are under way at once, so none uses all cores, or waits for one by spinning, unless it is
+# told to. NumPy and torch read this when they are imported, here and in what tests start.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
@@ -18,12 +24,31 @@ hypothesis.settings.register_profile(
 )  # how long an example takes is the machine's business
 hypothesis.settings.load_profile("no deadline")
 
+# files that take long, the longest first; and those whose tests share what took long to make
+LONG = ("test_benchmarks", "test_reliability")
+TOGETHER = (
+    "test_readme",
+    "test_bad_input",
+    "test_search",
+    "test_run",
+    "test_language_model",
+    "test_held_out",
+)
+
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 
 
 def settings(*overrides: str) -> TrainSettings:
     """The settings of `train.py` with these overrides."""
     return command_line.compose("train", TrainSettings, overrides)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: what is long begins first, and what shares a fixture is one worker's."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +81,19 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of one real main job."""
-    directory = tmp_path_factory.mktemp("main job") / "run"
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
-        cwd=directory.parent,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    (directory / "standard output").write_text(done.stdout, encoding="utf-8")
+    """The run directory of one real main job, one for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    directory = folder / "main job"
+    with FileLock(folder / "main job.lock"):
+        if not (directory / "standard output").exists():
+            done = subprocess.run(
+                [sys.executable, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
+                cwd=folder,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=300,
+            )
+            assert done.returncode == 0, done.stderr
+            (directory / "standard output").write_text(done.stdout, encoding="utf-8")
     return directory

@@ -478,7 +478,7 @@ def done(files, tmp_path_factory):
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=120,
+            timeout=300,
         )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

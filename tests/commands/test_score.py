@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 def run(folder, arguments, stdin=b""):
     """A run with arguments as in a shell."""
     line = f"set -o pipefail; {shlex.quote(sys.executable)} -m charlstm score {arguments}"
-    return subprocess.run(["bash", "-c", line], cwd=folder, input=stdin, capture_output=True, timeout=60)
+    return subprocess.run(["bash", "-c", line], cwd=folder, input=stdin, capture_output=True, timeout=300)
 
 
 def score(folder, *arguments, stdin=b""):
@@ -170,7 +170,7 @@ def test_the_worst_lines_first(folder):
 def test_torch_is_not_imported(folder):
     code = "import sys; from charlstm.cli import score; score.main(); sys.exit('torch' in sys.modules)"
     arguments = [sys.executable, "-c", code, "ckpt=a", "path=book.txt", "per=word"]
-    assert subprocess.run(arguments, cwd=folder, timeout=60, stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run(arguments, cwd=folder, timeout=300, stdout=subprocess.DEVNULL).returncode == 0
 
 
 WRONG = {
@@ -233,7 +233,7 @@ def test_a_progress_bar_for_people_only(folder):
     termios.tcsetwinsize(follower, (24, 80))  # a new one has no columns to draw in
     os.set_blocking(leader, False)  # without a bar the test shall fail, not wait
     arguments = [sys.executable, "-m", "charlstm", "score", "ckpt=a", "path=long.txt"]
-    subprocess.run(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, timeout=60)
+    subprocess.run(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, timeout=300)
     assert b"char/s" in os.read(leader, 100_000)
     os.close(leader)
     os.close(follower)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -218,7 +219,7 @@ def test_10_000_prompts_by_file_and_by_standard_input(tmp_path, monkeypatch):
 
 def run(*arguments, **keys):
     return subprocess.run(
-        [sys.executable, str(PROJECT / "sample.py"), *arguments], capture_output=True, timeout=60, **keys
+        [sys.executable, str(PROJECT / "sample.py"), *arguments], capture_output=True, timeout=300, **keys
     )
 
 
@@ -258,7 +259,7 @@ def test_torch_is_never_imported(trained):
             [sys.executable, "-c", code, f"ckpt={trained}", *keys],
             cwd=PROJECT,
             capture_output=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.stderr == b"False\n"
 
@@ -269,19 +270,19 @@ def test_torch_is_never_imported(trained):
 def test_ctrl_c_ends_with_the_text_so_far(endless, keys):
     arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={endless}", "length=100000000"]
     with subprocess.Popen([*arguments, *keys], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stderr.readline().startswith(b"seed=")  # said just before it begins
+        seed = process.stderr.readline().decode().split()[0]  # said just before it begins
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        text, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said == b""
-    if "format=json" in keys:
-        assert json.loads(text)[0]["ending"] == "interrupted"
-        assert len(json.loads(text)[0]["text"]) > 100
-    elif "format=jsonl" in keys:
-        assert json.loads(text.splitlines()[0])["ending"] == "interrupted"
-    else:
-        assert len(text) > 100
+        text, said = process.communicate(timeout=300)
+    assert (process.returncode, said) == (130, b"")
+    text, ending = text.decode(), "interrupted"
+    if "format" in "".join(keys):  # a list, or a line for each
+        first = json.loads(text)[0] if "format=json" in keys else json.loads(text.splitlines()[0])
+        text, ending = first["text"], first["ending"]
+    assert ending == "interrupted"
+    text = re.sub("^===.*\n", "", text)[:1000]  # without what stands above each of several
+    if "best_of=2" not in keys:  # how long it is, is the machine's business
+        assert text == written(endless, seed, "length=1000")[: len(text)]
 
 
 WRONG = {
@@ -395,13 +396,13 @@ def test_a_conversation_on_a_terminal(trained):
         os.close(follower)
         seen = b""
         for wanted, typed in [(b"> ", b"hello\n"), (b"limit!", b""), (b"> ", b":quit\n")]:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while wanted not in seen and time.monotonic() < deadline:
                 seen += os.read(leader, 1000)
             assert wanted in seen
             seen = seen.partition(wanted)[2]
             os.write(leader, typed)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     os.close(leader)
 
 

@@ -29,7 +29,8 @@ from charlstm.training.loop import Training
 from tests.soak import runs
 from tests.soak.runs import LM, Started
 
-RUN = [*LM, "train.steps=3000", "eval.times=30", "save.every=0.2s", "threads=1", "eval.baselines=false"]
+RUN = [*LM, "train.steps=3000", "eval.times=30", "save.steps=300", "threads=1", "eval.baselines=false"]
+PAUSES = (1000, 2000)  # the steps before which it waits for what is done to it, if that is in the middle
 
 
 @contextmanager
@@ -57,22 +58,32 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def start(folder: Path, where: Path, limit: int | None = None) -> Started:
-    """A run; with files of so many bytes at most."""
+def start(folder: Path, where: Path, limit: int | None = None, pauses: tuple[int, ...] = ()) -> Started:
+    """A run; with files of so many bytes at most, or with pauses."""
+
+    def pause(training: Training) -> None:
+        if training.step in pauses:
+            (folder / f"at {training.step}").touch()
+            while not (folder / f"past {training.step}").exists():
+                time.sleep(0.01)
 
     @contextmanager
     def within() -> Iterator[None]:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        yield
+        with runs.before_each_step(pause):
+            yield
 
     return Started([*RUN, f"hydra.run.dir={where}"], folder, True, within)
 
 
-def until_saved(where: Path, started: Started) -> None:
-    """Wait for the first state."""
-    while not (where / LAST).exists() and started.wait(0.02) is None:
+@contextmanager
+def paused(folder: Path, step: int, started: Started) -> Iterator[None]:
+    """While the run waits before this step."""
+    while not (folder / f"at {step}").exists() and started.wait(0.02) is None:
         pass
+    yield
+    (folder / f"past {step}").touch()
 
 
 def problems_of(started: Started, code: int, *wanted: str, unwanted: tuple[str, ...] = ()) -> list[str]:
@@ -126,13 +137,12 @@ def full_soon(disk: Path, folder: Path) -> list[str]:
 def full_for_a_while(disk: Path, folder: Path) -> list[str]:
     """In the middle, and then there is room again."""
     where = disk / "run"
-    started = start(folder, where)
-    until_saved(where, started)
-    filler = fill(disk)
-    while "not saved" not in started.said() and started.wait(0.02) is None:
-        pass
-    problems = intact(where)
-    filler.unlink()
+    started = start(folder, where, pauses=PAUSES)
+    with paused(folder, PAUSES[0], started):
+        filler = fill(disk)
+    with paused(folder, PAUSES[1], started):
+        problems = intact(where)
+        filler.unlink()
     problems += problems_of(started, 0, "No space left on device; it needs ", "bytes, 0 are free")
     return problems + intact(where) + _whole(where)
 
@@ -140,10 +150,10 @@ def full_for_a_while(disk: Path, folder: Path) -> list[str]:
 def full_to_the_end(disk: Path, folder: Path) -> list[str]:
     """From the middle on."""
     where = disk / "run"
-    started = start(folder, where)
-    until_saved(where, started)
-    fill(disk)
-    before = runs.last(where).training["numbers"]["step"]  # type: ignore[index]
+    started = start(folder, where, pauses=PAUSES[:1])
+    with paused(folder, PAUSES[0], started):
+        fill(disk)
+        before = runs.last(where).training["numbers"]["step"]  # type: ignore[index]
     problems = problems_of(started, 1, "No space left on device; it needs ", "TensorBoard's curves end here")
     after = runs.last(where).training["numbers"]["step"]  # type: ignore[index]
     return problems + intact(where) + ([] if after == before else [f"step {before} became {after}"])
@@ -177,10 +187,9 @@ def deleted(disk: Path, folder: Path) -> list[str]:
     """The directory is deleted in the middle."""
     del disk
     where = folder / "deleted"
-    started = start(folder, where)
-    until_saved(where, started)
-    time.sleep(0.3)
-    where.rename(folder / "elsewhere")
+    started = start(folder, where, pauses=PAUSES[:1])
+    with paused(folder, PAUSES[0], started):
+        where.rename(folder / "elsewhere")
     return problems_of(started, 1, "not saved: No such file or directory; it needs ")
 
 

@@ -47,7 +47,7 @@ def sample(ckpt, *overrides, **given):
     done = subprocess.run(
         [sys.executable, str(PROJECT / "sample.py"), f"ckpt={ckpt}", *overrides],
         capture_output=True,
-        timeout=60,
+        timeout=300,
         **given,
     )
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_score_sums_the_bytes_of_a_character(knows_bytes):
         [sys.executable, "-m", "charlstm", "score", f"ckpt={knows_bytes}", f"text={text}", "format=json"],
         cwd=PROJECT,
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     (total,) = json.loads(done.stdout)["totals"]
