@@ -8,8 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-# several tests at once; those that share what takes long to make stay together (tests/conftest.py)
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+# several tests at once; tests/conftest.py says how they are distributed
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 QUICK := tests/cells tests/config tests/model tests/sampling tests/scoring tests/text tests/training
 
 .PHONY: setup train test quick lint
