@@ -18,6 +18,7 @@ from benchmarks.machine import count, describe
 from charlstm.text.reading import PROJECT
 
 SMALL = 10
+JUDGED = 100  # megabytes that take long enough for their speed to be judged, too
 MIXED = "Größe und Maß; 日本語の文章, кириллица, ελληνικά, 🙂 – plain words between them.\r\n"
 
 
@@ -94,7 +95,7 @@ def main(megabytes: int) -> int:
                 f"{vocabulary:>6} {dtype:>7}",
                 flush=True,
             )
-            good &= size == SMALL or speed >= 60
+            good &= size < JUDGED or speed >= 60
         more = memory[megabytes] - memory[SMALL]
         print(f"{kind}: the large text takes {more:+.0f} MB of memory")
         good &= more <= 50
