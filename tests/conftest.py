@@ -1,5 +1,6 @@
 """What several test files share: settings as the command line makes them, and runs of the real commands."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ hypothesis.settings.load_profile("no deadline")
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 
 
+@functools.cache  # a composition by Hydra takes 0.07 s
 def settings(*overrides: str) -> TrainSettings:
     """The settings of `train.py` with these overrides."""
     return command_line.compose("train", TrainSettings, overrides)

@@ -87,7 +87,7 @@ def test_a_batch_that_the_text_has_not(layout, batch, message):
 @given(symbols=st.integers(3, 150), batch=st.integers(1, 20), window=st.integers(1, 40))
 def test_segments_are_read_round_and_round(symbols, batch, window):
     batch = min(batch, symbols - 1)
-    config = settings("train.layout=segments", f"train.batch={batch}", f"train.window={window}").train
+    config = replace(settings("train.layout=segments").train, batch=batch, window=window)
     windows = windows_of(np.arange(symbols), config)
     length = -(-(symbols - 1) // batch)
     begins = length * np.arange(batch)
