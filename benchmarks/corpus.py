@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 SMALL = 10
 MIXED = "Größe und Maß; 日本語の文章, кириллица, ελληνικά, 🙂 – plain words between them.\r\n"
@@ -37,22 +37,22 @@ def measure(path: str) -> None:
     built and read through; then V and the type of the ids."""
     from charlstm.config.compose import compose
     from charlstm.config.settings import TrainSettings
-    from charlstm.text import corpus, records
+    from charlstm.text import corpus, survey, vocabulary
 
     config = replace(compose("train", TrainSettings, []).data, path=path, split=(0.9, 0.1, 0.0))
     highest = 0.0
-    add = records.Survey.add
-    encode = records.Encoder.__call__
+    add = survey.Survey.add
+    encode = vocabulary.Encoder.__call__
 
     def look() -> None:
         nonlocal highest
         highest = max(highest, anonymous())
 
-    # looked at after every block of both passes
-    records.Survey.add = lambda *given: (add(*given), look())  # type: ignore[assignment,method-assign]
-    records.Encoder.__call__ = lambda *given: (encode(*given), look())[0]  # type: ignore[method-assign]
+    # looked at after every block of the sources and of the draft
+    survey.Survey.add = lambda *given: (add(*given), look())[0]  # type: ignore[method-assign]
+    vocabulary.Encoder.__call__ = lambda *given: (encode(*given), look())[0]  # type: ignore[method-assign]
     of_clock, of_core = time.perf_counter(), time.process_time()
-    built = corpus.build(config)
+    built = corpus.read(config)
     of_clock, of_core = time.perf_counter() - of_clock, time.process_time() - of_core
     for first in range(0, len(built.train), 10**6):
         built.train[first : first + 10**6].max()

@@ -14,6 +14,7 @@ from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
 from charlstm.tasks import table
+from charlstm.text.corpus import framed
 from charlstm.training import loop, machine
 
 
@@ -21,16 +22,14 @@ def losses(seed: int, engine: str, dtype: torch.dtype, jitter: bool = False) -> 
     """The loss of every epoch."""
     overrides = ["experiment=notebook", "train.epochs=50", f"model.engine={engine}", f"seed={seed}"]
     settings = command_line.compose("train", TrainSettings, overrides)
-    text, vocabulary = table.prepare(settings)
+    corpus = table.prepare(settings)
     machine.prepare(seed, threads=1)
-    model = Model(settings.model, len(vocabulary)).to(dtype)
+    model = Model(settings.model, len(corpus.vocabulary)).to(dtype)
     if jitter:
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(1 + torch.finfo(dtype).eps * (torch.rand_like(weight) - 0.5))
-    return np.array(
-        [p.loss for p in loop.of_text(model, vocabulary.encode_framed(text), settings.train).each()]
-    )
+    return np.array([p.loss for p in loop.of_text(model, framed(corpus), settings.train).each()])
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -316,8 +316,8 @@ MUTATIONS = [
         "train: the valid part leaks",
         "charlstm/text/corpus.py",
         "tests/text/test_corpus.py -k parts_are",
-        "    train, valid, test = parts.values()\n",
-        "    train, valid, test = parts.values()\n    train = ids[: len(train) + len(valid)]\n",
+        "    train, valid, test = (ids[a:b] for a, b in pairwise(cuts))\n",
+        "    train, valid, test = (ids[a:b] for a, b in pairwise(cuts))\n    train = ids[: cuts[2]]\n",
     ),
     Mutation(
         "train: train on the valid part, too",

@@ -17,6 +17,7 @@ from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
 from charlstm.tasks import table
+from charlstm.text.corpus import framed
 from charlstm.training import loop, machine
 
 PUBLISHED_EPOCHS, OUR_EPOCHS = 3, 60
@@ -53,8 +54,8 @@ def milliseconds(epoch: Callable[[], object], times: int) -> float:
 def main(repeats: int) -> None:
     """Print the medians over the rounds and the median of each round's ratio."""
     settings = command_line.compose("train", TrainSettings, ["experiment=notebook", "train.epochs=1000000"])
-    text, vocabulary = table.prepare(settings)
-    ids = vocabulary.encode_framed(text)
+    corpus = table.prepare(settings)
+    ids, vocabulary = framed(corpus), corpus.vocabulary
     machine.prepare(seed=0, threads=1)
     published = published_epochs(torch.from_numpy(vocabulary.one_hot(ids)))
     ours = loop.of_text(Model(settings.model, len(vocabulary)), ids, settings.train).each()

@@ -12,6 +12,7 @@ from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
 from charlstm.tasks import memorize, table
+from charlstm.text.corpus import framed
 from charlstm.training import loop, machine
 
 # the loss of epochs 0, 10, 20, ...
@@ -73,8 +74,8 @@ def losses(experiment: str, *overrides: str) -> tuple[list[float], bool, int | N
     """Run an experiment; returns the loss of every epoch, whether its end recalls the sentence, and the
     epochs until a free run was exact for the first time."""
     settings = command_line.compose("train", TrainSettings, [f"experiment={experiment}", *overrides])
-    text, vocabulary = table.prepare(settings)
-    ids = vocabulary.encode_framed(text)
+    corpus = table.prepare(settings)
+    ids, vocabulary = framed(corpus), corpus.vocabulary
     machine.prepare(settings.seed, threads=1)
     model = Model(settings.model, len(vocabulary))
     proof, curve, first = memorize.Proof(model, vocabulary, ids), [], None

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 
 def seconds(*arguments: str, first_byte: bool = False) -> float:

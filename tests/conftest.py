@@ -11,7 +11,7 @@ import torch
 
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 hypothesis.settings.register_profile(
     "no deadline", deadline=None

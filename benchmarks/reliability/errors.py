@@ -26,7 +26,7 @@ from benchmarks.reliability.calls import Call, Watched
 from benchmarks.reliability.crashes import Row, noted, wrong
 from benchmarks.reliability.subjects import SUBJECTS, Subject
 from charlstm.checkpoint import CheckpointError
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 SIZE = 2 * 2**20

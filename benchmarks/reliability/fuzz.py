@@ -30,7 +30,7 @@ from benchmarks.machine import count, describe
 from benchmarks.reliability import forging, mutants
 from charlstm import checkpoint
 from charlstm.sampling import writer
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 BATCH = 5000
 SECONDS, HUNG = 10, 60

@@ -26,7 +26,7 @@ from charlstm.checkpoint import BEST, LAST, Checkpoint
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.tasks import table
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 from charlstm.training import streams
 from charlstm.training.loop import Training
 

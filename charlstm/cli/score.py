@@ -20,7 +20,7 @@ from charlstm.config.tool_settings import ScoreSettings
 from charlstm.progress_bar import progress_bar
 from charlstm.scoring import surprisal
 from charlstm.scoring.report import FORMATS
-from charlstm.text import reading
+from charlstm.text import decoding, source
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -30,7 +30,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
         raise ValueError("ckpt: missing; name a checkpoint or run directory, such as ckpt=outputs/...")
     if settings.sort and settings.per is None:
         raise ValueError("sort = true: there are no rows to sort; add per=line, or char, word or file")
-    files = reading.read_files(settings.text, settings.path, settings.encoding)
+    files = read_files(settings.text, settings.path, settings.encoding)
     scored = _measure(names, files)
     totals = [surprisal.total(name, of_files) for name, of_files in zip(names, scored, strict=True)]
     rows: Iterable[surprisal.Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
@@ -46,6 +46,41 @@ def checkpoint_names(ckpt: str) -> list[str]:
     except OSError:  # such as too long for one name
         is_one = False
     return [ckpt] if is_one else [name for name in ckpt.split(",") if name]
+
+
+def read_files(text: str | None, path: str | None, encoding: str) -> dict[str, str]:
+    """The texts of a request by name: `text` itself, a file, a folder's *.txt files, `-` standard input.
+
+    Raises:
+        ValueError: there is none, one is empty, cannot be read or is not text in `encoding`.
+    """
+    if (text is None) == (not path):
+        raise ValueError(
+            "path: give it or text, one of the two: path=FILE, path=FOLDER (its .txt files), "
+            "path=- (standard input), or text=..."
+        )
+    if text is not None:
+        decoding.check_unicode(text, "text", "path")
+        return {"text": _not_empty(text, "text")}
+    assert path is not None
+    paths = {path: path if path == "-" else str(source.locate(path, "path"))}
+    if path != "-" and Path(paths[path]).is_dir():
+        paths = {str(Path(path, file.name)): str(file) for file in sorted(Path(paths[path]).glob("*.txt"))}
+        if not paths:
+            raise ValueError(f"path = {path}: a folder without .txt files; name a file")
+    files = {}
+    for name, found in paths.items():
+        blob = source.contents(found, f"path = {name}")
+        files[name] = _not_empty(
+            decoding.decoded(blob, f"path = {name}", encoding, "encoding"), f"path = {name}"
+        )
+    return files
+
+
+def _not_empty(text: str, name: str) -> str:
+    if not text:
+        raise ValueError(f"{name}: the text is empty; it needs at least one character")
+    return text
 
 
 def _measure(names: list[str], files: Mapping[str, str]) -> list[dict[str, NDArray[np.float64]]]:

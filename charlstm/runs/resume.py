@@ -12,7 +12,7 @@ from charlstm.config.convert import keys_of
 from charlstm.config.settings import TrainSettings
 from charlstm.config.values import as_mapping
 from charlstm.runs import directory, resume
-from charlstm.text import reading
+from charlstm.text import source
 
 NOT_TAKEN_OVER = ("resume", "resume_with_other_data", "check")
 
@@ -89,7 +89,7 @@ def stored_settings(path: str) -> dict[str, Any]:
     values = _flat(trained.training["settings"])
     if text := values["data.path"]:
         there = Path(trained.training["folder"], text)
-        if not any(folder.joinpath(text).exists() for folder in (Path(), reading.PROJECT)) and there.exists():
+        if not any(folder.joinpath(text).exists() for folder in (Path(), source.PROJECT)) and there.exists():
             values["data.path"] = str(there)
     return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
 

@@ -14,7 +14,7 @@ from charlstm.progress_bar import progress_bar
 from charlstm.sampling import writer
 from charlstm.sampling.strategy import Floats, Strategy
 from charlstm.sampling.writer import Passage, Writer
-from charlstm.text import reading
+from charlstm.text import decoding, source
 from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 SIDE_BY_SIDE = 256
@@ -148,11 +148,12 @@ def prompt_of(settings: SampleSettings) -> str:
         ValueError: it is given twice, cannot be read or is no text.
     """
     if settings.prompt_file is None:
-        reading.check_unicode(settings.prompt, "prompt")
+        decoding.check_unicode(settings.prompt, "prompt", "prompt_file")
         return settings.prompt
     if settings.prompt:
         raise ValueError("prompt and prompt_file: both are given; leave one of them out")
-    return reading.read_file(settings.prompt_file, "prompt_file")
+    name = f"prompt_file = {settings.prompt_file}"
+    return decoding.decoded(source.contents(settings.prompt_file, name), name)
 
 
 def _candidates(request: Request, total: int) -> Iterator[Sample]:

@@ -2,6 +2,7 @@
 sequences that it learns to write back."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from charlstm.runs.tracker import Tracker
 from charlstm.tasks import copy_sequences
 from charlstm.tasks.copy_sequences import EXAMINATION, PROOF, SEQUENCES, TRAINING
 from charlstm.tasks.memorize import WORTH_A_FREE_RUN
-from charlstm.text import reading
+from charlstm.text.corpus import Fingerprint
 from charlstm.training.loop import Training
 from charlstm.training.optimizer import Average
 from charlstm.training.progress import Progress
@@ -46,7 +47,7 @@ class Copy(Session):
 
     def __init__(self, settings: TrainSettings, path: Path) -> None:
         vocabulary = copy_sequences.vocabulary(settings.copy.symbols)
-        data = reading.fingerprint(vocabulary.characters)
+        data = asdict(Fingerprint.of_text(vocabulary.characters))
         resumed = resume.resumed(settings, vocabulary.characters, data)
         config = settings.train
         model, machine = beginning(settings, len(vocabulary), config.batch, resumed)

@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import baselines, held_out
 from charlstm.tasks.plan import Job
-from charlstm.text.corpus import Dataset
+from charlstm.text.corpus import Corpus
 from charlstm.training import streams
 from charlstm.training.loop import DivergedError
 from charlstm.training.optimizer import Average
@@ -58,9 +58,9 @@ class Best:
     weights: dict[str, NDArray[np.float32]]
 
 
-def train(settings: TrainSettings, dataset: Dataset, path: Path) -> int:
+def train(settings: TrainSettings, dataset: Corpus, path: Path) -> int:
     """Run `settings` and leave everything in the directory `path`; returns the exit code."""
-    resumed = resume.resumed(settings, dataset.vocabulary.characters, dataset.fingerprint())
+    resumed = resume.resumed(settings, dataset.vocabulary.characters, asdict(dataset.data))
     return LanguageModel(Job(settings, dataset, resumed), resumed, path).run()
 
 
@@ -82,7 +82,7 @@ class LanguageModel(Session):
             path,
             vocabulary=job.vocabulary,
             text_length=len(job.dataset.train),
-            data=job.dataset.fingerprint(),
+            data=asdict(job.dataset.data),
             training=streams.of_corpus(
                 job.model,
                 job.dataset.train,

@@ -5,7 +5,7 @@ The counterpart of `run_lm.py`.
 
 import copy
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from charlstm.runs.run import Session, Weights, beginning
 from charlstm.runs.signals import Stopped
 from charlstm.runs.tracker import Tracker
 from charlstm.sampling import writer
-from charlstm.text import reading
+from charlstm.text.corpus import Corpus, framed
 from charlstm.text.vocabulary import Ids, Vocabulary
 from charlstm.training import loop
 from charlstm.training.progress import Progress
@@ -30,26 +30,26 @@ PRINTED_CHARACTERS = 2000
 SAMPLED_CHARACTERS = 200  # while training: writing takes longer than reading
 
 
-def train(settings: TrainSettings, text: str, vocabulary: Vocabulary, path: Path) -> int:
+def train(settings: TrainSettings, corpus: Corpus, path: Path) -> int:
     """Run `settings` and leave everything in the directory `path`; returns the exit code."""
-    return Memorize(settings, text, vocabulary, path).run()
+    return Memorize(settings, corpus, path).run()
 
 
 class Memorize(Session):
     """The run: figures of each epoch, and a free run after those that make one worth trying."""
 
-    def __init__(self, settings: TrainSettings, text: str, vocabulary: Vocabulary, path: Path) -> None:
-        data = reading.fingerprint(text)
+    def __init__(self, settings: TrainSettings, corpus: Corpus, path: Path) -> None:
+        data, vocabulary = asdict(corpus.data), corpus.vocabulary
         resumed = resume.resumed(settings, vocabulary.characters, data)
-        self.ids = vocabulary.encode_framed(text)
+        self.ids = framed(corpus)
         config = settings.train.for_text(len(self.ids), settings.model.hidden)
         model, machine = beginning(settings, len(vocabulary), config.batch, resumed)
-        log.info(f"{describe(settings, text, model)}; {shown_machine(machine)}")
+        log.info(f"{describe(corpus, model)}; {shown_machine(machine)}")
         super().__init__(
             settings,
             path,
             vocabulary=vocabulary,
-            text_length=len(text),
+            text_length=len(corpus.ids),
             data=data,
             training=loop.of_text(model, self.ids, config),
             machine=machine,
@@ -141,9 +141,9 @@ class Memorize(Session):
         )
 
 
-def describe(settings: TrainSettings, text: str, model: Model) -> str:
+def describe(corpus: Corpus, model: Model) -> str:
     """What will be learnt, and by what."""
-    return f"{reading.describe(settings.data, text)}; {model.describe()}"
+    return f"{corpus.describe_text()}; {model.describe()}"
 
 
 class Proof:

@@ -8,7 +8,7 @@ import torch
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
 from charlstm.runs.resume import Resumed
-from charlstm.text.corpus import Dataset
+from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
 from charlstm.training import machine, memory, streams
 
@@ -31,7 +31,7 @@ class Job:
         ValueError: the machine has not what was asked for.
     """
 
-    def __init__(self, settings: TrainSettings, dataset: Dataset, resumed: Resumed | None = None) -> None:
+    def __init__(self, settings: TrainSettings, dataset: Corpus, resumed: Resumed | None = None) -> None:
         self.settings, self.dataset = settings, dataset
         self.vocabulary = dataset.vocabulary
         self.config = streams.fit_corpus(settings.train, len(dataset.train))
@@ -104,7 +104,7 @@ class Job:
     def describe(self) -> Iterator[str]:
         """What will be done, a line each."""
         data, config = self.dataset, self.config
-        yield from describe(data)
+        yield from data.describe()
         if config != self.settings.train:
             yield (
                 f"The training part is small: train.batch = {config.batch} and "
@@ -129,24 +129,3 @@ class Job:
                 f"Scoring the valid part takes about {seconds:.0f} s, {self.settings.eval.times} times: "
                 "more than the training. A smaller share in data.split or fewer eval.times would save that."
             )
-
-
-def describe(dataset: Dataset) -> Iterator[str]:
-    """What a corpus is, a line each."""
-    facts = dataset.facts
-    counted = {
-        "files": facts.files if facts.files > 1 else 0,
-        "files left out, being no text": facts.left_out,
-        "records": facts.records,
-        "CRLF line ends": facts.crlf,
-        "CR line ends": facts.cr,
-        "rare characters made unknown": facts.rare,
-    }
-    extras = "".join(f", {count:,} {name}" for name, count in counted.items() if count)
-    bom = ", a byte order mark left out" if facts.bom else ""
-    yield (
-        f"{facts.source}: {facts.bytes:,} bytes, {facts.characters:,} characters, {facts.distinct:,} distinct"
-        f"{extras}{bom}"
-    )
-    parts = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
-    yield "parts: " + ", ".join(f"{name} {len(ids):,}" for name, ids in parts.items())

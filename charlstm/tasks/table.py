@@ -6,20 +6,20 @@ seconds, and mostly before NumPy too.
 
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.config.settings import TrainSettings
 from charlstm.runs import resume
-from charlstm.text import corpus, reading
+from charlstm.text import corpus
+from charlstm.text.corpus import Corpus, Fingerprint
 from charlstm.training import machine, memory
 
 log = logging.getLogger("charlstm")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from charlstm.text.vocabulary import Vocabulary
 
 
 def check(settings: TrainSettings) -> None:
@@ -32,10 +32,10 @@ def check(settings: TrainSettings) -> None:
     """
     if settings.task == "lm":
         settings.train.fit_lm()
-        data = corpus.build(settings.data)
+        data = prepare_lm(settings)
         settings.model.fit_vocabulary(len(data.vocabulary))
         config, V, window = settings.train, len(data.vocabulary), settings.train.window
-        resume.resumed(settings, data.vocabulary.characters, data.fingerprint())
+        resume.resumed(settings, data.vocabulary.characters, asdict(data.data))
     elif settings.task == "copy":
         from charlstm.tasks import copy_sequences
 
@@ -44,12 +44,14 @@ def check(settings: TrainSettings) -> None:
         vocabulary = copy_sequences.vocabulary(settings.copy.symbols)
         settings.model.fit_vocabulary(len(vocabulary))
         config, V, window = settings.train, len(vocabulary), copy_sequences.steps(1)
-        resume.resumed(settings, vocabulary.characters, reading.fingerprint(vocabulary.characters))
+        data_of_copy = asdict(Fingerprint.of_text(vocabulary.characters))
+        resume.resumed(settings, vocabulary.characters, data_of_copy)
     else:
-        text, vocabulary = prepare(settings)
-        config, V = settings.train.for_text(len(text) + 2, settings.model.hidden), len(vocabulary)
-        window = config.longest_window(len(text) + 2)
-        resume.resumed(settings, vocabulary.characters, reading.fingerprint(text))
+        data = prepare(settings)
+        symbols, V = len(data.ids) + 2, len(data.vocabulary)
+        config = settings.train.for_text(symbols, settings.model.hidden)
+        window = config.longest_window(symbols)
+        resume.resumed(settings, data.vocabulary.characters, asdict(data.data))
     memory.check(settings.model, config, V, window, memory.physical())
     if settings.device == "cuda":
         machine.choose_device("cuda")
@@ -69,14 +71,14 @@ def train(settings: TrainSettings, directory: Path) -> int:
         if settings.task == "lm":
             from charlstm.tasks import language_model
 
-            return language_model.train(settings, corpus.build(settings.data), directory)
+            return language_model.train(settings, prepare_lm(settings), directory)
         if settings.task == "copy":
             from charlstm.tasks import copying
 
             return copying.train(settings, directory)
         from charlstm.tasks import memorize
 
-        return memorize.train(settings, *prepare(settings), directory)
+        return memorize.train(settings, prepare(settings), directory)
     except (MemoryError, RuntimeError) as error:
         if not machine.is_out_of_memory(error):
             raise
@@ -92,7 +94,7 @@ def _forecast(settings: TrainSettings) -> "Iterator[str]":
     if settings.task == "lm":
         from charlstm.tasks.plan import Job
 
-        yield from Job(settings, corpus.build(settings.data)).describe()
+        yield from Job(settings, prepare_lm(settings)).describe()
     elif settings.task == "copy":
         from charlstm.model.torch_model import Model
         from charlstm.tasks import copy_sequences
@@ -105,25 +107,24 @@ def _forecast(settings: TrainSettings) -> "Iterator[str]":
         from charlstm.model.torch_model import Model
         from charlstm.tasks.memorize import describe
 
-        text, vocabulary = prepare(settings)
-        yield describe(settings, text, Model(settings.model, len(vocabulary)))
+        data = prepare(settings)
+        yield describe(data, Model(settings.model, len(data.vocabulary)))
         yield f"at most {settings.train.epochs:,} epochs"
     yield "Nothing was trained; leave out check=true to do it."
 
 
-def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
-    """The text to learn by heart and its vocabulary.
+def prepare_lm(settings: TrainSettings) -> Corpus:
+    """The corpus to learn from; ValueError if it cannot be had, or one of its parts is too small."""
+    data = corpus.read(settings.data)
+    data.fit_split(settings.data.split)
+    return data
 
-    Raises:
-        ValueError: text, alphabet, model and layout do not fit together.
-    """
+
+def prepare(settings: TrainSettings) -> Corpus:
+    """The text to learn by heart; ValueError if text, alphabet, model and layout do not fit together."""
     settings.train.fit_memorize()
-    text, alphabet = reading.read_text(settings.data), settings.data.alphabet
-
-    from charlstm.text.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary.of_text(text) if alphabet is None else Vocabulary(alphabet)
-    vocabulary.encode(text, source=reading.source_name(settings.data))
-    settings.model.fit_vocabulary(len(vocabulary))
-    settings.train.for_text(len(text) + 2, settings.model.hidden)
-    return text, vocabulary
+    corpus.refuse_for_memorize(settings.data)
+    data = corpus.read(settings.data)
+    settings.model.fit_vocabulary(len(data.vocabulary))
+    settings.train.for_text(len(data.ids) + 2, settings.model.hidden)
+    return data

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from charlstm import files
 from charlstm.progress_bar import progress_bar
-from charlstm.text import reading
 
 TIMEOUT = 30
 """Seconds without an answer."""
@@ -27,8 +26,10 @@ def fetch(url: str, wanted: str, place: Path) -> Path:
         ValueError: it cannot be downloaded, or it is another file.
     """
     path = files.cache() / "downloads" / wanted
-    if path.exists() and sha256(path, str(path)) == wanted:
-        return path
+    if path.exists():
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == wanted:
+                return path
     mend = f"download it by other means and save it as {place}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,9 +49,3 @@ def fetch(url: str, wanted: str, place: Path) -> Path:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise ValueError(f"data.url = {url}: cannot be downloaded: {reason}; {mend}") from None
     return path
-
-
-def sha256(path: Path, source: str) -> str:
-    """The SHA-256 of a file that messages call `source`, in small hexadecimal digits."""
-    with reading.answered_reading(source), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

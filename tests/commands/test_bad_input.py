@@ -24,9 +24,9 @@ from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import SampleSettings, ScoreSettings
 from charlstm.config.values import as_mapping
 from charlstm.tasks import table
-from charlstm.text import reading, source
-from charlstm.text.reading import PROJECT
-from charlstm.text.records import texts
+from charlstm.text import source
+from charlstm.text.decoding import texts
+from charlstm.text.source import PROJECT
 from charlstm.training import streams
 
 LONG = "x" * 300
@@ -338,8 +338,7 @@ def test_a_path_with_a_zero():
 
 @pytest.mark.parametrize("task", ["memorize", "lm"])
 def test_a_pipe(task, capsys):
-    reading._drained.cache_clear()
-    source._spooled.cache_clear()
+    source._drained.cache_clear()
     writer = threading.Thread(target=Path("pipe").write_bytes, args=[b"well, well. " * 20])
     writer.start()
     for _ in range(2):  # it is asked for again when the run begins

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 SMALLEST = {
     "recall seeds=1": "recalled 1 of 1",

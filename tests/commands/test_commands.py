@@ -18,7 +18,7 @@ from conftest import SENTENCE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlstm import checkpoint
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 RESULT_KEYS = [
     *("task", "steps", "chars_seen", "train_seconds", "chars_per_second", "loss", "params", "device"),

@@ -4,7 +4,7 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
 SYBIL = Sybil([PythonCodeBlockParser()])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)

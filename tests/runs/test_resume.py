@@ -8,7 +8,7 @@ from going_on import LM, MEMORIZE, compose, go, text
 from charlstm import checkpoint
 from charlstm.checkpoint import CheckpointError
 from charlstm.runs import resume
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 
 @pytest.fixture(scope="module")

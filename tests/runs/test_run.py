@@ -20,7 +20,7 @@ from charlstm.runs import directory, tracker
 from charlstm.runs.tracker import Tracker
 from charlstm.scoring import held_out
 from charlstm.tasks import language_model, memorize
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 from charlstm.training import loop, machine
 
 

@@ -25,8 +25,7 @@ from charlstm.config.tool_settings import SampleSettings
 from charlstm.model.torch_model import Model
 from charlstm.sampling import request as request_module
 from charlstm.sampling.request import prompt_of
-from charlstm.text import reading
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 
@@ -407,4 +406,6 @@ def test_a_conversation_on_a_terminal(trained):
 
 def test_a_prompt_file_may_be_empty_and_a_text_may_not(tmp_path):
     (tmp_path / "empty").touch()
-    assert reading.read_file(str(tmp_path / "empty"), "prompt_file") == ""
+    assert (
+        prompt_of(command_line.compose("sample", SampleSettings, [f"prompt_file={tmp_path / 'empty'}"])) == ""
+    )

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 
 SHORT = {
     "bits flips=30": "by chance",

@@ -13,7 +13,7 @@ from charlstm.checkpoint import load
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.torch_model import Model
 from charlstm.tasks import copy_sequences, table
-from charlstm.text.reading import fingerprint
+from charlstm.text.corpus import Fingerprint
 from charlstm.training.loop import Training
 
 # 4 symbols are copied after some 200 batches
@@ -232,4 +232,4 @@ def test_a_look_before(capsys):
 
 
 def test_the_symbols_stand_for_the_text(whole):
-    assert load(whole / "last.safetensors").training["data"] == fingerprint("ab>")
+    assert load(whole / "last.safetensors").training["data"] == vars(Fingerprint.of_text("ab>"))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +24,7 @@ from charlstm.scoring import held_out
 from charlstm.tasks import language_model, table
 from charlstm.tasks.plan import Job
 from charlstm.text import corpus
-from charlstm.text.corpus import Dataset
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 from charlstm.training import machine, streams
 
 TINY = ["task=lm", "train.steps=30", "model.hidden=16", "train.batch=4", "train.window=16", "eval.times=3"]
@@ -87,7 +87,7 @@ def result_of(directory):
 
 
 def parts_of(text, *overrides):
-    return corpus.build(settings(*TINY, f"data.path={text}", *overrides).data)
+    return corpus.read(settings(*TINY, f"data.path={text}", *overrides).data)
 
 
 def test_the_run_directory_is_complete(finished):
@@ -259,7 +259,7 @@ def test_simple_models_and_compressors_see_the_bytes_of_the_file(text, monkeypat
     monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
     for overrides in ([], ["data.unit=byte"]):
         chosen = settings(*ONE_THREAD, f"data.path={text}", *overrides)
-        job = Job(chosen, corpus.build(chosen.data))
+        job = Job(chosen, corpus.read(chosen.data))
         parts = (job.dataset.train, job.dataset.valid, job.dataset.test)
         assert b"".join(map(job.as_bytes, parts)) == text.read_bytes()
 
@@ -326,7 +326,7 @@ def test_patience_ends_a_training_that_goes_nowhere(trained, text, tmp_path):
 @pytest.mark.parametrize("average_is_better", [True, False])
 def test_the_better_of_weights_and_average_is_taken(text, tmp_path, average_is_better):
     chosen = settings(*ONE_THREAD, f"data.path={text}", "train.averaging=0.1")
-    session = language_model.LanguageModel(Job(chosen, corpus.build(chosen.data)), None, tmp_path)
+    session = language_model.LanguageModel(Job(chosen, corpus.read(chosen.data)), None, tmp_path)
     model, average = session.job.model, session.training.average
     frequent = int(np.bincount(session.job.dataset.valid).argmax())
     with torch.no_grad():  # a bias for what is frequent is good, and one against it bad
@@ -368,7 +368,8 @@ def test_what_is_held_out_leaves_no_trace_in_the_weights(monkeypatch, tmp_path, 
     for k in range(2):
         held_out = [np.random.default_rng(k).integers(5, size=700).astype(np.uint8) for _ in range(2)]
         # short, so that 30 steps are more than an epoch
-        other = Dataset(parts.vocabulary, parts.train[:1000], *held_out, parts.facts)
+        valid, test = held_out
+        other = replace(parts, train=parts.train[:1000], valid=valid, test=test)
         chosen = settings(*ONE_THREAD, f"data.path={text}", "eval.times=1", "train.averaging=0")
         directory = tmp_path / str(k)
         directory.mkdir()

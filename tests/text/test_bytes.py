@@ -17,7 +17,7 @@ from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Writer
 from charlstm.scoring import surprisal
 from charlstm.tasks import memorize
-from charlstm.text.reading import PROJECT
+from charlstm.text.source import PROJECT
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import loop
 

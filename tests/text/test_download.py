@@ -19,7 +19,7 @@ def cache(tmp_path, monkeypatch):
 
 def build(tmp_path, *overrides, path="local", sha256=SHA256):
     url = f"data.url=file://{tmp_path}/remote"
-    return corpus.build(settings(f"data.path={path}", url, f"data.sha256='{sha256}'", *overrides).data)
+    return corpus.read(settings(f"data.path={path}", url, f"data.sha256='{sha256}'", *overrides).data)
 
 
 def test_it_is_downloaded_once(tmp_path, cache):
@@ -54,4 +54,4 @@ def test_without_a_network_the_message_says_where_to_put_it(monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     config = settings("data=shakespeare", "data.path=not_there.txt").data
     with pytest.raises(ValueError, match="Name or service not known; .* save it as .*/not_there.txt"):
-        corpus.build(config)
+        corpus.read(config)

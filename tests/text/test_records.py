@@ -9,8 +9,10 @@ from conftest import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.text.records import END, START, Encoder, Survey, marked, texts
-from charlstm.text.vocabulary import Vocabulary
+from charlstm.text.decoding import texts
+from charlstm.text.records import END, START, marked
+from charlstm.text.survey import Survey
+from charlstm.text.vocabulary import Encoder, Vocabulary, as_code_points
 
 DATA = settings().data
 
@@ -93,7 +95,9 @@ def test_ids_are_those_of_the_vocabulary(text, widths, has_unknown):
     vocabulary = Vocabulary(known[: len(known) // 2 + 1] if has_unknown else known, unknown=has_unknown)
     encode = Encoder(vocabulary)
     symbols = [START, *texts(cut(text.encode(), widths), "it", DATA), END]
-    ids = np.frombuffer(b"".join(bytes(encode(piece)) for piece in symbols), vocabulary.dtype)
+    ids = np.frombuffer(
+        b"".join(bytes(encode(as_code_points(piece)).data) for piece in symbols), vocabulary.dtype
+    )
     expected = [vocabulary.start, *vocabulary.encode(text).tolist(), vocabulary.end]
     assert ids.tolist() == expected
 

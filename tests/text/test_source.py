@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from conftest import SENTENCE, settings
 
-from charlstm.text.reading import read_files, read_text
+from charlstm.cli.score import read_files
+from charlstm.text import corpus
+
+
+def read_text(config):
+    """The text of a request, decoded from its ids."""
+    corpus.refuse_for_memorize(config)
+    found = corpus.read(config)
+    return found.vocabulary.decode(found.ids)
 
 
 def data(text=None, path=None, encoding="utf-8"):
