@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from charlstm import files
 from charlstm.config.convert import convert
-from charlstm.config.settings import ModelConfig, Task, Unit
+from charlstm.config.settings import ModelConfig, Records, Task, Unit
 from charlstm.config.values import Range
 from charlstm.model.numpy_model import NumpyModel, parameter_shapes
 from charlstm.tensors import read_json, unpack
@@ -42,7 +42,11 @@ BEGIN = re.compile(
 LONGEST_BEGIN = 256
 LONGEST_SETTINGS = 1000
 UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-OLDEST = {"unknown": False, "unit": "char"}  # what the first files mean, which do not say it
+OLDEST = {
+    "unknown": False,
+    "unit": "char",
+    "records": "none",
+}  # what the first files mean, which do not say it
 
 
 class CheckpointError(ValueError):
@@ -61,6 +65,7 @@ class Checkpoint:
         figures: the last figures of its training.
         provenance: the versions and the seed that made it.
         weights: float32 arrays under the names of `model.Model`'s parameters.
+        records: what stood between a start and an end token of its text.
         training: what else the next step depends on, as JSON knows it; None: the model can only be used.
         arrays: the same, that are arrays, by name.
     """
@@ -72,6 +77,7 @@ class Checkpoint:
     figures: dict[str, Any]
     provenance: dict[str, Any]
     weights: dict[str, NDArray[np.float32]]
+    records: Records = "none"
     training: dict[str, Any] | None = None
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -98,6 +104,7 @@ def save(checkpoint: Checkpoint, path: Path, ready: Callable[[Path], object] | N
         "characters": checkpoint.vocabulary.characters,
         "unknown": checkpoint.vocabulary.unknown is not None,
         "unit": checkpoint.vocabulary.unit,
+        "records": checkpoint.records,
         "text_length": checkpoint.text_length,
         "figures": checkpoint.figures,
         "provenance": checkpoint.provenance,
@@ -241,6 +248,7 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
         figures=figures,
         provenance=provenance,
         weights=weights,
+        records=facts.records,
         training=training,
         arrays=of_training,
     )
@@ -255,4 +263,5 @@ class _Facts:
     characters: str
     unknown: bool
     unit: Unit
+    records: Records
     text_length: Annotated[int, Range(0, 10**15)]

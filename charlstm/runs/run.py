@@ -210,6 +210,7 @@ class Session(ABC):
             figures=figures,
             provenance=versions() | {"seed": self.settings.seed},
             weights=weights,
+            records=self.settings.data.records,
         )
 
     def _finish(self, figures: dict[str, Any], unsaved: str | None) -> int:

@@ -48,7 +48,8 @@ def name(sizes: Sequence[int], digests: Sequence[str], config: DataConfig) -> st
 
 def _likeness(sizes: Sequence[int], config: DataConfig) -> str:
     keys = ("encoding", "errors", "force", "unit", "alphabet", "min_count", "records")
-    what = [FORMAT, list(sizes), {key: getattr(config, key) for key in keys}]
+    # a text that is given may be what no file may: it is taken as it is
+    what = [FORMAT, list(sizes), config.text is None, {key: getattr(config, key) for key in keys}]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 

@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 from charlstm.config.settings import DataConfig
@@ -65,6 +65,13 @@ def decoded(blob: bytes, name: str, encoding: str = "utf-8", key: str | None = N
     """
     with _answered(name, encoding, key):
         return blob.decode(encoding).removeprefix("\ufeff")
+
+
+def is_utf_8(encoding: str) -> bool:
+    """Whether this is one of the names of UTF-8."""
+    with suppress(LookupError):
+        return codecs.lookup(encoding).name == "utf-8"
+    return False
 
 
 def check_unicode(text: str, key: str, instead: str) -> None:

@@ -51,7 +51,10 @@ class Draft:
         self._file = tempfile.SpooledTemporaryFile(dir=str(folder))  # noqa: SIM115  # until it is closed
         self._pieces: list[tuple[np.dtype[Any], int]] = []
         try:
-            with progress_bar(sum(s.size for s in sources), "encoding") as bar:
+            expected = sum(one.size for one in sources)
+            if expected > source.SMALL:
+                self._to_disk()
+            with progress_bar(expected, "encoding") as bar:
                 for one in sources:
                     self._read(one, bar)
         except BaseException:

@@ -40,7 +40,7 @@ def places(text: str, records: Records) -> list[slice]:
     if records == "none":
         return [slice(0, len(text))]
     found, end = [], 0
-    for record in "".join(marked([text], records)).split(END)[:-1]:
+    for record in "".join(marked([text] if text else [], records)).split(END)[:-1]:
         # the first place is the right one: before it are only separators, and no record begins with one
         begin = text.index(record[1:], end)
         end = begin + len(record) - 1

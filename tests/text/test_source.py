@@ -1,135 +1,126 @@
 import io
+import json
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SENTENCE, settings
+from blocks import data
 
-from charlstm.cli.score import read_files
-from charlstm.text import corpus
-
-
-def read_text(config):
-    """The text of a request, decoded from its ids."""
-    corpus.refuse_for_memorize(config)
-    found = corpus.read(config)
-    return found.vocabulary.decode(found.ids)
+from charlstm.text import source
 
 
-def data(text=None, path=None, encoding="utf-8"):
-    path = None if path is None else str(path)
-    return replace(settings().data, text=text, path=path, encoding=encoding)
+def contents(found):
+    return b"".join(found.blocks())
 
 
-def test_the_sentence_of_the_main_job(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # it is found beside train.py from anywhere
-    assert read_text(data(path="data/hello.txt")) == SENTENCE
+def test_a_text_is_its_own_source(monkeypatch):
+    monkeypatch.setattr(source, "BLOCK", 3)
+    (found,) = source.find(data(text="héllo", path="ignored.txt"))
+    assert (found.name, found.size) == ("data.text", 6)
+    assert list(found.blocks()) == [b"h\xc3\xa9", b"llo"]
 
 
-def test_a_file_where_you_stand_comes_first(tmp_path, monkeypatch):
+def test_a_file_where_you_stand_comes_before_one_beside_train_py(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (found,) = source.find(data())
+    assert contents(found) == (source.PROJECT / "data" / "hello.txt").read_bytes()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "hello.txt").write_text("mine")
-    assert read_text(data(path="data/hello.txt")) == "mine"
+    (found,) = source.find(data())
+    assert (found.name, found.size) == ("data.path = data/hello.txt", 4)
+    assert contents(found) == b"mine"
 
 
-@pytest.mark.parametrize("text", ["a\r\nb\rc\n", " blanks ", "one \0 in sixteen", "日本", "a\ufeffb"])
-def test_text_is_unchanged(tmp_path, text):
-    (tmp_path / "t.txt").write_bytes(text.encode())
-    assert read_text(data(path=tmp_path / "t.txt")) == text
-    assert read_text(data(text=text, path="ignored.txt")) == text
+def test_the_files_of_a_folder_come_in_the_order_of_their_paths(tmp_path):
+    for name in ("b.txt", "a.txt", "c.md", "sub/d.txt", "old-e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = source.find(data(path=tmp_path, exclude=("old-*",)))
+    assert [(one.name, one.size) for one in found] == [
+        (f"data.path = {tmp_path}/a.txt", 5),
+        (f"data.path = {tmp_path}/b.txt", 5),
+    ]
+    found = source.find(data(path=tmp_path, glob="**/*.txt"))
+    assert [contents(one).decode() for one in found] == ["a.txt", "b.txt", "old-e.txt", "sub/d.txt"]
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path):
-    (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfabc")
-    assert read_text(data(path=tmp_path / "t.txt")) == "abc"
-    (tmp_path / "t.txt").write_text("abc", encoding="utf-16")
-    assert read_text(data(path=tmp_path / "t.txt", encoding="utf-16")) == "abc"
+def test_the_standard_library_is_there():
+    config = data("data=python")
+    assert config.path == str(Path(json.__file__).parents[1])
+    found = source.find(config)
+    assert len(found) > 300
+    assert not any("/test/" in one.name or "site-packages" in one.name for one in found)
 
 
-@pytest.mark.parametrize(
-    ("content", "encoding", "message"),
-    [
-        (b"", "utf-8", "the text is empty"),
-        (b"\xef\xbb\xbf", "utf-8", "the text is empty"),
-        (b"caf\xe9 au lait", "utf-8", "not utf-8 text: bytes e9 20 61 75 at offset 3"),
-        (b"abc", "utf-99", "data.encoding = utf-99: no such encoding"),
-        (b"abc", "hex", "data.encoding = hex: no such encoding"),
-    ],
-)
-def test_a_file_that_is_no_text(tmp_path, content, encoding, message):
-    (tmp_path / "t.txt").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_text(data(path=tmp_path / "t.txt", encoding=encoding))
+def test_what_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").mkdir()
+    (tmp_path / "file").touch()
+    assert source.is_folder(data(path=tmp_path))
+    for path in ("-", "file", "missing", "a\0b", "x" * 5000):
+        assert not source.is_folder(data(path=path))
+    assert not source.is_folder(data(path=tmp_path, text="abc"))
 
 
 def test_paths_that_are_no_file(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path, message in {
-        "missing.txt": "missing.txt: no such file",
+        "missing.txt": "data.path = missing.txt: no such file",
         tmp_path / "file" / "below": "no such file",
-        tmp_path: "a folder",
         "a\0b": "cannot be read: embedded null",
         tmp_path / "loop": "cannot be read: Too many levels of symbolic links",
         "/dev/zero": "a device",
         "x" * 5000: "cannot be read",
     }.items():
         with pytest.raises(ValueError, match=message):
-            read_text(data(path=path))
+            source.find(data(path=path))
+    with pytest.raises(ValueError, match="data.path is not set"):
+        source.find(data(path=""))
+    with pytest.raises(ValueError, match="data.text: not valid Unicode at position 1; .* by data.path=..."):
+        source.find(data(text="a\udce9"))
 
 
 @pytest.mark.skipif(
     not Path("/proc/self/mem").exists(), reason="a file that even root cannot read: Linux only"
 )
 def test_a_file_that_cannot_be_read():
+    (found,) = source.find(data(path="/proc/self/mem"))
     with pytest.raises(ValueError, match="data.path = /proc/self/mem: cannot be read: Input/output error"):
-        read_text(data(path="/proc/self/mem"))
+        contents(found)
 
 
-def test_no_text_at_all():
-    with pytest.raises(ValueError, match="data.path is not set"):
-        read_text(data())
-    with pytest.raises(ValueError, match="data.text: the text is empty"):
-        read_text(data(text=""))
-    with pytest.raises(ValueError, match="not valid Unicode at position 1"):
-        read_text(data(text="a\udce9"))
-
-
-def test_a_folder_is_its_txt_files_by_name(tmp_path):
-    for name, content in {"b.txt": "B\r\n", "a.txt": "\ufeffA", "c.md": "no", "sub/d.txt": "no"}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content.encode())
-    files = read_files(None, str(tmp_path), "utf-8")
-    assert list(files.items()) == [(f"{tmp_path}/a.txt", "A"), (f"{tmp_path}/b.txt", "B\r\n")]
+@pytest.mark.parametrize("small", [1 << 20, 10])
+def test_what_comes_out_of_a_pipe_is_kept(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(source, "SMALL", small)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[b"abc" * 18])
+    writer.start()
+    for _ in range(2):  # by another run of a sweep
+        (found,) = source.find(data(path=tmp_path / "pipe"))
+        assert found.size == 54
+        for _ in range(2):
+            assert contents(found) == b"abc" * 18
+    writer.join()
 
 
 def test_standard_input(monkeypatch):
+    source._drained.cache_clear()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n\xe9"), encoding="ascii"))
-    assert read_files(None, "-", "latin-1") == {"-": "ï»¿a\r\né"}
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n")))
-    assert read_files(None, "-", "utf-8") == {"-": "a\r\n"}
-
-
-def test_files_that_cannot_be_had(tmp_path, monkeypatch):
-    (tmp_path / "empty folder").mkdir()
-    (tmp_path / "one of two").mkdir()
-    (tmp_path / "one of two" / "a.txt").write_text("a")
-    (tmp_path / "one of two" / "b.txt").touch()
-    (tmp_path / "latin.txt").write_bytes(b"\xe9")
-    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        (found,) = source.find(data(path="-"))
+        assert contents(found) == b"\xef\xbb\xbfa\r\n\xe9"
+    source._drained.cache_clear()
     monkeypatch.setattr("sys.stdin", None)
-    for (text, path), message in {
-        (None, None): "path: give it or text, one of the two",
-        ("a", "b.txt"): "path: give it or text, one of the two",
-        ("", None): "text: the text is empty",
-        ("a\udce9", None): "text: not valid Unicode at position 1; .* by path=...",
-        (None, "-"): "path = -: standard input is closed",
-        (None, "empty folder"): "path = empty folder: a folder without .txt files",
-        (None, "one of two"): "path = one of two/b.txt: the text is empty",
-        (None, "latin.txt"): "path = latin.txt: not utf-8 text: bytes e9 at offset 0; .* such as encoding=",
-        (None, ""): "path: give it or text, one of the two",
-        (None, "missing"): "path = missing: no such file",
-    }.items():
-        with pytest.raises(ValueError, match=message):
-            read_files(text, path, "utf-8")
+    with pytest.raises(ValueError, match="data.path = -: standard input is closed"):
+        source.find(data(path="-"))
+
+
+def test_a_digest_can_be_asked_for():
+    (found,) = source.find(data(text="abc"))
+    right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert found.digest() == replace(found, sha256=right).digest() == right
+    with pytest.raises(ValueError, match=f"data.text: its SHA-256 is {right}, not that of data.sha256"):
+        replace(found, sha256="0" * 64).digest()

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
+from charlstm.text.records import END, START
+from charlstm.text.vocabulary import Encoder, UnknownCharacterError, Vocabulary, as_code_points
 
 # any code point, lone surrogates and NUL included
 texts = st.text(st.characters(), min_size=1)
@@ -90,3 +91,13 @@ def test_bytes_are_those_of_utf_8():
     assert vocabulary.replace_unknown("AÉ日à") == "aé日a"
     with pytest.raises(ValueError, match="the alphabet has '日' .*, which is no byte"):
         Vocabulary("a日", unit="byte")
+
+
+@given(st.text(min_size=1), st.booleans())
+def test_code_points_get_the_ids_of_the_vocabulary(text, has_unknown):
+    known = "".join(sorted(set(text)))
+    vocabulary = Vocabulary(known[: len(known) // 2 + 1] if has_unknown else known, unknown=has_unknown)
+    encode = Encoder(vocabulary)
+    ids = np.concatenate([encode(as_code_points(symbols)) for symbols in (START, text, "", END)])
+    assert ids.dtype == vocabulary.dtype
+    assert ids.tolist() == [vocabulary.start, *vocabulary.encode(text).tolist(), vocabulary.end]
