@@ -38,7 +38,11 @@ def score(settings: ScoreSettings) -> Iterator[str]:
     models = [(name, checkpoint.load(Path(name))) for name in names]
     are_of_bytes = all(trained.vocabulary.unit == "byte" for _, trained in models)
     files = read_files(settings.text, settings.path, settings.encoding, are_of_bytes)
-    scored = _measure(models, files, settings.records or _records(models))
+    if len({trained.records for _, trained in models}) > 1 and settings.records is None:
+        raise ValueError(
+            f"ckpt = {settings.ckpt}: their records are not of one kind; say with records=... how all read"
+        )
+    scored = _measure(models, files, settings.records or models[0][1].records)
     totals = [surprisal.total(name, of_files) for name, of_files in zip(names, scored, strict=True)]
     rows: Iterable[surprisal.Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
     if settings.sort:
@@ -77,7 +81,7 @@ def read_files(text: str | None, path: str | None, encoding: str, anything: bool
         files = {}
         for name, found in _paths(path).items():
             blob = source.contents(found, f"path = {name}")
-            if anything and decoding.is_utf_8(encoding):
+            if anything and encoding == "utf-8":
                 files[name] = blob.decode("utf-8", "surrogateescape")
             else:
                 files[name] = decoding.decoded(blob, f"path = {name}", encoding, "encoding")
@@ -99,18 +103,6 @@ def _paths(path: str) -> dict[str, str]:
     if not paths:
         raise ValueError(f"path = {path}: a folder without .txt files; name a file")
     return paths
-
-
-def _records(models: Sequence[tuple[str, Checkpoint]]) -> Records:
-    """What stood between a start and an end token, as all checkpoints say."""
-    said = {trained.records: name for name, trained in models}
-    if len(said) > 1:
-        shown = ", ".join(f"{name} with data.records={records}" for records, name in said.items())
-        raise ValueError(
-            f"ckpt: trained on other characters of a text each, {shown}; score one at a time, or say with "
-            "records=... how all shall read it"
-        )
-    return models[0][1].records
 
 
 def _measure(

@@ -16,7 +16,7 @@ from charlstm.text.cache import Stored
 from charlstm.text.draft import Draft
 from charlstm.text.source import Source
 from charlstm.text.survey import Facts
-from charlstm.text.vocabulary import Encoder, Ids, Vocabulary, as_code_points
+from charlstm.text.vocabulary import Encoder, Ids, Vocabulary
 
 PARTS = ("train", "valid", "test")
 
@@ -100,15 +100,14 @@ class Corpus:
         return f"{self.facts.characters:,} characters, {self.facts.distinct:,} distinct{extras}{bom}"
 
     def _of_characters(self) -> Fingerprint | None:
-        """The fingerprint of its characters in UTF-8; None if not all ids are characters."""
-        vocabulary = self.vocabulary
-        if vocabulary.unit == "byte" or vocabulary.unknown is not None or self.facts.records:
+        """The fingerprint of its characters in UTF-8; None if there is more to it than these."""
+        if self.facts.records or self.facts.rare:
             return None
-        characters = as_code_points(vocabulary.characters).astype("<u4")
         digest, size = hashlib.sha256(), 0
         for begin in range(0, len(self.ids), source.BLOCK):
-            text = characters[self.ids[begin : begin + source.BLOCK]].tobytes().decode("utf-32-le")
-            blob = text.encode()
+            blob = self.vocabulary.decode(self.ids[begin : begin + source.BLOCK]).encode(
+                "utf-8", "surrogatepass"
+            )
             digest.update(blob)
             size += len(blob)
         return Fingerprint(size=size, sha256=digest.hexdigest())

@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 
 from charlstm.config.settings import DataConfig
@@ -65,13 +65,6 @@ def decoded(blob: bytes, name: str, encoding: str = "utf-8", key: str | None = N
     """
     with _answered(name, encoding, key):
         return blob.decode(encoding).removeprefix("\ufeff")
-
-
-def is_utf_8(encoding: str) -> bool:
-    """Whether this is one of the names of UTF-8."""
-    with suppress(LookupError):
-        return codecs.lookup(encoding).name == "utf-8"
-    return False
 
 
 def check_unicode(text: str, key: str, instead: str) -> None:
@@ -153,22 +146,14 @@ def _answered(
         if is_data and likely is None:
             mend += ", or let data.errors=replace put U+FFFD in their place"
         raise UndecodableError(f"{what}; {mend}") from None
-    except UnicodeError as error:
-        if codecs.lookup(encoding).name in (
-            "utf-16",
-            "utf-32",
-        ):  # in blocks: their mark says which end is first
+    except ValueError as error:  # some codecs, such as idna, have errors of their own
+        # in blocks, a mark has to say which end of UTF-16 and UTF-32 comes first
+        if isinstance(error, UnicodeError) and codecs.lookup(encoding).name in ("utf-16", "utf-32"):
             raise UndecodableError(
                 f"{name}: not {encoding} text: no byte order mark at its beginning; name the file's "
                 f"encoding, such as {key}=utf-8 or {key}={encoding}-le"
             ) from None
-        raise _refused(name, encoding, key, error) from None
-    except ValueError as error:  # some codecs have errors of their own
-        raise _refused(name, encoding, key, error) from None
-
-
-def _refused(name: str, encoding: str, key: str | None, error: ValueError) -> ValueError:
-    return ValueError(f"{name}: cannot be read in {key} = {encoding}: {error}")
+        raise ValueError(f"{name}: cannot be read in {key} = {encoding}: {error}") from None
 
 
 def _binary(share: float) -> str:

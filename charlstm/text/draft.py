@@ -17,7 +17,7 @@ from charlstm.config.settings import DataConfig
 from charlstm.progress_bar import progress_bar
 from charlstm.text import source
 from charlstm.text.decoding import UndecodableError, refuse_binary, texts
-from charlstm.text.records import START, marked
+from charlstm.text.records import END, START, marked
 from charlstm.text.source import Source
 from charlstm.text.survey import SURROGATES, CodePoints, Facts, Survey
 from charlstm.text.vocabulary import Vocabulary
@@ -80,7 +80,7 @@ class Draft:
                 f"{name}: none of its {len(self.digests)} files is text in data.encoding = "
                 f"{config.encoding}; name another"
             )
-        records = survey.of(START) if config.records != "none" else 0
+        records = int(survey.counts[ord(START) : ord(END)].sum()) if config.records != "none" else 0
         if survey.counts[SURROGATES].sum() != 2 * records:
             raise ValueError(f"{name}: has lone surrogates in data.encoding = {config.encoding}; convert it")
         counts = survey.counts.copy()
@@ -109,9 +109,7 @@ class Draft:
             bytes=survey.size,
             characters=survey.characters,
             distinct=len(occur),
-            rare_distinct=len(occur) - len(often),
             rare=int(counts.sum() - counts[often].sum()),
-            lf=survey.lf,
             cr=survey.cr,
             crlf=survey.crlf,
             bom=survey.bom,
@@ -145,7 +143,9 @@ class Draft:
         try:
             text = found.watch_text(texts(blocks, one.name, config))
             for symbols in marked(text, config.records):
-                self._keep(found.add(symbols))
+                points = found.add(symbols)
+                self._file.write(points.data)
+                self._pieces.append((points.dtype, len(points)))
                 if self.size + found.size > source.SMALL:
                     self._to_disk()
                 bar.update(self.size + found.size - bar.n)
@@ -166,10 +166,6 @@ class Draft:
             del self._pieces[pieces:]
         else:
             raise wrong
-
-    def _keep(self, points: CodePoints) -> None:
-        self._file.write(points.data)
-        self._pieces.append((points.dtype, len(points)))
 
     def _to_disk(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -26,14 +26,14 @@ class Survey:
         counts: how often each code point occurs among the symbols, marks included; as long as it need be.
         sha256: the digest of its bytes, so far.
         size, characters: bytes and characters in all, separators of records included, byte order marks not.
-        lf, cr, crlf: line ends of each kind.
+        cr, crlf: line ends of each kind, but for the usual one.
         bom: whether it began with a byte order mark.
     """
 
     def __init__(self) -> None:
         self.counts: NDArray[np.int64] = np.zeros(0, np.int64)
         self.sha256 = hashlib.sha256()
-        self.size = self.characters = self.lf = self.cr = self.crlf = 0
+        self.size = self.characters = self.cr = self.crlf = 0
         self.bom = False
 
     def watch_bytes(self, blocks: Iterable[bytes], config: DataConfig) -> Iterator[bytes]:
@@ -53,7 +53,6 @@ class Survey:
             pairs = (text.count("\r\n") if returns else 0) + (last == "\r" and text[0] == "\n")
             self.characters += len(text)
             self.crlf += pairs
-            self.lf += text.count("\n") - pairs
             self.cr += returns - pairs  # of a pair between two pieces, its \r came before
             last = text[-1]
             yield text
@@ -68,7 +67,7 @@ class Survey:
     def merge(self, other: "Survey") -> None:
         """Count all that another one, which is no longer needed, has counted."""
         self._count(other.counts)
-        for name in ("size", "characters", "lf", "cr", "crlf"):
+        for name in ("size", "characters", "cr", "crlf"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bom |= other.bom
 
@@ -76,10 +75,6 @@ class Survey:
         if len(counts) > len(self.counts):
             self.counts, counts = counts, self.counts
         self.counts[: len(counts)] += counts
-
-    def of(self, character: str) -> int:
-        """How often a character or mark occurs among the symbols."""
-        return int(self.counts[ord(character)]) if ord(character) < len(self.counts) else 0
 
     def controls(self) -> int:
         """How many control characters there are that no text needs."""
@@ -94,9 +89,9 @@ class Facts:
         source: what messages call it.
         files, left_out: that were read; that were not, for they are not text in `data.encoding`.
         bytes, characters: in all, what separates records included, byte order marks not among the characters.
-        distinct: characters that occur in the symbols.
-        rare_distinct, rare: of these, those that became the unknown token; how often they occur.
-        lf, cr, crlf: line ends of each kind.
+        distinct: different characters among the symbols.
+        rare: symbols that became the unknown token.
+        cr, crlf: line ends of each kind, but for the usual one.
         bom: whether a source began with a byte order mark, which was dropped.
         records: records.
         symbols: ids: the characters without what separates records, and two tokens for each record.
@@ -108,9 +103,7 @@ class Facts:
     bytes: int
     characters: int
     distinct: int
-    rare_distinct: int
     rare: int
-    lf: int
     cr: int
     crlf: int
     bom: bool

@@ -155,7 +155,9 @@ class Vocabulary:
 
     def decode(self, ids: Ids) -> str:
         """The text of ids `(T,)`; tokens, which have no character, are left out."""
-        return self.text("".join(self.characters[i] for i in np.asarray(ids).tolist() if i < self.start))
+        ids = np.asarray(ids)
+        points = as_code_points(self.characters).astype("<u4")[ids[ids < self.start].astype(np.intp)]
+        return self.text(points.tobytes().decode("utf-32-le", "surrogatepass"))
 
     def one_hot(self, ids: Ids) -> NDArray[np.float32]:
         """One-hot vectors `(*ids.shape, V)`: 1 at the id, 0 elsewhere."""

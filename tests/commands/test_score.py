@@ -311,7 +311,7 @@ def test_what_records_are_can_be_said(tmp_path):
     assert of(f"ckpt={plain},{lines}", "records=line")[1]["bits"] == as_lines["bits"]
     assert of(f"ckpt={plain}", "records=file")[0] == as_text  # one record, and its end token is not counted
     for arguments, message in {
-        f"ckpt={plain},{lines} path=t": "error: ckpt: trained on other characters of a text each, ",
+        f"ckpt={plain},{lines} path=t": f"error: ckpt = {plain},{lines}: their records are not of one kind; ",
         f"ckpt={lines} text='\n\n'": "error: text: there are only empty records; it needs at least one",
         f"ckpt={lines} text='a\nbx'": "error: text, record 2 has 'x' (U+0078) at position 1, ",
         f"ckpt={lines} path=t records=lines": "error: records = lines: must be none | line | blank | file",

@@ -80,7 +80,7 @@ def test_each_file_is_a_record(tmp_path):
     of = built.vocabulary.encode
     assert built.train.tolist() == [start, *of("A\r\n"), end, start, *of("B\n"), end]
     facts = built.facts
-    assert (facts.records, facts.crlf, facts.lf, facts.cr, facts.bom) == (2, 1, 1, 0, True)
+    assert (facts.records, facts.crlf, facts.cr, facts.bom) == (2, 1, 0, True)
     assert (facts.bytes, facts.characters, facts.symbols) == (8, 5, 9)
 
 
@@ -115,7 +115,7 @@ def test_rare_characters_become_one_unknown_token():
     built = corpus.read(data(text="aaaabbbbcd" * 1 + "aabb", min_count=2, split=(1.0, 0.0, 0.0)))
     assert built.vocabulary == Vocabulary("ab", unknown=True)
     assert built.train.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 4, 4, 0, 0, 1, 1]
-    assert (built.facts.distinct, built.facts.rare_distinct, built.facts.rare) == (4, 2, 2)
+    assert (built.facts.distinct, built.facts.rare) == (4, 2)
     built = corpus.read(data(text="aabb", min_count=2, split=(1.0, 0.0, 0.0)))
     assert built.vocabulary == Vocabulary("ab")  # a token that stands for nothing could not be trained
 

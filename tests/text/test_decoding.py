@@ -13,7 +13,6 @@ from charlstm.text.decoding import (
     check_unicode,
     decoded,
     has_byte_order_mark,
-    is_utf_8,
     refuse_binary,
     texts,
 )
@@ -103,8 +102,3 @@ def test_what_the_shell_hands_over():
     check_unicode("é日🙂", "prompt", "prompt_file")
     with pytest.raises(ValueError, match="^prompt: not valid Unicode at position 1; .* by prompt_file=...$"):
         check_unicode("a\udce9", "prompt", "prompt_file")
-
-
-def test_names_of_utf_8():
-    assert all(map(is_utf_8, ("utf-8", "UTF8", "u8", "utf_8")))
-    assert not any(map(is_utf_8, ("utf-8-sig", "latin-1", "utf-99", "")))
