@@ -65,9 +65,9 @@ class Checkpoint:
         figures: the last figures of its training.
         provenance: the versions and the seed that made it.
         weights: float32 arrays under the names of `model.Model`'s parameters.
-        records: what stood between a start and an end token of its text.
         training: what else the next step depends on, as JSON knows it; None: the model can only be used.
         arrays: the same, that are arrays, by name.
+        records: what of its text stood between a start and an end token, as `data.records`.
     """
 
     config: ModelConfig
@@ -77,9 +77,9 @@ class Checkpoint:
     figures: dict[str, Any]
     provenance: dict[str, Any]
     weights: dict[str, NDArray[np.float32]]
-    records: Records = "none"
     training: dict[str, Any] | None = None
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    records: Records = "none"
 
     def model(self) -> NumpyModel:
         """The network, ready to write."""
@@ -248,9 +248,9 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
         figures=figures,
         provenance=provenance,
         weights=weights,
-        records=facts.records,
         training=training,
         arrays=of_training,
+        records=facts.records,
     )
 
 

@@ -262,7 +262,7 @@ def saved(folder, name, vocabulary, records="none"):
         for weight in model.parameters():  # away from the even odds of a new network
             weight *= 2
     path = folder / name
-    checkpoint.save(Checkpoint(config, vocabulary, "lm", 1, {}, {}, model.weights(), records), path)
+    checkpoint.save(Checkpoint(config, vocabulary, "lm", 1, {}, {}, model.weights(), records=records), path)
     return model, path
 
 
