@@ -156,7 +156,7 @@ WRONG = {
     ): "error: model.layers = x: must be a whole number, at least 1 and at most 100",
     ("train.py", "data.path=missing.txt"): "error: data.path = missing.txt: no such file (looked in ",
     ("train.py", "data.path=empty.txt"): "error: data.path = empty.txt: the text is empty",
-    ("train.py", "data.alphabet=abc"): "error: data/hello.txt has 'h' (U+0068) at position 0",
+    ("train.py", "data.alphabet=abc"): "error: data.path = data/hello.txt has 'h' (U+0068) at position 0",
     ("train.py", "data.text=aé", "data.alphabet=abc"): "error: data.text has 'é' (U+00E9) at position 1",
     ("train.py", "data.alphabet=aa"): "error: the alphabet has 'a' (U+0061) twice",
     ("train.py", "data.text="): "error: data.text: the text is empty",
