@@ -1,5 +1,6 @@
 # make train   set up everything and learn a sentence by heart; ARGS="model.layers=3 seed=7" are passed on
-# make test    set up everything and pass the tests
+# make test    set up everything and pass the tests; ARGS="tests/text -x" are passed on
+# make quick   lint and what is tested within one process, in less than a minute
 # make lint    format, lint, types, layering
 # The set-up happens once and again when the requirements change. PYTHON=python3.12 chooses the interpreter.
 
@@ -7,7 +8,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup train test lint
+# several tests at once; tests/conftest.py says how they are distributed
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+QUICK := tests/cells tests/cli tests/config tests/model/test_torch_model.py tests/text tests/training \
+	--ignore tests/training/test_loop.py --ignore tests/training/test_streams.py $(wildcard tests/test_*.py)
+
+.PHONY: setup train test quick lint
 .DEFAULT_GOAL := train
 
 train: setup
@@ -16,7 +22,11 @@ train: setup
 
 test: setup lint
 	@echo "== tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+quick: setup lint
+	@echo "== quick tests"
+	@$(PYTEST) $(QUICK) $(ARGS)
 
 lint: setup
 	@echo "== format, lint, types, layering"

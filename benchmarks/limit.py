@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz ?!.,:;"
 KEYS = ["model.layers=3", "model.hidden=35", "threads=1"]

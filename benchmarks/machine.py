@@ -5,6 +5,9 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T", int, float, str)
 
 
 def describe() -> str:
@@ -20,5 +23,12 @@ def describe() -> str:
 
 def count(name: str, default: int) -> int:
     """The number that the command line gives as `name=3`, or the default."""
-    (given,) = sys.argv[1:] or [f"{name}={default}"]
-    return int(given.removeprefix(f"{name}="))
+    return arguments(**{name: default})[0]
+
+
+def arguments(**defaults: T) -> list[T]:
+    """What the command line gives as `name=value`, of the type of the default, or the default."""
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    if unknown := given.keys() - defaults.keys():
+        sys.exit(f"error: {', '.join(sorted(unknown))}: there is only {', '.join(defaults)}")
+    return [type(default)(given.get(name, default)) for name, default in defaults.items()]  # type: ignore[call-arg]

@@ -16,7 +16,7 @@ from benchmarks.machine import count, describe
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
-from charlstm.tasks import table
+from charlstm.tasks import memorize
 from charlstm.training import loop, machine
 
 PUBLISHED_EPOCHS, OUR_EPOCHS = 3, 60
@@ -53,11 +53,11 @@ def milliseconds(epoch: Callable[[], object], times: int) -> float:
 def main(repeats: int) -> None:
     """Print the medians over the rounds and the median of each round's ratio."""
     settings = command_line.compose("train", TrainSettings, ["experiment=notebook", "train.epochs=1000000"])
-    text, vocabulary = table.prepare(settings)
-    ids = vocabulary.encode_framed(text)
+    plan = memorize.plan(settings, None)
+    ids, vocabulary = plan.ids, plan.vocabulary
     machine.prepare(seed=0, threads=1)
-    published = published_epochs(torch.from_numpy(vocabulary.one_hot(ids)))
-    ours = loop.of_text(Model(settings.model, len(vocabulary)), ids, settings.train).each()
+    published = published_epochs(torch.eye(len(vocabulary))[ids.astype(int)])
+    ours = loop.of_text(Model(settings.model, len(vocabulary)), ids, plan.config).figures()
     rounds = []
     for _ in range(repeats + 1):
         rounds.append(

@@ -11,7 +11,7 @@ from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
-from charlstm.tasks import memorize, table
+from charlstm.tasks import memorize, memorize_run
 from charlstm.training import loop, machine
 
 # the loss of epochs 0, 10, 20, ...
@@ -73,12 +73,12 @@ def losses(experiment: str, *overrides: str) -> tuple[list[float], bool, int | N
     """Run an experiment; returns the loss of every epoch, whether its end recalls the sentence, and the
     epochs until a free run was exact for the first time."""
     settings = command_line.compose("train", TrainSettings, [f"experiment={experiment}", *overrides])
-    text, vocabulary = table.prepare(settings)
-    ids = vocabulary.encode_framed(text)
+    plan = memorize.plan(settings, None)
+    ids, vocabulary = plan.ids, plan.vocabulary
     machine.prepare(settings.seed, threads=1)
     model = Model(settings.model, len(vocabulary))
-    proof, curve, first = memorize.Proof(model, vocabulary, ids), [], None
-    for progress in loop.of_text(model, ids, settings.train).each():
+    proof, curve, first = memorize_run.Proof(model, vocabulary, ids), [], None
+    for progress in loop.of_text(model, ids, plan.config).figures():
         curve.append(progress.loss)
         first = progress.epoch if proof.tried(progress).recalled else first
     return curve, writer.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1, first

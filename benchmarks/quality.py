@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.machine import describe
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 FIGURES = ("valid_nats", "valid_windows_nats", "dynamic_nats")
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 
 def main(seeds: int) -> int:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.sampling [rounds=7]`: characters a second on one thread and on all, and their limit.
+"""`python -m benchmarks.sampling [rounds=7] [size=1x128]`: characters a second on one thread and on all.
 
 Three take turns in each round: nn.LSTM and its head in torch, called with a one-hot character at a time;
 `charlstm.stepper`; and the limit, the bare NumPy products of a step with matrices of the same sizes. To
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.machine import count, describe
+from benchmarks.machine import arguments, describe
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.stepper import Stepper
@@ -92,16 +92,19 @@ def take_turns(steps: Sequence[Callable[[], object]], rounds: int) -> NDArray[np
 
 
 @torch.inference_mode()
-def measure(rounds: int, threads: int) -> None:
-    """Print a row for each size, on the threads that the environment gave NumPy."""
+def measure(rounds: int, size: str, threads: int) -> None:
+    """Print a row for each size, or for this one alone, on the threads that the environment gave NumPy."""
     torch.set_num_threads(threads)
     square = products([(SQUARE, SQUARE)], SQUARE)
-    print(f"\n{threads} thread{'s' * (threads > 1)}; characters a second")
+    said = "1 thread" if threads == 1 else f"{threads} threads"
+    print(f"\n{said}; characters a second")
     print(
         f"{'LSTM':6} | {'1 stream':>10}{'nn.LSTM':>9}{'ratio':>8}{'limit':>10}{'share':>6}{'GB/s':>6}"
         f" | {'64 streams':>10}{'nn.LSTM':>9}{'ratio':>8}{'limit':>10}{'share':>6}{'GF/s':>6} | 64 over 1"
     )
     for layers, hidden in SIZES:
+        if size not in ("", f"{layers}x{hidden}"):
+            continue
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
         model = Model(command_line.compose("train", TrainSettings, overrides).model, V)
         shapes = [(4 * hidden, hidden * (2 if l else 1)) for l in range(layers)] + [(V, hidden)]
@@ -121,7 +124,7 @@ def measure(rounds: int, threads: int) -> None:
         print(f"{row} | {ours[0] / ours[1]:8.1f}x", flush=True)
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, size: str) -> None:
     """One thread, then all, each in a process of its own: NumPy's BLAS reads the number when it starts."""
     print(describe(), flush=True)
     for threads in sorted({1, machine.available_cores()}):
@@ -129,11 +132,15 @@ def main(rounds: int) -> None:
             ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
         )
         subprocess.run(
-            [sys.executable, "-c", f"from benchmarks import sampling; sampling.measure({rounds}, {threads})"],
+            [
+                sys.executable,
+                "-c",
+                f"from benchmarks import sampling; sampling.measure({rounds}, {size!r}, {threads})",
+            ],
             env=os.environ | variables,
             check=True,
         )
 
 
 if __name__ == "__main__":
-    main(count("rounds", 7))
+    main(*arguments(rounds=7, size=""))

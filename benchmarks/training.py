@@ -1,8 +1,9 @@
-"""`python -m benchmarks.training [rounds=5]`: whole training steps of a language model, beside the peak.
+"""`python -m benchmarks.training [rounds=5] [size=1x128]`: whole training steps, beside the peak.
 
-A step is all of it: the window out of the corpus, forward, loss, backward, clipping, AdamW. Its arithmetic is
-counted as the matrix products alone, 2 operations for each weight and character forward and 4 backward; the
-peak is that of a large square product of the same precision, measured in turns with the steps.
+A step of a language model is all of it: the window out of the corpus, forward, loss, backward, clipping,
+AdamW. Its arithmetic is counted as the matrix products alone, 2 operations for each weight and character
+forward and 4 backward; the peak is that of a large square product of the same precision, measured in turns
+with the steps.
 """
 
 import statistics
@@ -11,11 +12,11 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.machine import count, describe
+from benchmarks.machine import arguments, describe
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.model.torch_model import Model
-from charlstm.training import machine, streams
+from charlstm.training import loop, machine
 
 V = 65
 SIZES = [  # layers, hidden, batch, window
@@ -33,8 +34,8 @@ def peak(dtype: torch.dtype) -> float:
     return 2 * SQUARE**3 / (time.perf_counter() - begin)
 
 
-def main(rounds: int) -> None:
-    """Print a row for each size and precision."""
+def main(rounds: int, size: str) -> None:
+    """Print a row for each size and precision; `size`: for this one alone."""
     machine.prepare(seed=0, threads=machine.available_cores())
     print(f"{describe()}, {machine.available_cores()} threads")
     print(f"{'LSTM':6} {'batch x window':>14} {'precision':>9} {'chars/s':>10} {'GFLOP/s':>8} {'share':>6}")
@@ -43,13 +44,15 @@ def main(rounds: int) -> None:
     if machine.choose_precision("auto", torch.device("cpu")) == "bfloat16":
         precisions["bfloat16"] = torch.bfloat16
     for layers, hidden, batch, window in SIZES:
+        if size not in ("", f"{layers}x{hidden}"):
+            continue
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
         overrides += [f"train.batch={batch}", f"train.window={window}", "task=lm"]
         settings = command_line.compose("train", TrainSettings, overrides)
         model = Model(settings.model, V + 2)
         products = sum(w.numel() for name, w in model.named_parameters() if w.dim() > 1 and "emb" not in name)
         for name, dtype in precisions.items():
-            training = streams.of_corpus(model, ids, V, settings.train, steps=10**9, every=1, autocast=dtype)
+            training = loop.of_corpus(model, ids, V, settings.train, steps=10**9, every=1, autocast=dtype)
             shares, speeds = [], []
             for _ in range(rounds + 1):
                 peak(dtype or torch.float32)
@@ -69,4 +72,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(count("rounds", 5))
+    main(*arguments(rounds=5, size=""))

@@ -1,9 +1,11 @@
 """`charlstm COMMAND key=value ...`, which is the same as `python -m charlstm COMMAND key=value ...`."""
 
+import os
 import sys
 from importlib import import_module
 
 from charlstm import __version__
+from charlstm.cli import terminal
 
 COMMANDS = {
     "train": "train a model: learn a text by heart, or to write like it",
@@ -15,18 +17,54 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the first argument names; each is `charlstm/cli/<name>.py`."""
-    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
-        name = sys.argv.pop(1)
-        import_module(f"charlstm.cli.{name}").main()
-    elif len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
-        print("charlstm: character-level LSTM language models.\n")
-        print("\n".join(f"    charlstm {name:<8}{what}" for name, what in COMMANDS.items()))
-        print("\ncharlstm COMMAND --help lists the keys of each.")
-    elif sys.argv[1] == "--version":
-        print(__version__)
+    first = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if first in COMMANDS:
+        del sys.argv[1]
+        _run(first)
+    elif first == "-sc":
+        _complete()
     else:
-        print(f"error: {sys.argv[1]}: no such command; there are {', '.join(COMMANDS)}", file=sys.stderr)
-        sys.exit(2)
+        with terminal.output():
+            _answer(first)
+
+
+def _run(name: str) -> None:
+    import_module(f"charlstm.cli.{name}").main()  # no other: training needs what the rest do not wait for
+
+
+def _answer(first: str) -> None:
+    """Say what there is.
+
+    Raises:
+        ValueError: it is no command that was asked for.
+    """
+    if first == "--version":
+        print(f"charlstm {__version__}")
+    elif first in ("-h", "--help"):
+        print("Character-level LSTM language models: trained, proven and sampled.\n")
+        print(
+            "\n".join(f"    {terminal.this_command(name.ljust(8))}{what}" for name, what in COMMANDS.items())
+        )
+        print(f"\n{terminal.this_command('COMMAND')} --help says how, and lists the keys.")
+    else:
+        import difflib
+
+        near = difflib.get_close_matches(first, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        raise ValueError(f"{first}: no such command; {hint}")
+
+
+def _complete() -> None:
+    """Answer a shell that completes a line, `-sc query=bash`, or that learns how to, `-sc install=bash`.
+
+    Hydra does it, for `train` alone, and expects the keys right after the program's name.
+    """
+    program, *words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) == 1:  # which is not complete itself
+        print(*COMMANDS)
+    elif not words or words[0] == "train":
+        os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
+        _run("train")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ characters set to zero.
 A digest finds damage, not malice: whoever makes a file can make its digest, too. So the digest is checked
 first, and after it everything else is still taken for a stranger's word: no array is made before its size,
 shape and type are what the settings ask for, and nothing in a file is ever executed.
+
+A save computes one digest, and compares what it reads back with what it wrote, byte for byte.
 """
 
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,27 +24,27 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from charlstm import files
+from charlstm import files, state
 from charlstm.config.convert import convert
-from charlstm.config.settings import ModelConfig, Task, Unit
+from charlstm.config.settings import ModelConfig, Records, Task, Unit
 from charlstm.config.values import Range
 from charlstm.model.numpy_model import NumpyModel, parameter_shapes
+from charlstm.state import TrainingState
 from charlstm.tensors import read_json, unpack
 from charlstm.text.vocabulary import Vocabulary
+from charlstm.training.progress import Figures
 
 FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
 OF_TRAINING = "training/"  # begins the names of arrays that only training needs
 NO_DIGEST = b"0" * 64
-# every file of this format begins like this, so format and digest are found before any JSON is read
-BEGIN = re.compile(
-    rb'.{8}\{"__metadata__":\{"charlstm":"\{\\"format\\": (\d{1,9}), \\"sha256\\": \\"([0-9a-f]{64})\\"',
-    re.DOTALL,
-)
+# every file begins like this, after 8 bytes of length, so format and digest are found before any JSON is read
+BEFORE_FORMAT = b'{"__metadata__":{"charlstm":"{\\"format\\": '
+BEFORE_DIGEST, AFTER_DIGEST = b', \\"sha256\\": \\"', b'\\"'
 LONGEST_BEGIN = 256
 LONGEST_SETTINGS = 1000
+BLOCK = 1 << 20
 UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-OLDEST = {"unknown": False, "unit": "char"}  # what the first files mean, which do not say it
 
 
 class CheckpointError(ValueError):
@@ -54,64 +56,55 @@ class Checkpoint:
     """What sampling needs to know of a trained model and, if it is to be trained on, what that needs.
 
     Attributes:
-        config: the `model` settings.
-        vocabulary: its characters.
-        task: what it was trained for (`memorize`).
         text_length: characters of the text that it was trained on.
         figures: the last figures of its training.
         provenance: the versions and the seed that made it.
         weights: float32 arrays under the names of `model.Model`'s parameters.
-        training: what else the next step depends on, as JSON knows it; None: the model can only be used.
+        training: what else is needed to resume its training; None: the model can only be used.
         arrays: the same, that are arrays, by name.
+        records: what stood between a start and an end token of its text.
     """
 
     config: ModelConfig
     vocabulary: Vocabulary
     task: str
     text_length: int
-    figures: dict[str, Any]
-    provenance: dict[str, Any]
+    figures: Figures
+    provenance: Figures
     weights: dict[str, NDArray[np.float32]]
-    training: dict[str, Any] | None = None
+    training: TrainingState | None = None
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    records: Records = "none"
+
+    @property
+    def step(self) -> int:
+        """That its training is at; 0 where there is none to resume."""
+        return self.training.numbers.step if self.training is not None else 0
 
     def model(self) -> NumpyModel:
         """The network, ready to write."""
         return NumpyModel(self.config, self.weights)
 
 
-def save(checkpoint: Checkpoint, path: Path, ready: Callable[[Path], object] | None = None) -> None:
+def save(checkpoint: Checkpoint, path: Path, ready: Callable[[], object] = lambda: None) -> None:
     """Write atomically: whoever looks at `path` finds the old file or the whole new one.
 
     Args:
-        ready: as for `files.whole`.
+        ready: called when the new file is complete, on the disk and read back, before it takes the place of
+            the old one.
 
     Raises:
-        CheckpointError: `load` would refuse it, such as for a weight that is not finite; nothing is written.
+        CheckpointError: `load` would refuse it, such as for a weight that is not finite, and nothing is
+            written; or it is not read back as it was written, and the old file is still there.
         OSError: it cannot be written; the old file, if there is one, is still whole (see `files.whole`).
     """
-    metadata = {
-        "format": FORMAT,
-        "sha256": NO_DIGEST.decode(),
-        "task": checkpoint.task,
-        "model": asdict(checkpoint.config),
-        "characters": checkpoint.vocabulary.characters,
-        "unknown": checkpoint.vocabulary.unknown is not None,
-        "unit": checkpoint.vocabulary.unit,
-        "text_length": checkpoint.text_length,
-        "figures": checkpoint.figures,
-        "provenance": checkpoint.provenance,
-        "training": checkpoint.training,
-    }
-    arrays = checkpoint.weights | {OF_TRAINING + name: array for name, array in checkpoint.arrays.items()}
-    in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    blob = bytearray(safetensors.numpy.save(in_order, {"charlstm": json.dumps(metadata)}))
-    begin = BEGIN.match(blob)
-    assert begin is not None
-    at = slice(*begin.span(2))
-    blob[at] = _digest(blob, at)
-    parse(blob, path)
-    with files.whole(path, ready) as file:
+    blob = _sealed(checkpoint, path)
+
+    def verify(fresh: Path) -> None:
+        _compare(fresh, blob)
+        ready()
+
+    with files.whole(path, verify) as file:
         file.write(blob)
 
 
@@ -151,28 +144,22 @@ def parse(blob: bytes | bytearray, path: Path) -> Checkpoint:
     Raises:
         CheckpointError: as `load`.
     """
-    begin = BEGIN.match(blob)
+    begin = _begin(blob)
     if begin is None:
         raise CheckpointError(f"{path}: not a charlstm checkpoint, or cut off; train the model again")
-    at = slice(*begin.span(2))
-    if _digest(blob, at) != begin[2]:
+    number, at = begin
+    if _digest(blob, at) != bytes(blob[at]):
         raise CheckpointError(
             f"{path}: damaged or cut off: its SHA-256 does not match its content; "
             "use another copy or train again"
         )
-    if int(begin[1]) != FORMAT:
+    if number != FORMAT:
         raise CheckpointError(
-            f"{path}: format {int(begin[1])}, this charlstm reads format {FORMAT}; upgrade charlstm"
+            f"{path}: format {number}, this charlstm reads format {FORMAT}; upgrade charlstm"
         )
-    try:
+    with _answered(path):
         metadata, arrays = unpack(blob)
         return _checkpoint(read_json(metadata["charlstm"]), arrays)
-    except UNFIT as error:
-        said = str(error) if isinstance(error, ValueError) else repr(error)
-        reason = said[:500].encode("utf-8", "backslashreplace").decode()
-        raise CheckpointError(
-            f"{path}: its content does not fit together: {reason}; use another copy or train again"
-        ) from None
 
 
 def _read(path: Path) -> bytearray:
@@ -180,7 +167,7 @@ def _read(path: Path) -> bytearray:
     with files.regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(LONGEST_BEGIN)
-        if not BEGIN.match(first):
+        if _begin(first) is None:
             return bytearray(first)
         if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
             raise MemoryError
@@ -189,6 +176,70 @@ def _read(path: Path) -> bytearray:
         if file.readinto(blob) != size or file.read(1):
             raise OSError("it changed while it was read")
         return blob
+
+
+def _begin(blob: bytes | bytearray) -> tuple[int, slice] | None:
+    """The format of a checkpoint, and where its digest stands; None for any other file."""
+    begin = bytes(blob[8:LONGEST_BEGIN])
+    number, found, rest = begin.removeprefix(BEFORE_FORMAT).partition(BEFORE_DIGEST)
+    digest, _, _ = rest.partition(AFTER_DIGEST)
+    is_one = begin.startswith(BEFORE_FORMAT) and found and number.isdigit() and len(number) < 10
+    if not is_one or len(digest) != len(NO_DIGEST) or digest.strip(b"0123456789abcdef"):
+        return None
+    start = 8 + len(begin) - len(rest)
+    return int(number), slice(start, start + len(NO_DIGEST))
+
+
+def _sealed(checkpoint: Checkpoint, path: Path) -> bytearray:
+    """The bytes of a checkpoint's file."""
+    metadata = {
+        "format": FORMAT,
+        "sha256": NO_DIGEST.decode(),
+        "task": checkpoint.task,
+        "model": asdict(checkpoint.config),
+        "characters": checkpoint.vocabulary.characters,
+        "unknown": checkpoint.vocabulary.unknown is not None,
+        "unit": checkpoint.vocabulary.unit,
+        "records": checkpoint.records,
+        "text_length": checkpoint.text_length,
+        "figures": checkpoint.figures,
+        "provenance": checkpoint.provenance,
+        "training": None if checkpoint.training is None else asdict(checkpoint.training),
+    }
+    arrays = checkpoint.weights | {OF_TRAINING + name: array for name, array in checkpoint.arrays.items()}
+    in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    text = json.dumps(metadata)
+    with _answered(path):
+        _checkpoint(read_json(text), in_order)
+        blob = bytearray(safetensors.numpy.save(in_order, {"charlstm": text}))
+        unpack(blob)  # which is little: arrays are views
+    begin = _begin(blob)
+    assert begin is not None
+    _, at = begin
+    blob[at] = _digest(blob, at)
+    return blob
+
+
+def _compare(path: Path, blob: bytearray) -> None:
+    """Read a file back; CheckpointError if it is not what it should be."""
+    view = memoryview(blob)
+    with files.regular(path) as file:
+        for start in range(0, len(blob) + 1, BLOCK):
+            if file.read(BLOCK) != view[start : start + BLOCK]:
+                raise CheckpointError(f"{path}: not read back as it was written; is the disk in order?")
+
+
+@contextmanager
+def _answered(path: Path) -> Iterator[None]:
+    """Within this context whatever is wrong with a file's content is a CheckpointError that says so."""
+    try:
+        yield
+    except UNFIT as error:
+        said = str(error) if isinstance(error, ValueError) else repr(error)
+        reason = said[:500].encode("utf-8", "backslashreplace").decode()
+        raise CheckpointError(
+            f"{path}: its content does not fit together: {reason}; use another copy or train again"
+        ) from None
 
 
 def _digest(blob: bytes | bytearray, at: slice) -> bytes:
@@ -209,12 +260,14 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
     settings = {part.name: metadata[part.name] for part in fields(_Facts) if part.name in metadata}
     if len(str(settings | {"characters": ""})) > LONGEST_SETTINGS:  # before long texts are compared
         raise ValueError("its settings are too long to be any")
-    facts = convert(_Facts, OLDEST | settings)
-    # what may be printed has no lone surrogates; the path of a text that was trained on may
-    json.dumps(metadata | {"training": None}, ensure_ascii=False).encode()
-    figures, provenance, training = (metadata.get(name) for name in ("figures", "provenance", "training"))
-    if not (isinstance(figures, dict) and isinstance(provenance, dict) and isinstance(training, dict | None)):
-        raise ValueError("figures, provenance or training is no group of values")
+    facts = convert(_Facts, settings)
+    # what may be printed has no lone surrogates; what was typed, such as the path of a text, may
+    training = metadata.get("training")
+    untyped = training | {"settings": None, "folder": None} if isinstance(training, dict) else training
+    json.dumps(metadata | {"training": untyped}, ensure_ascii=False).encode()
+    figures, provenance = metadata["figures"], metadata["provenance"]
+    if not (isinstance(figures, dict) and isinstance(provenance, dict)):
+        raise ValueError("figures or provenance is no group of values")
     vocabulary = Vocabulary(facts.characters, unknown=facts.unknown, unit=facts.unit)
     facts.model.fit_vocabulary(len(vocabulary))
     weights = {name: array for name, array in arrays.items() if not name.startswith(OF_TRAINING)}
@@ -226,12 +279,15 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
             raise ValueError(f"the weight {name} is {found}, expected {wanted or 'none of this name'}")
         if not np.isfinite(weight).all():
             raise ValueError(f"the weight {name} has a number that is not finite")
-    of_training = {
-        name.removeprefix(OF_TRAINING): array
-        for name, array in arrays.items()
-        if name.startswith(OF_TRAINING)
-    }
-    if of_training and training is None:
+    begin = len(OF_TRAINING)
+    of_training = {name[begin:]: arrays[name] for name in arrays if name not in weights}
+    resumable = None
+    if training is not None:
+        resumable = state.training_state(training, facts.task)
+        if resumable.settings.model != facts.model:
+            raise ValueError("the model of its training is another one")
+        state.check_arrays(of_training, weights, resumable)
+    elif of_training:
         raise ValueError("it has arrays of a training, but no training")
     return Checkpoint(
         config=facts.model,
@@ -241,7 +297,8 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
         figures=figures,
         provenance=provenance,
         weights=weights,
-        training=training,
+        records=facts.records,
+        training=resumable,
         arrays=of_training,
     )
 
@@ -253,6 +310,8 @@ class _Facts:
     task: Task
     model: ModelConfig
     characters: str
-    unknown: bool
-    unit: Unit
     text_length: Annotated[int, Range(0, 10**15)]
+    # the first files do not say these
+    unknown: bool = False
+    unit: Unit = "char"
+    records: Records = "none"

@@ -1,4 +1,5 @@
-"""Files that are there whole or not at all, and the folder for what can be made again."""
+"""Files that are there whole or not at all; the folders of what comes with charlstm and of what can be made
+again."""
 
 import io
 import os
@@ -8,6 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_PACKAGE = Path(__file__).resolve().parent
+
+PROJECT = _PACKAGE if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent
+"""Where conf/ and data/ are: in the package if it came as a wheel, in a clone beside it."""
 
 UNFINISHED = re.compile(r"\.charlstm-[0-9a-f]{16}\.part")
 

@@ -2,8 +2,8 @@
 
     length of the header, 8 bytes | header, JSON | arrays, one after the other
 
-The safetensors library, which writes our files, does not do to read them: it copies every array, and of two
-arrays with one name it takes the last.
+The safetensors library writes our files, but its reader of bytes (`deserialize`, 0.8) copies every array: a
+file of 191 MiB takes 382. It tells neither metadata nor places, and takes a name that stands twice.
 """
 
 import json
@@ -16,19 +16,9 @@ from numpy.typing import NDArray
 # JSON may take 30 times its length in memory; an alphabet of all letters of Unicode takes half of this
 LONGEST_HEADER = 4 * 2**20
 MOST_AXES = 32
-DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "|i1",
-    "U64": "<u8",
-    "U32": "<u4",
-    "U16": "<u2",
-    "U8": "|u1",
-}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+DTYPES |= {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"}
+DTYPES |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
 
 
 def unpack(blob: bytes | bytearray) -> tuple[Any, dict[str, NDArray[Any]]]:

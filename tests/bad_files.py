@@ -11,10 +11,10 @@ import safetensors.numpy
 import torch
 from conftest import settings
 
-from benchmarks.reliability import forging
 from charlstm import checkpoint
 from charlstm.model.torch_model import Model
 from charlstm.text.vocabulary import Vocabulary
+from tests.soak import forging
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 8
 ODD_NAME = "a b, c=d 'é' \"日\" [x] {y} ${z}.txt"

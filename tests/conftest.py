@@ -1,17 +1,26 @@
 """What several test files share: settings as the command line makes them, and runs of the real commands."""
 
+import functools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+# Several processes are under way at once, so none uses all cores, or waits for one by spinning, unless it is
+# told to. NumPy and torch read this when they are imported, here and in what tests start.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
 
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 hypothesis.settings.register_profile(
     "no deadline", deadline=None
@@ -21,9 +30,33 @@ hypothesis.settings.load_profile("no deadline")
 SENTENCE = "hello pytorch. how long can a rnn cell remember? show me your limit!"
 
 
+@functools.cache  # a composition by Hydra takes 0.07 s
 def settings(*overrides: str) -> TrainSettings:
     """The settings of `train.py` with these overrides."""
     return command_line.compose("train", TrainSettings, overrides)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.stem not in ("test_benchmarks", "test_reliability"))
+
+
+class Scheduling(LoadScopeScheduling):
+    """Tests go to the processes one by one, but those that share what took long to make stay together.
+
+    `--dist loadgroup` would do if xdist 3.8 could mark tests of pytest 9.2.
+    """
+
+    TOGETHER = ("readme", "bad_input", "search", "run", "language_model", "held_out")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if Path(file).stem.removeprefix("test_") in self.TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """How `-n` distributes the tests."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +89,19 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of one real main job."""
-    directory = tmp_path_factory.mktemp("main job") / "run"
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
-        cwd=directory.parent,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    (directory / "standard output").write_text(done.stdout, encoding="utf-8")
+    """The run directory of one real main job, one for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    directory = folder / "main job"
+    with FileLock(folder / "main job.lock"):
+        if not (directory / "standard output").exists():
+            done = subprocess.run(
+                [sys.executable, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
+                cwd=folder,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=300,
+            )
+            assert done.returncode == 0, done.stderr
+            (directory / "standard output").write_text(done.stdout, encoding="utf-8")
     return directory

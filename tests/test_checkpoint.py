@@ -6,17 +6,19 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from conftest import SENTENCE, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.reliability import forging
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint, CheckpointError
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
+from charlstm.tensors import unpack
 from charlstm.text.vocabulary import Vocabulary
+from tests.soak import forging
 
 
 @pytest.fixture
@@ -115,8 +117,8 @@ def test_arrays_of_any_kind_and_shape_come_back(arrays, chance):
         f"{k}": random.integers(0, 100, shape).astype(kind)[..., ::-1] if shape else np.array(k, kind)
         for k, (kind, shape) in enumerate(arrays)
     }
-    made = replace(forging.made(training=True), arrays=given)
-    again = checkpoint.parse(forging.written(made), Path("c")).arrays
+    in_order = {name: np.asarray(array, order="C") for name, array in given.items()}
+    _, again = unpack(safetensors.numpy.save(in_order, {"of": "arrays"}))
     assert again.keys() == given.keys()
     for name, array in given.items():
         assert again[name].dtype == array.dtype
@@ -132,7 +134,7 @@ def test_arrays_of_any_kind_and_shape_come_back(arrays, chance):
         ({"task": "translate"}, "task"),
         ({"arrays": {"a": np.ones(3)}}, "no training"),
         ({"figures": {"a": "\ud800"}}, "surrogates"),
-        ({"training": {"a": "x" * 5_000_000}}, "a header of"),
+        ({"figures": {"a": "x" * 5_000_000}}, "a header of"),
     ],
 )
 def test_what_could_not_be_loaded_is_not_written(tmp_path, small, wrong, reason):
@@ -172,6 +174,6 @@ def test_it_loads_without_torch(trained):
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stdout) == (0, SENTENCE)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.calls import Watched
 from charlstm import files
+from tests.soak.calls import Watched
 
 
 def write(path, content=b"new"):
@@ -80,7 +80,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path, mask, mode):
         f"os.umask({mask})\n"
         f"with files.whole(Path(sys.argv[1])) as file: file.write(b'new')"
     )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=300)
     assert path.stat().st_mode & 0o777 == mode
 
 
@@ -154,7 +154,7 @@ def test_only_what_writers_left_is_cleared(tmp_path):
         "import os, sys; from pathlib import Path; from charlstm import files\n"
         "with files.whole(Path(sys.argv[1])) as file: os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", kill, str(tmp_path / "a")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", kill, str(tmp_path / "a")], check=True, timeout=300)
     (left,) = tmp_path.iterdir()
     others = [left.name + "x", "x" + left.name, left.name[:-6] + "g.part", ".charlstm-.part", "a", ".a"]
     for name in others:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reliability import forging, mutants
 from charlstm import checkpoint, files, tensors
 from charlstm.checkpoint import CheckpointError
+from tests.soak import forging, mutants
 
 GOOD = forging.written(forging.made(3, training=True))
 
@@ -184,9 +184,9 @@ def test_weights_that_are_not_finite(number):
 def test_only_the_path_of_a_text_may_be_no_text():
     metadata, entries, data = forging.parts(GOOD)
     assert "surrogates" in refused(forging.joined(metadata | {"figures": {"a": "\ud800"}}, entries, data))
-    path = {"settings": {"data": {"path": "\udce9"}}}
-    loaded = parse(forging.sealed(forging.joined(metadata | {"training": path}, entries, data)))
-    assert loaded.training == path
+    metadata["training"]["settings"]["data"]["path"] = "\udce9"
+    loaded = parse(forging.sealed(forging.joined(metadata, entries, data)))
+    assert loaded.training.settings.data.path == "\udce9"
 
 
 @pytest.mark.parametrize("length", [0, 1, 8, 100, 2**22 + 1, 2**31, 2**63, 2**64 - 1])
@@ -324,15 +324,15 @@ def test_a_file_of_100_gb_takes_neither_time_nor_memory(tmp_path, monkeypatch, b
 
 
 class Meanwhile:
-    """The pattern of a checkpoint's begin, which does something when it is first looked for."""
+    """Finds the begin of a checkpoint, and does something when that is first looked for."""
 
-    def __init__(self, pattern, do):
-        self.pattern, self.do = pattern, do
+    def __init__(self, begin, do):
+        self.begin, self.do = begin, do
 
-    def match(self, blob):
+    def __call__(self, blob):
         do, self.do = self.do, lambda: None
         do()
-        return self.pattern.match(blob)
+        return self.begin(blob)
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
@@ -346,14 +346,14 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
         (tmp_path / "d").write_bytes(b"another")
         (tmp_path / "d").replace(path)
 
-    pattern = checkpoint.BEGIN
+    begin = checkpoint._begin
     large = forging.written(forging.made(3, hidden=200))  # more than a reader takes at once
     for change in (grow, lambda: os.truncate(path, 600_000)):
         path.write_bytes(large)
-        monkeypatch.setattr(checkpoint, "BEGIN", Meanwhile(pattern, change))
+        monkeypatch.setattr(checkpoint, "_begin", Meanwhile(begin, change))
         assert "it changed while it was read" in said_of(path)
     path.write_bytes(large)
-    monkeypatch.setattr(checkpoint, "BEGIN", Meanwhile(pattern, replace))
+    monkeypatch.setattr(checkpoint, "_begin", Meanwhile(begin, replace))
     assert checkpoint.load(path).text_length == 3  # the file that was opened is read to its end
     assert path.read_bytes() == b"another"
 

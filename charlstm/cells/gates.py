@@ -10,6 +10,7 @@ The rows of a `weight_ih_l0` are the matrices of all its gates, one below the ot
 module imports neither NumPy nor torch: what it says holds for the arrays of both.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -64,6 +65,11 @@ def parameter_names(num_layers: int, bias: bool, bidirectional: bool) -> list[li
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if bias else 2]
     suffixes = ("", "_reverse")[: 2 if bidirectional else 1]
     return [[f"{kind}_l{l}{suffix}" for kind in kinds] for l in range(num_layers) for suffix in suffixes]
+
+
+def layer_of(name: str) -> str:
+    """The layer of a model's parameter: `rnn_l0` for `rnn.weight_ih_l0`, `head` for `head.bias`."""
+    return re.sub(r"\.(weight|bias)(_ih|_hh)?", "", name)
 
 
 def parameter_shapes(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,12 +22,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from charlstm.checkpoint import LAST
 from charlstm.cli.terminal import answered, output
-from charlstm.config.compose import CONF, check_keys, compose, keys_with_comments, settings_of
+from charlstm.config.compose import (
+    CONF,
+    check_keys,
+    compose,
+    keys_with_comments,
+    quote_free_text,
+    settings_of,
+)
 from charlstm.config.convert import RequestError
 from charlstm.runs.directory import holds_a_run, owned
-from charlstm.runs.resume import complete
+from charlstm.runs.report import Outcome
+from charlstm.runs.resume import Saved, complete
 
 S = TypeVar("S")
+P = TypeVar("P")
 
 
 def ask(name: str, settings_type: type[S], doc: str) -> S:
@@ -43,60 +52,74 @@ def ask(name: str, settings_type: type[S], doc: str) -> S:
         print(doc.strip(), keys_with_comments(name), sep="\n\n")
         sys.exit(0)
     with answered():
-        return compose(name, settings_type, complete(arguments, settings_type))
+        return compose(name, settings_type, quote_free_text(arguments, settings_type))
 
 
 def run(
     name: str,
     settings_type: type[S],
     doc: str,
-    *,
-    check: Callable[[S], object],
-    job: Callable[[S, Path], int],
+    plan: Callable[[S, Saved | None], P | None],
+    carry_out: Callable[[P, Path], Outcome],
 ) -> None:
-    """Let Hydra make the run directory and run a job in it: once, or with `--multirun` once for each choice.
+    """Plan what is asked for, let Hydra make the run directory, and carry the plan out in it: once, or with
+    `--multirun` once for each choice.
 
     Args:
         name, settings_type, doc: as for `ask`.
-        check: raises ValueError for what can be seen only by looking at files; runs before any directory
-            is made.
-        job: gets the settings and the run directory; returns the exit code.
+        plan: gets the settings and the state of the run that is resumed; raises ValueError for all that can
+            be wrong, before any directory is made; None: there is nothing to carry out.
+        carry_out: gets the plan and the run directory.
     """
-    exit_codes = []
+    codes: list[int] = []
+    planned: P | None = None
+    saved: Saved | None = None
     flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
     is_simple = flags <= {"-h", "--help"}  # any other flag, such as --multirun, is Hydra's to understand
+    is_multirun = bool(flags & {"-m", "--multirun"})
 
     def run_one(config: DictConfig) -> None:
-        settings, directory = settings_of(config, settings_type), Path(HydraConfig.get().runtime.output_dir)
-        if not is_simple:
-            check(settings)
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        mine = planned if is_simple else plan(settings_of(config, settings_type), saved)
+        if mine is None:
+            return
         try:
             with answered():
-                code = job(settings, directory)
+                outcome = carry_out(mine, directory)
         except OSError as error:
             print(f"error: {directory}: the run cannot go on: {error}", file=sys.stderr)
             sys.exit(1)
-        exit_codes.append(code)
-        if code > 128:  # stopped by a signal, and so are the runs that would come after it
-            sys.exit(code)
+        codes.append(outcome.code)
+        if outcome.stopped:  # and so are the runs that would come after it
+            sys.exit(outcome.code)
 
     with _interrupted(), output():
-        if is_simple:
-            check(ask(name, settings_type, doc))
-        is_multirun = bool(flags & {"-m", "--multirun"})
+        if {"-h", "--help"} & flags:
+            ask(name, settings_type, doc)
         if is_multirun:
-            overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument not in flags]
-            _, problems = check_keys(name, settings_type, overrides, several=True)
-            if any(override.startswith("resume=") for override in overrides):
-                problems.append("resume: goes on with one run; leave out --multirun")
-            if problems:
-                raise RequestError(problems)
+            _check_sweep(name, settings_type)
+            arguments, saved = sys.argv[1:], None
         else:
-            sys.argv[1:] = complete(sys.argv[1:], settings_type)
+            arguments, saved = complete(sys.argv[1:], settings_type)
+        if is_simple:
+            planned = plan(compose(name, settings_type, arguments), saved)
+            if planned is None:
+                sys.exit(0)
+        sys.argv[1:] = arguments
         key = "hydra.sweep.dir" if is_multirun else "hydra.run.dir"
-        with _answered_directory(key), _own_directory(key, sys.argv[1:], make=is_simple):
+        with _answered_directory(key), _own_directory(key, arguments, make=is_simple):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
-    sys.exit(max(exit_codes, default=0))
+    sys.exit(max(codes, default=0))
+
+
+def _check_sweep(name: str, settings_type: type[Any]) -> None:
+    """Look at the keys of a sweep before its first run; RequestError for what is wrong with them."""
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    _, problems = check_keys(name, settings_type, overrides, several=True)
+    if any(override.startswith("resume=") for override in overrides):
+        problems.append("resume: resumes one run; leave out --multirun")
+    if problems:
+        raise RequestError(problems)
 
 
 @contextmanager
@@ -144,7 +167,7 @@ def _own_directory(key: str, overrides: Sequence[str], make: bool) -> Iterator[N
     """See that nothing is harmed in the directory that the command line names, if it does; with `make`, own
     it, before Hydra writes the first file there."""
     given = {key: value for key, _, value in (argument.partition("=") for argument in overrides)}
-    going_on = Path(_value(given, "resume") or os.devnull).resolve()
+    resumed = Path(_value(given, "resume") or os.devnull).resolve()
     name = _value(given, key)
     if not name or "${" in name:  # which Hydra will know
         yield
@@ -154,12 +177,12 @@ def _own_directory(key: str, overrides: Sequence[str], make: bool) -> Iterator[N
         if make:
             directory.mkdir(parents=True, exist_ok=True)
             held.enter_context(owned(directory))
-        is_own = going_on in (directory.resolve(), (directory / LAST).resolve())
+        is_own = resumed in (directory.resolve(), (directory / LAST).resolve())
         for path in directory.glob("*/") if key == "hydra.sweep.dir" else [directory]:
             has_result = (path / "result.json").exists()
             if holds_a_run(path) and not has_result and not is_own:
                 raise ValueError(
-                    f"{key} = {directory}: holds a run that can be gone on with; name a new one, or give "
+                    f"{key} = {directory}: holds a run that can be resumed; name a new one, or give "
                     f"resume={path}"
                 )
             if has_result or (any(path.glob("*.safetensors")) and not is_own):

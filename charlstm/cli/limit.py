@@ -1,13 +1,13 @@
 """Find how much a model can learn by heart: the longest random text that it writes back without a mistake.
 
-    python -m charlstm limit                                           of an LSTM of 1 x 16
-    python -m charlstm limit "model.hidden=[16,35]" "model.layers=[1,3]" of four models, one after another
-    python -m charlstm limit train.epochs=300 out=runs/limit           with fewer passes over each text
+    charlstm limit                                              of an LSTM of 1 x 16
+    charlstm limit "model.hidden=[16,35]" "model.layers=[1,3]"  of four models, one after another
+    charlstm limit train.epochs=300 out=runs/limit              with fewer passes over each text
 
-Each trial is a run of train.py, task=memorize, on random characters, and has its own directory in out. Texts
+Each trial is a training run, task=memorize, on random characters, with a directory of its own in out. Texts
 are doubled until one is not recalled; then the space between is bisected. Bits per parameter are those of the
 longest text that was recalled; soft are the bits that the weights save, recalled or not. A search that was
-stopped goes on when it is asked for again with the same out. All keys, with their defaults:
+stopped is resumed when it is asked for again with the same out. All keys, with their defaults:
 """
 
 import logging
@@ -23,9 +23,9 @@ log = logging.getLogger("charlstm.limit")
 
 def main() -> None:
     """Search as the command line asks."""
-    code = 1
+    code = 0
     with terminal.output():
-        settings = command_line.ask("limit", LimitSettings, __doc__ or "")
+        settings = command_line.ask("limit", LimitSettings, terminal.as_started(__doc__))
         search.check(settings)
         log.addHandler(terminal.Terminal(sys.stdout))
         log.setLevel(logging.INFO)
@@ -37,6 +37,6 @@ def main() -> None:
             sys.exit(1)
         if code:
             arguments = [argument for argument in sys.argv[1:] if not argument.startswith("out=")]
-            again = shlex.join(["python", "-m", "charlstm", "limit", *arguments, f"out={settings.out}"])
-            log.info(f"{'Stopped' if code > 128 else 'Not complete'}; to go on: {again}")
+            again = f"{terminal.this_command('limit')} {shlex.join([*arguments, f'out={settings.out}'])}"
+            log.info(f"{'Stopped' if code > 128 else 'Not complete'}; to resume: {again}")
     sys.exit(code)

@@ -1,10 +1,10 @@
 """Write text with a trained model, on standard output.
 
-    python sample.py ckpt=outputs/...                   from the start token
-    python sample.py ckpt=outputs/... prompt="how "     go on from a prompt
-    python sample.py ckpt=outputs/... temperature=1 length=500 seed=7
-    python sample.py ckpt=outputs/... samples=20 top_p=0.9 out=runs/twenty
-    python sample.py ckpt=outputs/... interactive=true  talk with it
+    charlstm sample ckpt=outputs/...                   from the start token
+    charlstm sample ckpt=outputs/... prompt="how "     continue a prompt
+    charlstm sample ckpt=outputs/... temperature=1 length=500 seed=7
+    charlstm sample ckpt=outputs/... samples=20 top_p=0.9 out=runs/twenty
+    charlstm sample ckpt=outputs/... interactive=true  talk with it
 
 All keys, with their defaults:
 """
@@ -24,7 +24,7 @@ from charlstm.sampling.request import Request, Sample, samples
 def main() -> None:
     """Write as the command line asks."""
     with terminal.output() as is_watched:
-        settings = command_line.ask("sample", SampleSettings, __doc__ or "")
+        settings = command_line.ask("sample", SampleSettings, terminal.as_started(__doc__))
         if settings.interactive:
             from charlstm.cli.talk import Talk
 
@@ -71,10 +71,12 @@ def _as_text(request: Request) -> Iterator[str]:
     for n, sample in enumerate(samples(request), 1):
         if request.settings.samples > 1:
             bits = "" if sample.bits_per_char is None else f", {sample.bits_per_char:.3f} bits per character"
-            yield "\n\n" * (n > 1)
+            if n > 1:
+                yield "\n\n"
             yield f"=== {n} of {request.settings.samples}: seed {sample.seed}{bits}\n"
         yield request.shown(sample.text)
-    yield "\n" * (request.settings.samples > 1)
+    if request.settings.samples > 1:
+        yield "\n"
 
 
 def _as_json(request: Request) -> Iterator[str]:
@@ -112,20 +114,13 @@ def _save(out: str, request: Request) -> None:
         raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
     if is_used:
         raise ValueError(f"out = {out}: not empty; name a new folder")
+    digits = len(str(request.settings.samples))
     try:
-        n = _save_each(folder, request)
+        with (folder / "samples.jsonl").open("wb") as lines:
+            for n, sample in enumerate(samples(request), 1):
+                lines.write(f"{_object(sample)}\n".encode(errors="backslashreplace"))
+                text = request.shown(sample.text).encode("utf-8", "surrogateescape")
+                (folder / f"{n:0{digits}}.txt").write_bytes(text)
     except OSError as error:
         raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
     print(f"{n} texts and samples.jsonl in {folder}", file=sys.stderr)
-
-
-def _save_each(folder: Path, request: Request) -> int:
-    digits = len(str(request.settings.samples))
-    with (folder / "samples.jsonl").open(
-        "w", encoding="utf-8", errors="backslashreplace", newline=""
-    ) as lines:
-        for n, sample in enumerate(samples(request), 1):
-            lines.write(_object(sample) + "\n")
-            text = request.shown(sample.text).encode("utf-8", "surrogateescape")
-            (folder / f"{n:0{digits}}.txt").write_bytes(text)
-    return n

@@ -1,26 +1,31 @@
 """Say how well a trained model predicts a text, in bits per character.
 
-    python -m charlstm score ckpt=outputs/... path=book.txt              of the whole text
-    python -m charlstm score ckpt=runs/a,runs/b text="how long" per=word  of two models, word by word
-    python -m charlstm score ckpt=outputs/... path=- per=line sort=true   the worst lines first
+    charlstm score ckpt=outputs/... path=book.txt                of the whole text
+    charlstm score ckpt=runs/a,runs/b text="how long" per=word   of two models, word by word
+    charlstm score ckpt=outputs/... path=- per=line sort=true    the worst lines first
 
 Each file is read from the start token with a zero state, and every character is scored once, given all that
-come before it. The end token is not counted. All keys, with their defaults:
+come before it. The end token is not counted. A model of records reads each of them between the start and the
+end token, as in its training. All keys, with their defaults:
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import checkpoint
+from charlstm.checkpoint import Checkpoint
 from charlstm.cli import command_line, terminal
+from charlstm.config.settings import Records
 from charlstm.config.tool_settings import ScoreSettings
 from charlstm.progress_bar import progress_bar
 from charlstm.scoring import surprisal
 from charlstm.scoring.report import FORMATS
-from charlstm.text import reading
+from charlstm.text import decoding, source
+from charlstm.text.records import places
+from charlstm.text.vocabulary import Ids, Vocabulary
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -30,8 +35,14 @@ def score(settings: ScoreSettings) -> Iterator[str]:
         raise ValueError("ckpt: missing; name a checkpoint or run directory, such as ckpt=outputs/...")
     if settings.sort and settings.per is None:
         raise ValueError("sort = true: there are no rows to sort; add per=line, or char, word or file")
-    files = reading.read_files(settings.text, settings.path, settings.encoding)
-    scored = _measure(names, files)
+    models = [(name, checkpoint.load(Path(name))) for name in names]
+    are_of_bytes = all(trained.vocabulary.unit == "byte" for _, trained in models)
+    files = read_files(settings.text, settings.path, settings.encoding, are_of_bytes)
+    if len({trained.records for _, trained in models}) > 1 and settings.records is None:
+        raise ValueError(
+            f"ckpt = {settings.ckpt}: their records are not of one kind; say with records=... how all read"
+        )
+    scored = _measure(models, files, settings.records or models[0][1].records)
     totals = [surprisal.total(name, of_files) for name, of_files in zip(names, scored, strict=True)]
     rows: Iterable[surprisal.Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
     if settings.sort:
@@ -48,31 +59,94 @@ def checkpoint_names(ckpt: str) -> list[str]:
     return [ckpt] if is_one else [name for name in ckpt.split(",") if name]
 
 
-def _measure(names: list[str], files: Mapping[str, str]) -> list[dict[str, NDArray[np.float64]]]:
-    """For each checkpoint the bits of the characters of each file."""
-    models = []
-    for name in names:  # all that can be wrong is, before the work begins
-        trained = checkpoint.load(Path(name))
+def read_files(text: str | None, path: str | None, encoding: str, anything: bool) -> dict[str, str]:
+    """The texts of a request by name: `text` itself, a file, a folder's *.txt files, `-` standard input.
+
+    Args:
+        anything: whether a file need be no text: a byte that is no UTF-8 is a lone surrogate in its text.
+
+    Raises:
+        ValueError: there is none, one is empty, cannot be read or is not text in `encoding`.
+    """
+    if (text is None) == (not path):
+        raise ValueError(
+            "path: give it or text, one of the two: path=FILE, path=FOLDER (its .txt files), "
+            "path=- (standard input), or text=..."
+        )
+    if text is not None:
+        decoding.check_unicode(text, "text", "path")
+        files = {"text": text}
+    else:
+        assert path is not None
+        files = {}
+        for name, found in _paths(path).items():
+            blob = source.contents(found, f"path = {name}")
+            if anything and encoding == "utf-8":
+                files[name] = blob.decode("utf-8", "surrogateescape")
+            else:
+                files[name] = decoding.decoded(blob, f"path = {name}", encoding, "encoding")
+    for name, content in files.items():
+        if not content:
+            shown = name if path is None else f"path = {name}"
+            raise ValueError(f"{shown}: the text is empty; it needs at least one character")
+    return files
+
+
+def _paths(path: str) -> dict[str, str]:
+    """The paths of the files that `path` names, by the names that rows give them."""
+    if path == "-":
+        return {path: path}
+    found = source.locate(path, "path")
+    if not found.is_dir():
+        return {path: str(found)}
+    paths = {str(Path(path, file.name)): str(file) for file in sorted(found.glob("*.txt"))}
+    if not paths:
+        raise ValueError(f"path = {path}: a folder without .txt files; name a file")
+    return paths
+
+
+def _measure(
+    models: Sequence[tuple[str, Checkpoint]], files: Mapping[str, str], records: Records
+) -> list[dict[str, NDArray[np.float64]]]:
+    """For each checkpoint the bits of the characters of each file; NaN of what separates records."""
+    found = {file: places(text, records) for file, text in files.items()}
+    for file, slices in found.items():
+        if not slices:
+            raise ValueError(f"{file}: there are only empty records; it needs at least one character")
+    read = []
+    for name, trained in models:  # all that can be wrong is, before the work begins
         try:
-            ids = {file: trained.vocabulary.encode(text, source=file) for file, text in files.items()}
+            read.append({f: _ids(trained.vocabulary, f, files[f], found[f]) for f in files})
         except ValueError as error:
             raise ValueError(f"{error} of {name}") from None
-        models.append((name, trained.model(), trained.vocabulary, ids))
     scored = []
-    with progress_bar(sum(len(i) for *_, ids in models for i in ids.values())) as bar:
-        for name, model, vocabulary, ids in models:
-            try:
-                bits = {f: surprisal.bits(model, vocabulary, i, advance=bar.update) for f, i in ids.items()}
-                if vocabulary.unit == "byte":
-                    bits = {file: surprisal.of_characters(b, files[file]) for file, b in bits.items()}
-                scored.append(bits)
-            except FloatingPointError as error:
-                raise ValueError(f"{name}: cannot score this text: {error}") from None
+    total = sum(len(ids) for of_files in read for records_of in of_files.values() for ids in records_of)
+    with progress_bar(total) as bar:
+        for (name, trained), of_files in zip(models, read, strict=True):
+            model, bits = trained.model(), {}
+            for file, ids in of_files.items():
+                try:
+                    of_records = surprisal.of_records(model, trained.vocabulary, ids, bar.update)
+                except FloatingPointError as error:
+                    raise ValueError(f"{name}: cannot score this text: {error}") from None
+                bits[file] = np.full(len(files[file]), np.nan)
+                for place, here in zip(found[file], of_records, strict=True):
+                    if trained.vocabulary.unit == "byte":
+                        here = surprisal.of_characters(here, files[file][place])
+                    bits[file][place] = here
+            scored.append(bits)
     return scored
+
+
+def _ids(vocabulary: Vocabulary, file: str, text: str, found: Sequence[slice]) -> list[Ids]:
+    """The ids of each record."""
+    if len(found) == 1:
+        return [vocabulary.encode(text[found[0]], source=file)]
+    return [vocabulary.encode(text[place], f"{file}, record {n}") for n, place in enumerate(found, 1)]
 
 
 def main() -> None:
     """Score as the command line asks."""
     with terminal.output():
-        for piece in score(command_line.ask("score", ScoreSettings, __doc__ or "")):
+        for piece in score(command_line.ask("score", ScoreSettings, terminal.as_started(__doc__))):
             print(piece, end="")

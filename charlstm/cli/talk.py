@@ -1,4 +1,4 @@
-"""A conversation with a model: it reads a line, goes on from it, and remembers both."""
+"""A conversation with a model: it reads a line, continues it, and remembers both."""
 
 import shlex
 import sys
@@ -11,7 +11,7 @@ from charlstm.sampling import writer
 from charlstm.sampling.request import Request, known
 
 HELP = """\
-What you type the model reads, and goes on from there; it remembers all that was read and written before.
+The model reads what you type and continues it; it remembers all that was read and written before.
 An empty line lets it write on. What begins with a colon is for the program:
   :temperature=0.5 top_k=10   change settings, quoted as in a shell
   :settings                   show them
@@ -56,7 +56,7 @@ class Talk:
             import readline  # noqa: F401  # gives input() line editing and a history
 
             print(
-                "Type some text and the model goes on from it; :help says what else there is.",
+                "Type some text and the model continues it; :help says what else there is.",
                 file=sys.stderr,
             )
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]

@@ -1,7 +1,10 @@
-"""Standard output and standard error: what goes there, and what happens when nobody takes it."""
+"""The terminal: how this process was started there, what goes to standard output and standard error, and what
+happens when nobody takes it."""
 
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,21 @@ from pathlib import Path
 from typing import TextIO
 
 from charlstm.config.convert import RequestError
+
+
+def this_command(name: str) -> str:
+    """What is typed for the command `name` by who started this process as it was started: `charlstm train`,
+    `python train.py` or `python -m charlstm train`."""
+    started = Path(sys.argv[0])
+    scripts = ("train.py", "sample.py")
+    if started.name in scripts and f"{name}.py" in scripts:
+        return f"python {shlex.quote(str(started.with_name(f'{name}.py')))}"
+    return f"charlstm {name}" if started.stem == "charlstm" else f"python -m charlstm {name}"
+
+
+def as_started(doc: str | None) -> str:
+    """A help text whose commands, such as `charlstm train`, are written as `this_command` has them."""
+    return re.sub(r"\bcharlstm (train|sample|score|limit)\b", lambda found: this_command(found[1]), doc or "")
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""Plain nested dictionaries -> typed settings such as those of `settings.py`, strictly: every problem is
-found and named, and a wrong key is answered with the nearest right one. Knows neither Hydra nor torch."""
+"""Plain nested dictionaries -> dataclasses such as those of `settings.py`, strictly: every problem is found
+and named, and a wrong key is answered with the nearest right one. Knows neither Hydra nor torch."""
 
 import dataclasses
 import difflib
@@ -12,6 +12,8 @@ from charlstm.config.values import Duration, Range, Shares
 
 T = TypeVar("T")
 
+FINITE = Range(-1e300, 1e300)
+
 
 class RequestError(ValueError):
     """What was asked for cannot be done; `problems` has one line for each reason."""
@@ -22,16 +24,17 @@ class RequestError(ValueError):
 
 
 def convert(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build the dataclass `cls` from nested dictionaries with exactly its keys.
+    """Build the dataclass `cls` from nested dictionaries with exactly its keys; those with a default may be
+    missing.
 
     Raises:
         RequestError: lists every unknown, missing, mistyped and out-of-range key at once.
     """
     problems: list[str] = []
-    settings = _dataclass(cls, values, "", keys_of(cls), problems)
+    converted = _dataclass(cls, values, "", keys_of(cls), problems)
     if problems:
         raise RequestError(problems)
-    return typing.cast(T, settings)
+    return typing.cast(T, converted)
 
 
 def keys_of(cls: type[Any], prefix: str = "") -> dict[str, Any]:
@@ -52,6 +55,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     group = [name for name in known if name.startswith(f"{key}.")]
     if group:
         return f"{key}: a group of keys, not a key itself; it has {', '.join(group)}"
+    key = key if len(key) <= 80 else key[:80] + "..."
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     near += [by_last_part[k] for k in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=1)]
     hint = f"did you mean {near[0]}?" if near else "see --help for all keys"
@@ -65,24 +69,36 @@ def takes_text(hint: Any) -> bool:
 
 def _dataclass(cls: type[Any], values: Any, key: str, known: Iterable[str], problems: list[str]) -> Any:
     if not isinstance(values, Mapping):
-        problems.append(f"{key} = {values!r}: must be a group of keys, such as {key}.{_first_field(cls)}=...")
+        first = dataclasses.fields(cls)[0].name
+        problems.append(f"{key} = {values!r}: must be a group of keys, such as {key}.{first}=...")
         return None
     hints = get_type_hints(cls, include_extras=True)
     prefix = f"{key}." if key else ""
     problems += [unknown_key(f"{prefix}{name}", known) for name in values if name not in hints]
-    problems += [f"{prefix}{name}: missing" for name in hints if name not in values]
+    missing = (dataclasses.MISSING, dataclasses.MISSING)
+    required = [f.name for f in dataclasses.fields(cls) if (f.default, f.default_factory) == missing]
+    problems += [f"{prefix}{name}: missing" for name in required if name not in values]
     fields = {}
     for name, hint in hints.items():
-        if name in values and dataclasses.is_dataclass(hint):
-            fields[name] = _dataclass(
-                typing.cast(type[Any], hint), values[name], prefix + name, known, problems
-            )
-        elif name in values:
-            try:
-                fields[name] = _value(hint, values[name])
-            except ValueError as error:
-                problems.append(f"{prefix}{name} = {_shown(values[name])}: must be {error}")
+        if name not in values:
+            continue
+        if (nested := _nested(hint, values[name])) is not None:
+            fields[name] = _dataclass(nested, values[name], prefix + name, known, problems)
+            continue
+        try:
+            fields[name] = _value(hint, values[name])
+        except ValueError as error:
+            problems.append(f"{prefix}{name} = {_shown(values[name])}: must be {error}")
     return None if problems else cls(**fields)
+
+
+def _nested(hint: Any, value: Any) -> type[Any] | None:
+    """The dataclass that a value of the type `hint` has to be, if it has to be one; for `Some | None` a value
+    other than None."""
+    if value is not None and get_origin(hint) in (Union, types.UnionType):
+        options = [option for option in get_args(hint) if option is not type(None)]
+        hint = options[0] if len(options) == 1 else None
+    return typing.cast(type[Any], hint) if dataclasses.is_dataclass(hint) else None
 
 
 def _value(hint: Any, value: Any) -> Any:
@@ -103,7 +119,7 @@ def _value(hint: Any, value: Any) -> Any:
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
-        near = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
+        near = difflib.get_close_matches(str(value)[:80], [str(a) for a in arguments], n=1)
         choices = " | ".join(str(a) for a in arguments)
         raise ValueError(choices + (f"; did you mean {near[0]}?" if near else ""))
     if origin is Annotated:
@@ -118,6 +134,8 @@ def _value(hint: Any, value: Any) -> Any:
     if origin is tuple:
         texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
         return tuple(_exactly(texts, value, "a list of texts, such as [a,b]"))
+    if hint in (int, float):
+        return _number(hint, None, value)
     if hint is type(None):
         return _exactly(value is None, value, "null")
     if hint is bool:
@@ -129,16 +147,16 @@ def _values(hint: Any, value: Any) -> tuple[Any, ...]:
     """A value, or each of a list, as the type `hint`."""
     several = value if isinstance(value, list | tuple) else [value]
     try:
-        return tuple(_value(hint, item) for item in _exactly(len(several) > 0, several, "a value"))
+        return tuple(_value(hint, item) for item in several)
     except ValueError as refusal:
         raise ValueError(f"{refusal}, or a list of such") from None
 
 
-def _number(kind: type, allowed: Range, value: Any) -> int | float:
+def _number(kind: type[Any], allowed: Range | None, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    right = is_number and value in allowed and (kind is float or value == int(value))
-    expected = f"a {'number' if kind is float else 'whole number'}, {allowed}"
-    return typing.cast("int | float", kind(_exactly(right, value, expected)))
+    right = is_number and value in (allowed or FINITE) and (kind is float or value == int(value))
+    expected = "a number" if kind is float else "a whole number"
+    return kind(_exactly(right, value, expected if allowed is None else f"{expected}, {allowed}"))
 
 
 def _shares(allowed: Shares, value: Any) -> tuple[float, ...]:
@@ -155,7 +173,3 @@ def _exactly(right: bool, value: Any, expected: str) -> Any:
 
 def _shown(value: Any) -> str:
     return "null" if value is None else str(value) if len(str(value)) <= 80 else str(value)[:80] + "..."
-
-
-def _first_field(cls: type[Any]) -> str:
-    return dataclasses.fields(cls)[0].name

@@ -4,7 +4,7 @@ ranges without values, and no torch."""
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from charlstm.config.settings import Cell, Device, Head
+from charlstm.config.settings import Cell, Device, Head, Records
 from charlstm.config.values import Duration, Range
 
 Piece = Literal["char", "word", "line", "file"]
@@ -45,6 +45,7 @@ class ScoreSettings:
     path: str | None
     text: str | None
     encoding: str
+    records: Records | None
     per: Piece | None
     sort: bool
     format: Format

@@ -1,12 +1,9 @@
 """What a value may be: ranges of numbers, shares of a whole, times."""
 
-import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from typing import Annotated
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,10 @@ class Range:
     def __str__(self) -> str:
         lowest, highest = (f"{int(x):,}" if x == int(x) else f"{x:g}" for x in (self.lowest, self.highest))
         return f"{'above' if self.above else 'at least'} {lowest} and at most {highest}"
+
+
+Count = Annotated[int, Range(0, 10**15)]
+Nonnegative = Annotated[float, Range(0, 1e300)]
 
 
 class Shares:
@@ -57,6 +58,12 @@ class Duration:
         return float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]]
 
 
-def as_mapping(settings: "DataclassInstance") -> dict[str, object]:
-    """The values of a settings dataclass as plain nested dictionaries, for JSON and YAML."""
-    return dataclasses.asdict(settings)
+def refuse(group: str, settings: object, usual: Mapping[str, object], why: str) -> None:
+    """Check that these keys of a group have their usual values.
+
+    Raises:
+        ValueError: one has not.
+    """
+    for key, value in usual.items():
+        if (given := getattr(settings, key)) != value:
+            raise ValueError(f"{group}.{key} = {given}: {why}; leave it out")

@@ -14,9 +14,12 @@ import math
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 # Letters up to the end of the Armenian alphabet: all of one code point, and written from left to right.
 CHARACTERS = (
@@ -117,14 +120,13 @@ class Limit:
     @property
     def longest(self) -> Trial | None:
         """The longest text that was recalled."""
-        return max((t for t in self.trials if t.recalled), key=lambda t: t.length, default=None)
+        return next((t for t in reversed(self.trials) if t.recalled), None)
 
     @property
     def shortest_failure(self) -> Trial | None:
         """The shortest text above that which was not."""
         length = self.longest.length if self.longest else 0
-        failures = (t for t in self.trials if t.length > length)
-        return min(failures, key=lambda t: t.length, default=None)
+        return next((t for t in self.trials if t.length > length), None)
 
     @property
     def shown(self) -> Trial:
@@ -135,7 +137,7 @@ class Limit:
     @property
     def bits_per_parameter(self) -> float:
         """Exact recall of the model."""
-        return self.longest.bits_per_parameter if self.longest else 0.0
+        return self.shown.bits_per_parameter
 
     @property
     def soft_bits_per_parameter(self) -> float:
@@ -146,7 +148,6 @@ class Limit:
         """For a table and for programs; `exposures` to `directory` are those of the trial that is shown."""
         failure = self.shortest_failure
         return self.shown.figures() | {
-            "bits_per_parameter": self.bits_per_parameter,
             "soft_bits_per_parameter": self.soft_bits_per_parameter,
             "shortest_failure": failure.length if failure else None,
         }
@@ -154,10 +155,16 @@ class Limit:
 
 def limits(trials: Iterable[Trial]) -> list[Limit]:
     """The trials by model, models in the order in which they first come."""
-    by_shape: dict[Shape, list[Trial]] = {}
-    for trial in trials:
-        by_shape.setdefault(trial.shape, []).append(trial)
+    by_shape = grouped(trials, lambda trial: trial.shape)
     return [Limit(tuple(sorted(found, key=lambda t: t.length))) for found in by_shape.values()]
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items by their keys, both in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
@@ -195,34 +202,21 @@ def first_length(parameters: int, symbols: int) -> int:
 
 @dataclass(frozen=True)
 class Growth:
-    """How the bits that models of one cell recall grow with their parameters, in bits per parameter, by least
-    squares.
-
-    Attributes:
-        models: how many there are.
-        free: slope of the line that fits them best.
-        through_origin: slope of the line through the origin that does.
-    """
+    """How the bits that models of one cell recall grow with their parameters, in bits per parameter."""
 
     models: int
-    free: float
-    through_origin: float
+    free: float  # slope of the line that fits them best, by least squares
+    through_origin: float  # of the line through the origin that does
 
 
 def growth(found: Sequence[Limit]) -> dict[str, Growth]:
     """For each cell; without those whose models are all of one size."""
-    by_cell: dict[str, list[Limit]] = {}
-    for limit in found:
-        by_cell.setdefault(limit.shown.shape.cell, []).append(limit)
-    return {
-        cell: _growth(group)
-        for cell, group in by_cell.items()
-        if len({limit.shown.parameters for limit in group}) > 1
-    }
-
-
-def _growth(found: Sequence[Limit]) -> Growth:
-    parameters = np.array([limit.shown.parameters for limit in found], float)
-    bits = np.array([limit.longest.bits if limit.longest else 0.0 for limit in found])
-    through_origin = parameters @ bits / (parameters @ parameters)
-    return Growth(len(found), float(np.polyfit(parameters, bits, 1)[0]), float(through_origin))
+    result = {}
+    for cell, group in grouped(found, lambda limit: limit.shown.shape.cell).items():
+        parameters = np.array([limit.shown.parameters for limit in group], float)
+        bits = np.array([limit.shown.bits for limit in group])
+        if len(set(parameters)) > 1:
+            through_origin = parameters @ bits / (parameters @ parameters)
+            free = np.polyfit(parameters, bits, 1)[0]
+            result[cell] = Growth(len(group), float(free), float(through_origin))
+    return result

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.limits.capacity import Limit
+from charlstm.limits.capacity import Limit, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,19 @@ PUBLISHED = {
 AXES = {"hidden": "hidden units", "layers": "layers", "cell": "cell"}
 Points = tuple[Sequence[float], Sequence[float]]
 MOST_NAMED = 12  # curves that a legend can name
+
+NEEDED = (
+    'needs matplotlib: pip install "charlstm[plot]", then ask again with the same out: no trial is done twice'
+)
+
+
+def available() -> bool:
+    """Whether pictures can be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def draw(found: Sequence[Limit]) -> "Figure":
@@ -64,13 +77,9 @@ def _by_length(panel: "Axes", found: Sequence[Limit]) -> None:
     for k, limit in enumerate(found):
         named = str(limit.shown.shape).replace("_", " ") if len(found) <= MOST_NAMED else None
         recalled = [trial for trial in limit.trials if trial.recalled]
-        _curves(
-            panel,
-            k,
-            named,
-            ([t.length for t in recalled], [t.bits_per_parameter for t in recalled]),
-            ([t.length for t in limit.trials], [t.soft_bits_per_parameter for t in limit.trials]),
-        )
+        exact = [t.length for t in recalled], [t.bits_per_parameter for t in recalled]
+        soft = [t.length for t in limit.trials], [t.soft_bits_per_parameter for t in limit.trials]
+        _curves(panel, k, named, exact, soft)
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.set(xlabel="characters of the text", title="Each text")
@@ -92,13 +101,13 @@ def _by(panel: "Axes", axis: str, found: Sequence[Limit]) -> None:
 
 def _alike(axis: str, found: Sequence[Limit]) -> dict[str, list[Limit]]:
     """The models by all that they are but for `axis`."""
-    groups: dict[str, list[Limit]] = {}
-    for limit in found:
+
+    def others(limit: Limit) -> str:
         shape = limit.shown.shape
         parts = {"cell": shape.cell, "layers": f"layers {shape.layers}", "hidden": f"hidden {shape.hidden}"}
-        del parts[axis]
-        groups.setdefault(", ".join(parts.values()), []).append(limit)
-    return groups
+        return ", ".join(part for name, part in parts.items() if name != axis)
+
+    return grouped(found, others)
 
 
 def _curves(panel: "Axes", k: int, name: str | None, exact: Points, soft: Points) -> None:
@@ -108,9 +117,8 @@ def _curves(panel: "Axes", k: int, name: str | None, exact: Points, soft: Points
 
 def _finish(panel: "Axes", lowest: float, highest: float) -> None:
     """What all panels have: the published marks, the scale, the legend."""
-    panel.set_ylim(
-        lowest, highest
-    )  # first, for it may be that no curve has anything that logarithms can show
+    # first, for it may be that no curve has anything that logarithms can show
+    panel.set_ylim(lowest, highest)
     panel.set_yscale("log", nonpositive="mask")
     ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if lowest <= tick <= highest]
     panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

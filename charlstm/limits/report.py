@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from charlstm import files
 from charlstm.config.tool_settings import LimitSettings
-from charlstm.config.values import as_mapping
 from charlstm.limits import capacity, plot
 from charlstm.limits.capacity import Trial
 from charlstm.runs.report import shown
@@ -49,7 +48,7 @@ def row(figures: Mapping[str, Any]) -> str:
 def save_record(
     out: Path, settings: LimitSettings, machine: Mapping[str, Any], trials: Sequence[Trial], finished: bool
 ) -> None:
-    """Write all that is known so far to `limit.json`, for programs and to go on from.
+    """Write all that is known so far to `limit.json`, for programs and for the search that continues it.
 
     Raises:
         OSError: it cannot be written.
@@ -70,7 +69,7 @@ def save_record(
 
 def recorded(settings: LimitSettings) -> dict[str, Any]:
     """What a search depends on, by its keys, as JSON knows it: all but `out`."""
-    values: dict[str, Any] = json.loads(json.dumps(as_mapping(settings)))
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
     del values["out"]
     groups = {key: values.pop(key) for key in ("model", "train")}
     return {f"{group}.{key}": value for group in groups for key, value in groups[group].items()} | values
@@ -78,13 +77,11 @@ def recorded(settings: LimitSettings) -> dict[str, Any]:
 
 def machine_facts() -> dict[str, Any]:
     """Of what the figures depend on, besides settings."""
-    from charlstm.runs.report import versions
-
-    return versions() | {"platform": platform.platform(), "cores": machine.available_cores()}
+    return {**machine.versions(), "platform": platform.platform(), "cores": machine.available_cores()}
 
 
 def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
-    """Write `limit.tsv` and `limit.png`, and the same for TensorBoard.
+    """Write `limit.tsv`, the same for TensorBoard and, where it can be drawn, `limit.png`.
 
     Raises:
         OSError: they cannot be written.
@@ -93,29 +90,32 @@ def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
     with files.whole(out / TABLE) as file:
         for cells in [list(rows[0]), *(list(figures.values()) for figures in rows)]:
             file.write("\t".join(map(str, cells)).encode() + b"\n")
-    figure = plot.draw(capacity.limits(trials))
-    with files.whole(out / PICTURE) as file:
-        figure.savefig(file, format="png")
-    _save_events(out, trials, plot.pixels(figure))
+    picture = None
+    if plot.available():
+        figure = plot.draw(capacity.limits(trials))
+        with files.whole(out / PICTURE) as file:
+            figure.savefig(file, format="png")
+        picture = plot.pixels(figure)
+    _save_events(out, trials, picture)
 
 
-def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8]) -> None:
+def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] | None) -> None:
     """Curves against the text's length, one for each model, and of the limits against hidden units."""
     from torch.utils.tensorboard import SummaryWriter
 
     # what an earlier, interrupted search drew here is dropped
     with SummaryWriter(out, purge_step=0) as writer:
         for limit in capacity.limits(trials):
-            for of in limit.trials:
-                writer.add_scalar(f"bits_per_parameter/{of.shape}", of.bits_per_parameter, of.length)
-                writer.add_scalar(
-                    f"soft_bits_per_parameter/{of.shape}", of.soft_bits_per_parameter, of.length
-                )
             shape = limit.shown.shape
+            for trial in limit.trials:
+                exact, soft, length = trial.bits_per_parameter, trial.soft_bits_per_parameter, trial.length
+                writer.add_scalar(f"bits_per_parameter/{shape}", exact, length)
+                writer.add_scalar(f"soft_bits_per_parameter/{shape}", soft, length)
             name = f"{shape.cell}_{shape.layers}"
             writer.add_scalar(f"limit_by_hidden/{name}", limit.bits_per_parameter, shape.hidden)
             writer.add_scalar(f"soft_limit_by_hidden/{name}", limit.soft_bits_per_parameter, shape.hidden)
-        writer.add_image("limit", picture, dataformats="HWC")
+        if picture is not None:
+            writer.add_image("limit", picture, dataformats="HWC")
 
 
 def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
@@ -129,7 +129,7 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
             f"{cell}: each parameter more brings {growth.free:.3f} bits more by heart (least squares over "
             f"{growth.models} models; of a line through the origin, {growth.through_origin:.3f})."
         )
-    yield f"picture     {shown(out / PICTURE)}"
+    yield f"picture     {shown(out / PICTURE) if plot.available() else plot.NEEDED}"
     yield f"curves      tensorboard --logdir {shown(out)}"
     longest = max((limit.longest for limit in found if limit.longest), key=lambda t: t.length, default=None)
     if longest is not None:

@@ -10,27 +10,43 @@ from itertools import product
 from pathlib import Path
 
 from charlstm.config import compose
-from charlstm.config.settings import TrainSettings
+from charlstm.config.settings import ModelConfig, TrainSettings
 from charlstm.config.tool_settings import LimitSettings
-from charlstm.limits import capacity, report, trial
+from charlstm.limits import capacity, plot, report, trial
 from charlstm.limits.capacity import Shape, Trial
 from charlstm.limits.report import RECORD
 from charlstm.limits.trial import TrialError
-from charlstm.runs import directory, resume
+from charlstm.model.numpy_model import parameter_count
+from charlstm.runs import directory
 from charlstm.tasks import table
 
 log = logging.getLogger("charlstm.limit")
 
 
 def shapes(settings: LimitSettings) -> list[Shape]:
-    """The models that are asked for, each once."""
+    """The models that are asked for, each once.
+
+    Raises:
+        ValueError: there is none.
+    """
     model = settings.model
+    for key in ("cell", "layers", "hidden"):
+        if not getattr(model, key):
+            raise ValueError(f"model.{key} = []: must be a value, or a list of such")
     return list(dict.fromkeys(Shape(*choice) for choice in product(model.cell, model.layers, model.hidden)))
 
 
 def first_length(settings: LimitSettings, shape: Shape) -> int:
-    """Characters of the first trial."""
-    return settings.start or capacity.first_length(trial.parameters(settings, shape), settings.symbols)
+    """Characters of the first trial.
+
+    Raises:
+        ValueError: with `model.head=none` the hidden units are not as many as the vocabulary has ids.
+    """
+    V = settings.symbols + 2  # the start and the end token
+    model = settings.model
+    config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
+    config.fit_vocabulary(V)
+    return settings.start or capacity.first_length(parameter_count(config, V), settings.symbols)
 
 
 def check(settings: LimitSettings) -> None:
@@ -43,9 +59,9 @@ def check(settings: LimitSettings) -> None:
     """
     for shape in shapes(settings):
         text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
-        asked = resume.complete(trial.overrides(settings, shape, Path(trial.TEXT)), TrainSettings)
+        asked = compose.quote_free_text(trial.overrides(settings, shape, Path(trial.TEXT)), TrainSettings)
         first = compose.compose("train", TrainSettings, asked)
-        table.check(replace(first, data=replace(first.data, path=None, text=text)))
+        table.plan(replace(first, data=replace(first.data, path=None, text=text)))
     if not settings.out:
         raise ValueError("out = : names no folder; give one, such as out=runs/limit")
     out = Path(settings.out)
@@ -59,7 +75,7 @@ def check(settings: LimitSettings) -> None:
 
 
 def _fit(settings: LimitSettings, out: Path) -> None:
-    """Check against the settings of the search that is gone on with."""
+    """Check against the settings of the search that is continued."""
     try:
         before = json.loads((out / RECORD).read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -85,6 +101,8 @@ def find(settings: LimitSettings) -> int:
     with directory.owned(out, "out"), _interruptible() as raise_again:
         machine = report.machine_facts()
         report.save_record(out, settings, machine, trials, finished=False)
+        if not plot.available():
+            log.info(f"The picture {plot.NEEDED}.")
         log.info(report.header())
         for shape in shapes(settings):
 

@@ -6,18 +6,17 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from charlstm import checkpoint, files
 from charlstm.config import compose
-from charlstm.config.settings import ModelConfig, TrainSettings
+from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import LimitSettings
-from charlstm.config.values import as_mapping
 from charlstm.limits import capacity
 from charlstm.limits.capacity import Shape, Trial
-from charlstm.model.numpy_model import parameter_shapes
 from charlstm.runs import directory, resume
 from charlstm.scoring import surprisal
 from charlstm.tasks import table
@@ -33,23 +32,10 @@ class TrialError(Exception):
         super().__init__(code)
 
 
-def parameters(settings: LimitSettings, shape: Shape) -> int:
-    """How many trainable parameters the model has; needs no torch.
-
-    Raises:
-        ValueError: with `model.head=none` the hidden units are not as many as the vocabulary has ids.
-    """
-    V = settings.symbols + 2  # the start and the end token
-    model = settings.model
-    config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
-    config.fit_vocabulary(V)
-    return sum(math.prod(of) for of in parameter_shapes(config, V).values())
-
-
 def done(
     settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
 ) -> Trial:
-    """The figures of this trial; trains it unless that is done. One that was stopped is gone on with.
+    """The figures of this trial; trains it unless that is done. One that was stopped is resumed.
 
     Args:
         before_training: called when all is ready; what it raises is passed on.
@@ -67,14 +53,14 @@ def done(
         asked, was_stopped = overrides(settings, shape, path / TEXT), directory.holds_a_run(path)
         if was_stopped:
             asked.append(f"resume={path}")
-        asked = resume.complete(asked, TrainSettings)
+        asked, saved = resume.complete(asked, TrainSettings)
         of_training = compose.compose("train", TrainSettings, asked)
         if not was_stopped:
             _save_configuration(path, asked, of_training)
-        table.check(of_training)
+        plan = table.plan(of_training, saved)
         before_training()
         with _logged(path / "train.log"):
-            code = table.train(of_training, path)
+            code = table.run(plan, path).code
         if code:
             raise TrialError(code)
     return measured(path, shape, settings)
@@ -126,7 +112,7 @@ def _save_configuration(path: Path, asked: Sequence[str], settings: TrainSetting
     """What Hydra leaves in the run directories of `train.py`."""
     (path / "config").mkdir(exist_ok=True)
     OmegaConf.save(OmegaConf.create(list(asked)), path / "config" / "overrides.yaml")
-    OmegaConf.save(OmegaConf.create(as_mapping(settings)), path / "config" / "config.yaml")
+    OmegaConf.save(OmegaConf.create(asdict(settings)), path / "config" / "config.yaml")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`model.py` in NumPy, without torch; `stepper.py` is the same one character at a time, for `sample.py`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,18 +15,21 @@ State = tuple[NDArray[np.floating[Any]], ...]
 """`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`, or `(L, H)` for a single stream."""
 
 
-def parameter_shapes(
-    config: ModelConfig, vocabulary_size: int, bias: bool = True
-) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of the network that `config` makes for V ids."""
     inputs = config.embedding or vocabulary_size
-    recurrent = gates.parameter_shapes(config.cell, inputs, config.hidden, config.layers, bias)
+    recurrent = gates.parameter_shapes(config.cell, inputs, config.hidden, config.layers)
     shapes = {f"rnn.{name}": shape for name, shape in recurrent.items()}
     if config.embedding:
         shapes["embedding.weight"] = (vocabulary_size, config.embedding)
     if config.head == "linear":
         shapes |= {"head.weight": (vocabulary_size, config.hidden), "head.bias": (vocabulary_size,)}
     return shapes
+
+
+def parameter_count(config: ModelConfig, vocabulary_size: int) -> int:
+    """The number of trainable parameters of that network."""
+    return sum(math.prod(shape) for shape in parameter_shapes(config, vocabulary_size).values())
 
 
 class NumpyModel:
@@ -45,7 +49,7 @@ class NumpyModel:
         self.recurrent = Recurrent(config.cell, recurrent)
         self.vocabulary_size = self.recurrent.input_size if self.embedding is None else len(self.embedding)
         shapes = {name: w.shape for name, w in weights.items()}
-        if shapes != parameter_shapes(config, self.vocabulary_size, self.recurrent.bias):
+        if shapes != parameter_shapes(config, self.vocabulary_size):
             raise ValueError(f"the weights {shapes} are not those of {config}")
         self.head = (weights["head.weight"].T, weights["head.bias"]) if config.head == "linear" else None
 

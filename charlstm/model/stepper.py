@@ -102,11 +102,10 @@ class Layer:
 
     def __init__(self, cell: str, arrays: Sequence[Array], reads: Array, *state: Array) -> None:
         halves = dict.fromkeys(self.sigmoids, 0.5) | dict.fromkeys(self.others, 1.0)  # exact, both
-        self.weight_ih, self.weight, *biases = (
+        self.weight_ih, self.weight, bias_ih, bias_hh = (
             np.concatenate([gate(array, cell, name) * half for name, half in halves.items()])
             for array in arrays
         )
-        bias_ih, bias_hh = biases or np.zeros_like(self.weight_ih, shape=(2, len(self.weight_ih)))
         self.bias_ih, self.bias_hh = bias_ih[:, None], bias_hh[:, None]
         self.bias = self.bias_ih + self.bias_hh
         self.reads, self.state, (size, streams) = reads, state, state[0].shape

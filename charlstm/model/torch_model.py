@@ -67,7 +67,7 @@ class Model(nn.Module):
         super().__init__()
         config.fit_vocabulary(vocabulary_size)
         self.config = config
-        self.dropout = dropout or DropoutConfig()
+        self.dropout = dropout or DropoutConfig(input=0, hidden=0, weight=0)
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding) if config.embedding else None
         cell = FUSED[config.cell] if config.engine == "fused" else partial(torch_cells.Recurrent, config.cell)
@@ -136,15 +136,6 @@ class Model(nn.Module):
     def in_numpy(self) -> NumpyModel:
         """The same network on the NumPy cells, as it is now; on a CPU it costs no copy."""
         return NumpyModel(self.config, self.weights())
-
-    def describe(self) -> str:
-        """What it is, in a few words."""
-        config = self.config
-        return f"{config.cell} of {config.layers} x {config.hidden}, {self.parameter_count():,} parameters"
-
-    def parameter_count(self) -> int:
-        """The number of trainable parameters."""
-        return sum(tensor.numel() for tensor in self.parameters())
 
 
 def locked_dropout(x: Tensor, p: float) -> Tensor:

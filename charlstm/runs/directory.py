@@ -1,4 +1,4 @@
-"""A run directory: one process at a time writes there, and there is always a state to go on from."""
+"""A run directory: one process at a time writes there, and there is always a state to resume from."""
 
 import fcntl
 import logging
@@ -52,53 +52,39 @@ def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
 
 
 def holds_a_run(directory: Path) -> bool:
-    """Whether there is a state to go on from, be it a good one or not."""
+    """Whether there is a state to resume from, be it a good one or not."""
     return (directory / LAST).exists() or bool(_older(directory))
 
 
-def save_last(directory: Path, trained: Checkpoint, keep: int) -> None:
+def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | None = None) -> None:
     """Make `trained` the last state of a run. The one before stays as `step_<number>.safetensors`, and so do
     the newest `keep` of its kind.
 
-    Nothing older is touched before the new file is complete, on the disk, and was read back and verified.
+    Nothing older is touched before the new file is complete, on the disk, and was read back and compared.
+
+    Args:
+        before: the step of the state that is there, if that is known to be good; None: it is read, if there
+            is one.
 
     Raises:
         OSError, CheckpointError: it cannot be written, or not be read back; what was there is untouched.
     """
     last = directory / LAST
 
-    def verified(fresh: Path) -> None:
-        checkpoint.load(fresh)
+    def keep_the_one_before() -> None:
         with suppress(CheckpointError):  # there is none, or it is not worth keeping
-            _keep(last, _numbered(directory, _step(checkpoint.load(last))))
+            step = before if before is not None else checkpoint.load(last).step
+            _keep(last, _numbered(directory, step))
 
-    checkpoint.save(trained, last, verified)
-    older = [path for path in _older(directory) if path != _numbered(directory, _step(trained))]
+    checkpoint.save(trained, last, keep_the_one_before)
+    older = [path for path in _older(directory) if path != _numbered(directory, trained.step)]
     for path in older[keep:]:
         path.unlink(missing_ok=True)
 
 
-def last_of(path: Path) -> tuple[Path, Checkpoint, list[str]]:
-    """The newest state that a run can go on from, where it lies, and what is wrong with newer ones: in a run
-    directory, or this very file.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    candidates = [path / LAST, *_older(path)] if path.is_dir() else [path]
-    refusals = []
-    for candidate in candidates:
-        try:
-            trained = checkpoint.load(candidate)
-        except CheckpointError as error:
-            refusals.append(str(error))
-            continue
-        if trained.training is None:
-            raise CheckpointError(
-                f"{candidate}: has only what sampling needs; a run goes on from its {LAST}, or its directory"
-            )
-        return candidate, trained, refusals
-    raise CheckpointError(refusals[0])
+def states(path: Path) -> list[Path]:
+    """The files with a state to resume from, newest first, of a run directory; or this very file."""
+    return [path / LAST, *_older(path)] if path.is_dir() else [path]
 
 
 def _older(directory: Path) -> list[Path]:
@@ -108,10 +94,6 @@ def _older(directory: Path) -> list[Path]:
 
 def _numbered(directory: Path, step: int) -> Path:
     return directory / f"step_{step:06}.safetensors"
-
-
-def _step(trained: Checkpoint) -> int:
-    return int(trained.training["numbers"]["step"]) if trained.training is not None else 0
 
 
 def _keep(last: Path, kept: Path) -> None:

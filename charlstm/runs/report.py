@@ -3,14 +3,12 @@
 import json
 import logging
 import os
-import platform
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from charlstm import __version__, files
+from charlstm import files
 
 log = logging.getLogger("charlstm")
 
@@ -32,20 +30,6 @@ def shown(path: Path) -> Path:
     return path if ".." in relative.parts else relative
 
 
-def say_next_steps(checkpoint: Path, go_on: bool = False, prompt: str = "") -> None:
-    """Say where the checkpoint lies and what to do with it; and how to go on with a run that was stopped.
-
-    Args:
-        prompt: what a model that cannot begin by itself needs to read first.
-    """
-    path = shown(checkpoint)
-    log.info(f"checkpoint  {path}")
-    if go_on:
-        log.info(f"go on       python train.py resume={path.parent}")
-    log.info(f"write       python sample.py ckpt={path.parent}" + f' prompt="{prompt}"' * bool(prompt))
-    log.info(f"curves      tensorboard --logdir {path.parent if path.is_absolute() else path.parts[0]}")
-
-
 def continue_curves(before: Path, directory: Path) -> None:
     """Take over the curves of the run in the directory `before`, where they can be had."""
     if before.resolve() != directory.resolve():
@@ -56,12 +40,19 @@ def continue_curves(before: Path, directory: Path) -> None:
                 log.warning(f"{events}: not taken over: {error.strerror}")
 
 
-def versions() -> dict[str, Any]:
-    """Of what the figures depend on."""
-    of = {name: version(name) for name in ("torch", "numpy")}
-    return {"charlstm": __version__, "python": platform.python_version()} | of
+class Outcome(NamedTuple):
+    """How a run ended.
 
+    Attributes:
+        code: the exit code: 0 done, 1 failed, 130 or 143 stopped by SIGINT or SIGTERM.
+        stopped: whether a signal stopped it, so that no other run is wanted after it.
+        checkpoint: that can be used from now on; None: none was saved.
+        resume: the keys to resume it with, besides its name; None: there is nothing to resume.
+        prompt: what the model needs to read before it can write.
+    """
 
-def shown_machine(machine: dict[str, Any]) -> str:
-    """Device and threads in words."""
-    return f"{machine['device']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    code: int
+    stopped: bool = False
+    checkpoint: Path | None = None
+    resume: tuple[str, ...] | None = None
+    prompt: str = ""

@@ -1,45 +1,114 @@
-"""An earlier run -> one that goes on from it: which values are as they were, and what differs."""
+"""An earlier run -> one that resumes it: which values are as they were, and what differs."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlstm.checkpoint import Checkpoint
-from charlstm.config.compose import CONF, quote, quote_free_text
+from charlstm import checkpoint
+from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
+from charlstm.config.compose import groups, literal, quote_free_text
 from charlstm.config.convert import keys_of
 from charlstm.config.settings import TrainSettings
-from charlstm.config.values import as_mapping
-from charlstm.runs import directory, resume
-from charlstm.text import reading
+from charlstm.files import PROJECT
+from charlstm.runs import directory
+from charlstm.state import Machine, TrainingState
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
 
 NOT_TAKEN_OVER = ("resume", "resume_with_other_data", "check")
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """An earlier run, as the one that goes on from it sees it.
+class Saved:
+    """The newest good state of an earlier run, read and verified once.
 
-    Attributes:
-        path: the checkpoint.
-        trained: its content.
-        changed: the keys that are not as they were, with their values then and now.
-        other_data: whether the text is another.
-        refusals: what is wrong with newer checkpoints of the run.
+    `refusals` say what is wrong with newer ones.
     """
 
     path: Path
     trained: Checkpoint
-    changed: dict[str, tuple[Any, Any]]
-    other_data: bool
     refusals: list[str]
 
     @property
-    def training(self) -> dict[str, Any]:
-        """What else was saved, as JSON knows it."""
+    def state(self) -> TrainingState:
+        """What else was saved."""
         assert self.trained.training is not None
         return self.trained.training
+
+    def values(self) -> dict[str, Any]:
+        """The settings by dotted key, but for those that say how to resume; a relative path to a text that is
+        not there from here is given as one from where that run was started."""
+        values = _flat(self.state.settings)
+        if text := values["data.path"]:
+            there = Path(self.state.folder, text)
+            if not any(folder.joinpath(text).exists() for folder in (Path(), PROJECT)) and there.exists():
+                values["data.path"] = str(there)
+        return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
+
+
+def find(path: Path) -> Saved:
+    """The newest state that can be resumed, of a run directory, or this very file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    refusals = []
+    for candidate in directory.states(path):
+        try:
+            trained = checkpoint.load(candidate)
+        except CheckpointError as error:
+            refusals.append(str(error))
+            continue
+        if trained.training is None:
+            raise CheckpointError(
+                f"{candidate}: has only what sampling needs; a run is resumed from its {LAST}, "
+                "or its directory"
+            )
+        return Saved(candidate, trained, refusals)
+    raise CheckpointError(refusals[0])
+
+
+def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[str], Saved | None]:
+    """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them, and
+    its state is returned, too.
+
+    Raises:
+        ValueError: there is no such run, or a group of values or another task was asked for besides.
+    """
+    quoted = quote_free_text(arguments, settings_type)
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if "resume" not in given or "resume" not in keys_of(settings_type):
+        return quoted, None
+    if not given["resume"]:
+        raise ValueError("resume = : names no run; give a run directory or one of its checkpoints")
+    for group in groups():
+        if group in given and group != "task":
+            raise ValueError(
+                f"{group} = {given[group]}: does not go together with resume, which takes all values from "
+                "the run; give single keys"
+            )
+    saved = find(Path(given["resume"]))
+    stored = saved.values()
+    if given.get("task", stored["task"]) != stored["task"]:
+        raise ValueError(
+            f"task = {given['task']}: the run that is resumed has {stored['task']}; leave it out"
+        )
+    taken = [f"{key}={literal(value)}" for key, value in stored.items() if key not in given]
+    return taken + quoted, saved
+
+
+@dataclass(frozen=True)
+class Resumed(Saved):
+    """An earlier run, as the one that resumes it sees it.
+
+    `changed` has the keys that are not as they were, with their values then and now.
+    """
+
+    changed: dict[str, tuple[Any, Any]]
+    other_data: bool
 
     def unchanged(self, *keys: str) -> bool:
         """Whether these keys, or all keys of these groups, are as they were."""
@@ -57,79 +126,67 @@ class Resumed:
 
     @property
     def same_place(self) -> bool:
-        """Whether the windows are the same, so that it can go on in the middle of an epoch."""
+        """Whether the windows are the same, so that it can be resumed in the middle of an epoch."""
         cuts = ("data.split", "data.records", "seed", "train.layout", "train.batch", "train.window")
         return not self.other_data and self.unchanged(*cuts)
 
-    def differences(self, now: Mapping[str, Any]) -> Iterator[str]:
-        """What is not as it was, a line each.
+    def last_step_in(self, path: Path) -> int | None:
+        """The step of the last state in the directory `path`, if that is where this run is resumed from."""
+        return self.trained.step if self.path.resolve() == (path / LAST).resolve() else None
 
-        Args:
-            now: versions, threads and their like, of which the checkpoint has what they were.
-        """
+    def differences(self, versions: Mapping[str, Any], machine: Machine) -> Iterator[str]:
+        """What is not as it was, a line each."""
         yield from self.refusals
         for key, (before, after) in self.changed.items():
             yield f"{key} = {_typed(after)} (was {_typed(before)})"
-        for name, before in self.training["provenance"].items():
-            if name in now and now[name] != before:
+        now = {**versions, **vars(machine)}
+        for name, before in vars(self.state.provenance).items():
+            if now[name] != before:
                 yield f"{name} {now[name]} (was {before}): the last bits may differ"
         if self.other_data:
             yield "the text is another than before"
 
 
-def stored_settings(path: str) -> dict[str, Any]:
-    """The values of a run by dotted key, but for those that say how to go on from another; a relative path to
-    its text, where there is none from here, as one from where that run was started.
-
-    Raises:
-        CheckpointError: there is no run to go on from.
-    """
-    _, trained, _ = directory.last_of(Path(path))
-    assert trained.training is not None
-    values = _flat(trained.training["settings"])
-    if text := values["data.path"]:
-        there = Path(trained.training["folder"], text)
-        if not any(folder.joinpath(text).exists() for folder in (Path(), reading.PROJECT)) and there.exists():
-            values["data.path"] = str(there)
-    return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
-
-
-def resumed(settings: TrainSettings, characters: str, data: dict[str, Any]) -> Resumed | None:
-    """The run that `resume` names; None if it names none.
+def resumed(
+    settings: TrainSettings, saved: Saved | None, vocabulary: Vocabulary, corpus: Corpus | None
+) -> Resumed | None:
+    """What a run that goes on from `saved` takes over from it; None if nothing was saved.
 
     Args:
-        characters: of the vocabulary.
-        data: size and SHA-256 of the text.
+        corpus: the text; None: the task has none.
 
     Raises:
-        ValueError: there is no such run, or what was asked for cannot go on from it.
+        ValueError: what was asked for cannot be had by resuming that run.
     """
-    if settings.resume is None:
+    if saved is None:
         return None
-    path, trained, refusals = directory.last_of(Path(settings.resume))
-    assert trained.training is not None
-    before, now = _flat(trained.training["settings"]), _flat(json.loads(json.dumps(as_mapping(settings))))
+    before, now = _flat(saved.state.settings), _flat(settings)
     changed = {
         key: (before[key], value)
         for key, value in now.items()
-        if key in before and key not in NOT_TAKEN_OVER and before[key] != value
+        if key not in NOT_TAKEN_OVER and before[key] != value
     }
     for key in changed:
         if key == "copy.symbols" or (key.startswith("model.") and key != "model.engine"):
             raise ValueError(f"{key} = {now[key]}: the run that is resumed has {before[key]}; leave it out")
-    if characters != trained.vocabulary.characters:
+    if vocabulary != saved.trained.vocabulary:
         raise ValueError(
-            f"resume = {settings.resume}: was trained on {len(trained.vocabulary.characters)} characters, "
-            f"which are not the {len(characters)} of this text; data.alphabet can name them"
+            f"resume = {settings.resume}: was trained on {_shown(saved.trained.vocabulary)}, "
+            f"which are not the {_shown(vocabulary)} of this text; data.alphabet can name them"
         )
-    other = data != trained.training["data"]
-    if other and not settings.resume_with_other_data:
-        was, is_ = trained.training["data"]["size"], data["size"]
+    other = corpus is not None and not corpus.matches(saved.state.data)
+    if corpus is not None and other and not settings.resume_with_other_data:
         raise ValueError(
-            f"resume = {settings.resume}: the text has changed since ({was:,} bytes then, {is_:,} now); give "
-            "it as it was, or resume_with_other_data=true"
+            f"resume = {settings.resume}: the text has changed since ({saved.state.data.size:,} bytes then, "
+            f"{corpus.data.size:,} now); give it as it was, or resume_with_other_data=true"
         )
-    return Resumed(path, trained, changed, other, refusals)
+    return Resumed(saved.path, saved.trained, saved.refusals, changed, other)
+
+
+def _shown(vocabulary: Vocabulary) -> str:
+    units = "bytes" if vocabulary.unit == "byte" else "characters"
+    unknown = "" if vocabulary.unknown is None else " and an unknown one"
+    return f"{len(vocabulary.characters)} {units}{unknown}"
 
 
 def _typed(value: Any) -> str:
@@ -137,45 +194,13 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key, as JSON knows them."""
     flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= _flat(value, f"{prefix}{field.name}.")
+        else:
+            flat[prefix + field.name] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-def complete(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
-    """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them.
-
-    Raises:
-        ValueError: there is no such run, or a group of values or another task was asked for besides.
-    """
-    quoted = quote_free_text(arguments, settings_type)
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if "resume" not in given or "resume" not in keys_of(settings_type):
-        return quoted
-    if not given["resume"]:
-        raise ValueError("resume = : names no run; give a run directory or one of its checkpoints")
-    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
-        if group in given and group != "task":
-            raise ValueError(
-                f"{group} = {given[group]}: does not go together with resume, which takes all values from "
-                "the run; give single keys"
-            )
-    stored = resume.stored_settings(given["resume"])
-    if given.get("task", stored["task"]) != stored["task"]:
-        raise ValueError(
-            f"task = {given['task']}: the run that is resumed has {stored['task']}; leave it out"
-        )
-    known = keys_of(settings_type)
-    taken = {key: value for key, value in stored.items() if key in known and key not in given}
-    return [f"{key}={literal(value)}" for key, value in taken.items()] + quoted
-
-
-def literal(value: Any) -> str:
-    """A value as Hydra's grammar has it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(literal, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return quote(value) if isinstance(value, str) else repr(value)

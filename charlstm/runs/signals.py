@@ -47,15 +47,13 @@ class StopSignals:
         """0, or as a shell reports a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
         return 0 if self.received is None else 128 + self.received
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
         self._restore()
         if self._raises:
             raise Stopped
 
-    def _save(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def _save(self, _number: int, _frame: FrameType | None) -> None:
         self.save_wanted = True
 
     def _restore(self) -> None:

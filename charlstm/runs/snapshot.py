@@ -1,20 +1,19 @@
 """All that the next step of a training depends on: taken out, and put back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charlstm.checkpoint import CheckpointError
+from charlstm.state import Dtype, Numbers
 from charlstm.training.loop import Training
-from charlstm.training.progress import Since
-from charlstm.training.schedule import Settling
 
-NUMBERS = ("step", "epoch", "window", "chars_seen", "lr_factor", "seconds")
-"""Attributes of a `Training` that are plain numbers."""
+DTYPES: dict[Dtype, torch.dtype] = {name: getattr(torch, name) for name in get_args(Dtype)}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,12 @@ class Snapshot:
     Attributes:
         weights: by the names of the model's parameters.
         arrays: moments, averages, the carried state, generators, running sums.
-        numbers: the rest, as JSON knows it.
+        numbers: the rest.
     """
 
     weights: dict[str, NDArray[np.float32]]
     arrays: dict[str, NDArray[Any]]
-    numbers: dict[str, Any]
+    numbers: Numbers
 
     def is_finite(self) -> bool:
         """Whether every number in it is."""
@@ -39,9 +38,10 @@ class Snapshot:
 def take(training: Training) -> Snapshot:
     """A copy of all that the next step of a training depends on."""
     optimizer, state = training.optimizer, training.state or ()
+    averages = training.average.averages if training.average else []
     tensors = {
         **optimizer.tensors,
-        **_named(training, "average", training.average.averages if training.average else []),
+        **{f"average/{name}": tensor for name, tensor in zip(optimizer.names, averages, strict=False)},
         **{f"state/{k}": part for k, part in enumerate(state)},
         "figures/sums": torch.tensor(training.sums, dtype=torch.float64),
         "figures/wrong": torch.tensor(training.wrong),
@@ -51,58 +51,69 @@ def take(training: Training) -> Snapshot:
         tensors["scale"] = torch.stack([optimizer.scale.factor, optimizer.scale.fitting])
     if training.device.type == "cuda":
         tensors["generator/cuda"] = torch.cuda.get_rng_state(training.device)
-    numbers = {name: getattr(training, name) for name in NUMBERS}
-    numbers |= {
-        "settling": dict(vars(training.settling)),
-        "since": dict(vars(training.since)),
-        "state_dtypes": [str(p.dtype)[6:] for p in state],
-    }
     return Snapshot(
         weights={name: array.copy() for name, array in training.model.weights().items()},
         arrays={name: _array(tensor) for name, tensor in tensors.items()},
-        numbers=numbers,
+        numbers=Numbers(
+            step=training.step,
+            epoch=training.epoch,
+            window=training.window,
+            chars_seen=training.chars_seen,
+            lr_factor=training.lr_factor,
+            seconds=training.seconds,
+            since=replace(training.since),
+            state_dtypes=tuple(NAMES[part.dtype] for part in state),
+            settling=replace(training.settling),
+        ),
     )
 
 
 @torch.no_grad()
 def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) -> None:
-    """Make a training of the same model go on from a snapshot.
+    """Put a training of the same model where a snapshot was taken.
 
     Args:
         same_place: its data are the same, and cut in the same way; otherwise the next epoch begins. What the
             snapshot has not, such as averages, stays as it is.
+
+    Raises:
+        CheckpointError: an array is not the one that this training has in its place.
     """
     # in torch's own memory: kernels may round by how their operands are aligned
     arrays = {name: torch.tensor(array) for name, array in snapshot.arrays.items()}
     optimizer, average = training.optimizer, training.average
+    numbers = snapshot.numbers
+    if same_place and numbers.window >= len(training.windows(numbers.epoch)):
+        raise CheckpointError(f"the run that is resumed is in window {numbers.window} of an epoch without it")
     for k, (name, parameter) in enumerate(training.model.named_parameters()):
         parameter.copy_(torch.from_numpy(snapshot.weights[name].copy()))
         if average is not None:
             average.averages[k].copy_(arrays.get(f"average/{name}", parameter))
     for name, tensor in optimizer.tensors.items():
-        tensor.copy_(arrays.get(name, tensor))  # another optimiser begins anew
+        saved = arrays.get(name, tensor)  # another optimiser begins anew
+        if saved.shape != tensor.shape:
+            raise CheckpointError(f"the run that is resumed has {name} of shape {tuple(saved.shape)}")
+        tensor.copy_(saved)
     if optimizer.scale is not None and "scale" in arrays:
         optimizer.scale.factor, optimizer.scale.fitting = arrays["scale"].to(training.device)
-    torch.set_rng_state(arrays["generator"])
+    try:
+        torch.set_rng_state(arrays["generator"])
+    except RuntimeError as error:
+        raise CheckpointError(f"the generator of the run that is resumed: {error}") from None
     if training.device.type == "cuda" and "generator/cuda" in arrays:
         torch.cuda.set_rng_state(arrays["generator/cuda"], training.device)
     training.sums = arrays["figures/sums"].tolist()
     training.wrong = arrays["figures/wrong"].tolist()
-    for name in NUMBERS:
-        setattr(training, name, snapshot.numbers[name])
-    training.settling = Settling(**snapshot.numbers.get("settling", {}))
-    training.since = Since(**snapshot.numbers["since"])
-    dtypes = snapshot.numbers["state_dtypes"]
-    state = (arrays[f"state/{k}"].to(training.device, getattr(torch, d)) for k, d in enumerate(dtypes))
+    training.step, training.epoch, training.window = numbers.step, numbers.epoch, numbers.window
+    training.chars_seen, training.seconds = numbers.chars_seen, numbers.seconds
+    training.lr_factor, training.settling = numbers.lr_factor, replace(numbers.settling)
+    training.since = replace(numbers.since)
+    dtypes = (DTYPES[name] for name in numbers.state_dtypes)
+    state = (arrays[f"state/{k}"].to(training.device, dtype) for k, dtype in enumerate(dtypes))
     training.state = tuple(state) or None
     if not same_place:
         training.epoch += training.window > 0
         training.window, training.state = 0, None
-
-
-def _named(training: Training, kind: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-    names = [name for name, _ in training.model.named_parameters()]
-    return {f"{kind}/{name}": tensor for name, tensor in zip(names, tensors, strict=False)}
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

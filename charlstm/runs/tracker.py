@@ -30,9 +30,6 @@ class Tracker:
             later one. It is written even where there are none: TensorBoard takes the first such mark of a
             directory for its beginning, and heeds those after it.
         curves: false for a bar alone.
-
-    Attributes:
-        lost: why there are no curves any more.
     """
 
     def __init__(
@@ -47,7 +44,6 @@ class Tracker:
         # imported here: it takes half a second that a wrong request need not wait for
         from tqdm import tqdm
 
-        self.lost: str | None = None
         self._directory, self._curves, self._from_step = directory, curves, from_step
         self._writer: SummaryWriter | None = None
         # a bar is for people: None switches it off where standard error is no terminal
@@ -128,5 +124,4 @@ class Tracker:
 
     def _lose(self, error: Exception) -> None:
         self._writer = None
-        self.lost = f"TensorBoard's curves end here: {error}"
-        log.warning(f"{self.lost}. Training goes on.")
+        log.warning(f"TensorBoard's curves end here: {error}. Training goes on.")

@@ -1,10 +1,11 @@
-"""What `sample.py` does: a request -> one text as it is written, or many side by side, in some format."""
+"""A request for text: the model, the prompt and the choices, checked; and the samples that come of it."""
 
 import json
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from charlstm import checkpoint
@@ -14,14 +15,11 @@ from charlstm.progress_bar import progress_bar
 from charlstm.sampling import writer
 from charlstm.sampling.strategy import Floats, Strategy
 from charlstm.sampling.writer import Passage, Writer
-from charlstm.text import reading
+from charlstm.text import decoding, source
 from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
-SIDE_BY_SIDE = 256
-"""Streams of a batch at most: more are no faster, and their state might not fit the memory."""
-
-LENGTH = 1000
-"""Characters that a language model writes, if nothing else is said."""
+SIDE_BY_SIDE = 256  # streams of a batch at most: more are no faster, and their state might not fit the memory
+LENGTH = 1000  # characters that a language model writes, if nothing else is said
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ class Request:
     """
 
     def __init__(self, settings: SampleSettings, trained: Checkpoint | None = None) -> None:
-        if not settings.ckpt:
+        if not (settings.ckpt or trained):
             raise ValueError("ckpt: missing; name a checkpoint or run directory, such as ckpt=outputs/...")
-        self.trained = trained = trained or checkpoint.load(Path(settings.ckpt))
+        self.trained = trained = trained or checkpoint.load(Path(settings.ckpt or ""))
         self.settings = settings
         self.model, self.vocabulary = trained.model(), trained.vocabulary
         self.strategy = Strategy(
@@ -79,7 +77,7 @@ class Request:
         self.prompt = known(prompt_of(settings), settings.unknown, self.vocabulary)
         self.interrupted = False
 
-    def writer(self, seeds: list[int], measure: bool = False) -> Writer:
+    def writer(self, seeds: Sequence[int], measure: bool = False) -> Writer:
         """Streams with these seeds that have read the prompt."""
         ids = self.vocabulary.encode(self.prompt, source="prompt").tolist()
         return Writer(self.model, self.vocabulary, self.strategy, seeds, ids, measure=measure)
@@ -96,14 +94,10 @@ class Request:
 def samples(request: Request) -> Iterator[Sample]:
     """The samples of a request, of `best_of` candidates the one with the fewest bits per character each."""
     count = request.settings.best_of
-    candidates: list[Sample] = []
-    for candidate in _candidates(request, request.settings.samples * count):
-        candidates.append(candidate)
-        if len(candidates) == count:
-            yield _best(candidates)
-            candidates = []
-    if candidates:  # it was interrupted
-        yield _best(candidates)
+    candidates = _candidates(request, request.settings.samples * count)
+    while several := list(islice(candidates, count)):  # fewer if it was interrupted
+        # one without characters is the best only if all are
+        yield min(several, key=lambda s: math.inf if s.bits_per_char is None else s.bits_per_char)
 
 
 def stops(given: str | None) -> list[str]:
@@ -134,9 +128,9 @@ def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
     try:
         vocabulary.encode(text, source="prompt")
     except UnknownCharacterError as error:
-        others = "unknown=skip leaves it out" + (
-            ", unknown=nearest looks for a near one" * (unknown == "error")
-        )
+        others = "unknown=skip leaves it out"
+        if unknown == "error":
+            others += ", unknown=nearest looks for a near one"
         raise UnknownCharacterError(f"{error}; {others}") from None
     return text
 
@@ -148,21 +142,22 @@ def prompt_of(settings: SampleSettings) -> str:
         ValueError: it is given twice, cannot be read or is no text.
     """
     if settings.prompt_file is None:
-        reading.check_unicode(settings.prompt, "prompt")
+        decoding.check_unicode(settings.prompt, "prompt", "prompt_file")
         return settings.prompt
     if settings.prompt:
         raise ValueError("prompt and prompt_file: both are given; leave one of them out")
-    return reading.read_file(settings.prompt_file, "prompt_file")
+    name = f"prompt_file = {settings.prompt_file}"
+    return decoding.decoded(source.contents(settings.prompt_file, name), name)
 
 
 def _candidates(request: Request, total: int) -> Iterator[Sample]:
     for first in range(0, total, SIDE_BY_SIDE):
         if not request.interrupted:
-            seeds = [request.seed + k for k in range(first, min(first + SIDE_BY_SIDE, total))]
-            yield from _side_by_side(request, seeds)
+            end = min(first + SIDE_BY_SIDE, total)
+            yield from _side_by_side(request, range(request.seed + first, request.seed + end))
 
 
-def _side_by_side(request: Request, seeds: list[int]) -> list[Sample]:
+def _side_by_side(request: Request, seeds: Sequence[int]) -> list[Sample]:
     """A sample for each seed, all written at once; what a stream writes after its end is thrown away."""
     passages = [request.passage() for _ in seeds]
     pieces: list[list[str]] = [[] for _ in seeds]
@@ -189,8 +184,3 @@ def _side_by_side(request: Request, seeds: list[int]) -> list[Sample]:
         shown = request.vocabulary.text(written)
         samples.append(Sample(request.prompt, shown, seed, str(passage.ending), per_char))
     return samples
-
-
-def _best(candidates: list[Sample]) -> Sample:
-    """The one with the fewest bits per character; one without characters only if all are."""
-    return min(candidates, key=lambda s: math.inf if s.bits_per_char is None else s.bits_per_char)

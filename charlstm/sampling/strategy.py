@@ -58,28 +58,15 @@ class Strategy:
         """
         if self.temperature == 0:
             return np.asarray(self._adjusted(scores, repeated).argmax(axis=1))
-        cumulative = self._likelihoods(scores, repeated).cumsum(axis=1)
+        cumulative = self.likelihoods(scores, repeated).cumsum(axis=1)
         # compared with the last sum, not with 1, which rounding may miss: there is always a choice
         return np.asarray((cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1))
 
-    def probabilities(self, scores: Floats, repeated: Booleans | None = None) -> NDArray[np.float64]:
-        """The probabilities `(B, V)` with which `choose` chooses. Arguments as there."""
-        if self.temperature == 0:
-            certain = np.zeros(scores.shape)
-            certain[np.arange(len(scores)), self.choose(scores, np.zeros(len(scores)), repeated)] = 1
-            return certain
-        likelihoods = self._likelihoods(scores, repeated)
-        return np.asarray(likelihoods / likelihoods.sum(axis=1, keepdims=True))
+    def likelihoods(self, scores: Floats, repeated: Booleans | None = None) -> NDArray[np.float64]:
+        """The probabilities `(B, V)` with which `choose` chooses, but for a factor: the likeliest has 1.
 
-    def _adjusted(self, scores: Floats, repeated: Booleans | None) -> NDArray[np.float64]:
-        """A copy of the scores after the ban and the repetition penalty."""
-        adjusted: NDArray[np.float64] = scores + self.mask
-        if repeated is not None:
-            adjusted[repeated] -= np.log(self.repetition_penalty)
-        return adjusted
-
-    def _likelihoods(self, scores: Floats, repeated: Booleans | None) -> NDArray[np.float64]:
-        """Probabilities `(B, V)` but for a factor: 1 for the likeliest."""
+        Arguments as there; the temperature must be above 0.
+        """
         adjusted = self._adjusted(scores, repeated)
         adjusted -= adjusted.max(axis=1, keepdims=True)  # at most 0, so that nothing overflows
         with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, as it should
@@ -97,3 +84,10 @@ class Strategy:
         if self.min_p is not None:
             likely[likely < self.min_p] = 0  # the likeliest has 1
         return likely
+
+    def _adjusted(self, scores: Floats, repeated: Booleans | None) -> NDArray[np.float64]:
+        """A copy of the scores after the ban and the repetition penalty."""
+        adjusted: NDArray[np.float64] = scores + self.mask
+        if repeated is not None:
+            adjusted[repeated] -= np.log(self.repetition_penalty)
+        return adjusted

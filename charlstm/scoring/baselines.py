@@ -42,40 +42,24 @@ def table(
     scored = int((held_out != start).sum()) if start is not None else len(held_out)
     if scored == 0:
         raise ValueError("the held-out part has no symbol to score; give it a larger share of the text")
-    result = {
-        "uniform": uniform(alphabet),
+    text, continued = as_bytes(train), as_bytes(held_out)
+    return {
+        "uniform": math.log2(alphabet),
         "unigram": ngram(train, held_out, alphabet, 1, start),
         f"{ORDER}-gram": ngram(train, held_out, alphabet, ORDER, start),
+        **{name: compressed(name, text, continued, scored) for name in COMPRESSORS},
     }
-    for name in COMPRESSORS:
-        result[name] = compressed(name, as_bytes(train), as_bytes(held_out), scored)
-    return result
-
-
-def uniform(alphabet: int) -> float:
-    """Every symbol is as likely as any other: log2 of their number."""
-    return math.log2(alphabet)
 
 
 def compressed(name: str, train: bytes, held_out: bytes, characters: int) -> float:
-    """Bits per character that the held-out part adds to the compressed training part.
-
-    Args:
-        name: one of `COMPRESSORS`.
-        train, held_out: the text.
-        characters: how many `held_out` has.
-    """
+    """Bits per character that the held-out part, of so many characters, adds to the compressed training."""
     compress = COMPRESSORS[name]
     return (len(compress(train + held_out)) - len(compress(train))) * 8 / characters
 
 
 def ngram(train: Ids, held_out: Ids, alphabet: int, order: int = ORDER, start: int | None = None) -> float:
-    """Bits per symbol under interpolated n-grams of `train`; order 1 is the single symbol's frequency.
-
-    Args:
-        train, held_out, alphabet, start: as for `table`.
-        order: symbols of an n-gram, the predicted one included.
-    """
+    """Bits per symbol under interpolated n-grams of `train`, of `order` symbols, the predicted one included;
+    arguments otherwise as for `table`."""
     probability = probabilities(train, held_out, alphabet, order)
     if start is not None:
         probability = probability[held_out != start]
@@ -107,7 +91,7 @@ def probabilities(train: Ids, held_out: Ids, alphabet: int, order: int = ORDER) 
         wanted = np.where(seen >= 0, seen * alphabet + held_out[k - 1 :], -1)
         found = known.searchsorted(wanted).clip(max=len(known) - 1)
         hit = known[found] == wanted
-        total, new = followed[seen] * (seen >= 0), kinds[seen] * (seen >= 0)
+        total, new = np.where(seen >= 0, followed[seen], 0), np.where(seen >= 0, kinds[seen], 0)
         shorter = probability[k - 1 :]
         longer = (counts[found] * hit + new * shorter) / np.maximum(total + new, 1)
         probability[k - 1 :] = np.where(total > 0, longer, shorter)

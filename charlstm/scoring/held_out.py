@@ -70,7 +70,7 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
     hop = -(-(len(ids) - RUN_IN) // streams)
     begins = np.arange(streams) * hop
     firsts = np.where(begins == 0, 0, begins + RUN_IN)
-    with torch.inference_mode(), _evaluating(model):
+    with _evaluating(model):
         nats, symbols = _read(model, ids, start, begins, firsts, hop + RUN_IN)
     return _score(nats, symbols)
 
@@ -92,7 +92,7 @@ def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Scor
     begins = np.arange(1, len(ids), window)
     batch = min(max(MOST_SCORES // (window * model.vocabulary_size), 1), MOST_STREAMS)
     total, symbols = _nothing(model), 0
-    with torch.inference_mode(), _evaluating(model):
+    with _evaluating(model):
         for first in range(0, len(begins), batch):
             here = begins[first : first + batch]
             nats, scored = _read(model, ids, start, here, here, window)
@@ -239,11 +239,12 @@ def _score(nats: Tensor, symbols: int) -> Score:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout and its like are off; afterwards every module is in the mode that it was in."""
+    """No gradients, dropout and its like are off; afterwards every module is in the mode that it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        with torch.inference_mode():
+            yield
     finally:
         for module, training in modes.items():
             module.training = training

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 from charlstm.scoring.surprisal import Row, Total
 
@@ -42,15 +43,7 @@ def as_tsv(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Ite
 
 def as_json(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
     """One object; each row is an object on a line of its own."""
-    shown = [
-        {
-            "checkpoint": total.checkpoint,
-            "characters": total.characters,
-            "bits": total.bits,
-            "bits_per_char": total.bits_per_char,
-        }
-        for total in totals
-    ]
+    shown = [asdict(total) | {"bits_per_char": total.bits_per_char} for total in totals]
     yield f'{{"per": {_json(per)},\n"totals": {_json(shown)},\n"rows": ['
     comma = "\n"
     for row in rows:

@@ -13,8 +13,6 @@ from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.scores import surprisal
 from charlstm.text.vocabulary import Ids, Vocabulary, as_code_points
 
-CHUNK = 256
-
 PIECES = {
     "char": re.compile(r"(?s:.)"),
     "word": re.compile(r"\S+\s*|\s+"),
@@ -66,7 +64,7 @@ def bits(
     model: NumpyModel,
     vocabulary: Vocabulary,
     ids: Ids,
-    chunk: int = CHUNK,
+    chunk: int = 256,
     advance: Callable[[int], object] | None = None,
 ) -> NDArray[np.float64]:
     """The bits of each character given all before it, `(T,)`, from the start token and a zero state.
@@ -99,10 +97,27 @@ def bits(
     return result
 
 
+def of_records(
+    model: NumpyModel,
+    vocabulary: Vocabulary,
+    records: Sequence[Ids],
+    advance: Callable[[int], object] | None = None,
+) -> list[NDArray[np.float64]]:
+    """The bits of each character of each record, `(T,)`, given all before it. Between two records, ids `(T,)`
+    without tokens, stand the end and the start token, and the state goes on, as in the training."""
+    between = np.array([vocabulary.end, vocabulary.start], vocabulary.dtype)
+    read = np.concatenate([ids for record in records for ids in (between, record)])[len(between) :]
+    found = bits(model, vocabulary, read, advance=advance)
+    begins = np.cumsum([0, *(len(record) + len(between) for record in records[:-1])]).tolist()
+    return [found[begin : begin + len(record)] for begin, record in zip(begins, records, strict=True)]
+
+
 def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.float64]:
-    """The bits of each character of a text, `(T,)`: the sum over its UTF-8 bytes."""
+    """The bits of each character of a text, `(T,)`: the sum over its UTF-8 bytes, or where there was a byte
+    that is no UTF-8, a lone surrogate in the text, those of that byte."""
     code_points = as_code_points(text)
     widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], code_points, side="right")
+    widths[(code_points >= 0xDC80) & (code_points <= 0xDCFF)] = 1
     sums: NDArray[np.float64] = np.add.reduceat(bits_of_bytes, np.cumsum(widths) - widths)
     return sums
 
@@ -110,23 +125,26 @@ def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.f
 def rows(
     files: Mapping[str, str], scored: Sequence[Mapping[str, NDArray[np.float64]]], per: str
 ) -> Iterator[Row]:
-    """The pieces of every text, one of `PIECES`, in their order.
+    """The pieces of every text, one of `PIECES`, in their order, without what has no bits.
 
     Args:
         files: texts by name.
-        scored: for each checkpoint, the bits `(T,)` of the characters of each text.
+        scored: for each checkpoint, the bits `(T,)` of the characters of each text; NaN of what separates
+            records, which is no character.
         per: a key of `PIECES`.
     """
     for name, text in files.items():
         lines = [line.start() for line in PIECES["line"].finditer(text)]
         columns = [of_files[name].tolist() for of_files in scored]
+        has_bits = [not math.isnan(bit) for bit in columns[0]]
         for piece in PIECES[per].finditer(text):
-            begin, end = piece.span()
-            costs = tuple(math.fsum(column[begin:end]) for column in columns)
-            yield Row(name, bisect_right(lines, begin), begin, piece[0], costs)
+            kept = [k for k in range(*piece.span()) if has_bits[k]]
+            if kept:
+                costs = tuple(math.fsum(column[k] for k in kept) for column in columns)
+                yield Row(name, bisect_right(lines, kept[0]), kept[0], "".join(text[k] for k in kept), costs)
 
 
 def total(checkpoint: str, of_files: Mapping[str, NDArray[np.float64]]) -> Total:
     """The bits of all texts together, without rounding on the way."""
-    every = [bit for of_file in of_files.values() for bit in of_file.tolist()]
+    every = [bit for of_file in of_files.values() for bit in of_file.tolist() if not math.isnan(bit)]
     return Total(checkpoint, len(every), math.fsum(every))

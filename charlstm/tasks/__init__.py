@@ -1,9 +1,8 @@
 """What a run is for.
 
 table.py           TASKS: the plan of each
-plan.py            a language model, decided and measured
-memorize.py        learn a text by heart and prove it
-language_model.py  learn to write like a corpus
-copying.py         read random symbols and write them back
+memorize.py        learn a text by heart and prove it: the plan; memorize_run.py: the run
+language_model.py  learn to write like a corpus: the plan; language_model_run.py: the run
+copying.py         read random symbols and write them back: the plan; copying_run.py: the run
 copy_sequences.py  these symbols, and the examination
 """

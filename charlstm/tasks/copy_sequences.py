@@ -6,13 +6,11 @@ of the weights (Hochreiter & Schmidhuber 1997, "Long short-term memory"; Graves 
 machines"; Arjovsky et al. 2016, "Unitary evolution recurrent neural networks"). Needs no torch.
 """
 
-import math
 import string
 from collections.abc import Iterator
 
 import numpy as np
 
-from charlstm.config.settings import ModelConfig
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.stepper import Stepper
 from charlstm.sampling.writer import mask
@@ -94,13 +92,3 @@ def climb(
                 break
         yield length, share
         length += max(1, length // 20)
-
-
-def bits(length: int, symbols: int) -> float:
-    """The information in so many random symbols."""
-    return length * math.log2(symbols)
-
-
-def bits_per_hidden_unit(length: int, symbols: int, model: ModelConfig) -> float:
-    """The same for each unit of all layers."""
-    return bits(length, symbols) / (model.layers * model.hidden)

@@ -1,82 +1,75 @@
-"""One run: settings -> a complete run directory (configuration, log, curves, checkpoint, `result.json`).
-
-The heavy rooms are imported where they are needed: a wrong request is answered before torch, which takes
-seconds, and mostly before NumPy too.
-"""
+"""The tasks: a request -> a plan, of the kind that its task has."""
 
 import logging
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from charlstm.config.settings import TrainSettings
-from charlstm.runs import resume
-from charlstm.text import corpus, reading
+from charlstm.config.settings import Task, TrainSettings
+from charlstm.runs.plan import Plan
+from charlstm.runs.report import Outcome
+from charlstm.runs.resume import Saved
+from charlstm.tasks import copying, language_model, memorize
 from charlstm.training import machine, memory
+
+if TYPE_CHECKING:
+    from charlstm.runs.run import Run
+    from charlstm.training.loop import Training
 
 log = logging.getLogger("charlstm")
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+TASKS: dict[Task, Callable[[TrainSettings, Saved | None], Plan]] = {
+    "memorize": memorize.plan,
+    "lm": language_model.plan,
+    "copy": copying.plan,
+}
 
-    from charlstm.text.vocabulary import Vocabulary
 
+def plan(settings: TrainSettings, saved: Saved | None = None) -> Plan:
+    """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA or a
+    precision is asked for.
 
-def check(settings: TrainSettings) -> None:
-    """Look at all of a request that can be wrong before a run directory is made. Imports no torch, unless
-    CUDA, bfloat16 or `check=true` is asked for.
+    Args:
+        saved: the state of the run that is resumed.
 
     Raises:
-        ValueError: text, alphabet, model and layout do not fit together.
-        SystemExit: after the report that `check=true` asks for.
+        ValueError: text, alphabet, model and layout do not fit together, or not into memory, or the machine
+            has not what is asked for.
     """
-    if settings.task == "lm":
-        settings.train.fit_lm()
-        data = corpus.build(settings.data)
-        settings.model.fit_vocabulary(len(data.vocabulary))
-        config, V, window = settings.train, len(data.vocabulary), settings.train.window
-        resume.resumed(settings, data.vocabulary.characters, data.fingerprint())
-    elif settings.task == "copy":
-        from charlstm.tasks import copy_sequences
-
-        settings.data.fit_copy()
-        settings.train.fit_copy()
-        vocabulary = copy_sequences.vocabulary(settings.copy.symbols)
-        settings.model.fit_vocabulary(len(vocabulary))
-        config, V, window = settings.train, len(vocabulary), copy_sequences.steps(1)
-        resume.resumed(settings, vocabulary.characters, reading.fingerprint(vocabulary.characters))
-    else:
-        text, vocabulary = prepare(settings)
-        config, V = settings.train.for_text(len(text) + 2, settings.model.hidden), len(vocabulary)
-        window = config.longest_window(len(text) + 2)
-        resume.resumed(settings, vocabulary.characters, reading.fingerprint(text))
-    memory.check(settings.model, config, V, window, memory.physical())
+    made = TASKS[settings.task](settings, saved)
+    V = len(made.vocabulary)
+    memory.check(settings.model, made.config, V, made.window, memory.physical())
     if settings.device == "cuda":
         machine.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
         machine.choose_precision(settings.precision, machine.choose_device(settings.device))
-    if settings.check:
-        for line in _forecast(settings):
-            print(line)
-        sys.exit(0)
+    return made
 
 
-def train(settings: TrainSettings, directory: Path) -> int:
-    """Run `settings` and leave everything in `directory`; returns the exit code."""
+def started(plan: Plan, path: Path) -> "Run":
+    """The run of a plan, ready to go, in the directory `path`. Needs torch."""
+    from charlstm.tasks.copying_run import Copy
+    from charlstm.tasks.language_model_run import LanguageModel
+    from charlstm.tasks.memorize_run import Memorize
+
+    runs: dict[Task, Callable[[Any, Path], Run]] = {"memorize": Memorize, "lm": LanguageModel, "copy": Copy}
+    return runs[plan.settings.task](plan, path)
+
+
+def run(plan: Plan, path: Path, before_step: "Callable[[Training], object] | None" = None) -> Outcome:
+    """Carry a plan out and leave everything in the directory `path`.
+
+    Args:
+        before_step: called before each step is made.
+    """
     # what cannot be written to the log must not end the run, nor be a traceback
     logging.raiseExceptions = False
     try:
-        if settings.task == "lm":
-            from charlstm.tasks import language_model
-
-            return language_model.train(settings, corpus.build(settings.data), directory)
-        if settings.task == "copy":
-            from charlstm.tasks import copying
-
-            return copying.train(settings, directory)
-        from charlstm.tasks import memorize
-
-        return memorize.train(settings, *prepare(settings), directory)
+        begun = started(plan, path)
+        if before_step is not None:
+            begun.training.before_step = partial(before_step, begun.training)
+        return begun.go()
     except (MemoryError, RuntimeError) as error:
         if not machine.is_out_of_memory(error):
             raise
@@ -84,46 +77,4 @@ def train(settings: TrainSettings, directory: Path) -> int:
             "error: out of memory before the first step; try a smaller train.batch, train.window or "
             "model.hidden"
         )
-        return 1
-
-
-def _forecast(settings: TrainSettings) -> "Iterator[str]":
-    """What a run would do, a line each."""
-    if settings.task == "lm":
-        from charlstm.tasks.plan import Job
-
-        yield from Job(settings, corpus.build(settings.data)).describe()
-    elif settings.task == "copy":
-        from charlstm.model.torch_model import Model
-        from charlstm.tasks import copy_sequences
-        from charlstm.tasks.copying import describe as describe_copy
-
-        V = len(copy_sequences.vocabulary(settings.copy.symbols))
-        yield describe_copy(settings, Model(settings.model, V))
-        yield f"at most {settings.train.epochs:,} batches of {settings.train.batch:,} sequences"
-    else:
-        from charlstm.model.torch_model import Model
-        from charlstm.tasks.memorize import describe
-
-        text, vocabulary = prepare(settings)
-        yield describe(settings, text, Model(settings.model, len(vocabulary)))
-        yield f"at most {settings.train.epochs:,} epochs"
-    yield "Nothing was trained; leave out check=true to do it."
-
-
-def prepare(settings: TrainSettings) -> "tuple[str, Vocabulary]":
-    """The text to learn by heart and its vocabulary.
-
-    Raises:
-        ValueError: text, alphabet, model and layout do not fit together.
-    """
-    settings.train.fit_memorize()
-    text, alphabet = reading.read_text(settings.data), settings.data.alphabet
-
-    from charlstm.text.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary.of_text(text) if alphabet is None else Vocabulary(alphabet)
-    vocabulary.encode(text, source=reading.source_name(settings.data))
-    settings.model.fit_vocabulary(len(vocabulary))
-    settings.train.for_text(len(text) + 2, settings.model.hidden)
-    return text, vocabulary
+        return Outcome(1)

@@ -1,11 +1,12 @@
 """A file, a folder or a pipe -> ids in three parts, whatever the task. Needs no torch.
 
 source.py      what `data.text` and `data.path` name -> bytes, in blocks
-reading.py     a whole text at once, to learn it by heart
 download.py    a known file from the network, once
 decoding.py    bytes -> characters, and what to say where they are none
 records.py     characters -> symbols, with a mark at both ends of each record
+survey.py      what a corpus consists of, counted as it goes by
 vocabulary.py  characters <-> ids, and the start, end and unknown token
-cache.py       sources -> one file of ids, encoded once
+draft.py       sources -> survey, digests and symbols, in one pass
+cache.py       large corpora as files of ids, encoded once
 corpus.py      a request -> its ids in three parts: the one entry
 """

@@ -1,47 +1,126 @@
-"""A request for text -> its vocabulary and its ids on disk, in three parts."""
+"""A request for text -> its vocabulary and its ids: the one way, whatever the task."""
 
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from charlstm.config.settings import DataConfig
-from charlstm.text import source
-from charlstm.text.cache import Facts, encoded
-from charlstm.text.vocabulary import Ids, Vocabulary
+from charlstm.config.values import Range, refuse
+from charlstm.text import cache, source
+from charlstm.text.cache import Stored
+from charlstm.text.draft import Draft
+from charlstm.text.source import Source
+from charlstm.text.survey import Facts
+from charlstm.text.vocabulary import Encoder, Ids, Vocabulary
 
 PARTS = ("train", "valid", "test")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """By which a text is known again: its size in bytes and its SHA-256; of several files, all bytes and the
+    SHA-256 of their digests in their order."""
+
+    size: Annotated[int, Range(0, 10**15)]
+    sha256: str
+
+    @classmethod
+    def of_text(cls, text: str) -> "Fingerprint":
+        """That of a text in UTF-8."""
+        blob = text.encode("utf-8", "surrogatepass")
+        return cls(size=len(blob), sha256=hashlib.sha256(blob).hexdigest())
+
+
 @dataclass(frozen=True)
-class Dataset:
-    """An encoded corpus.
+class Corpus:
+    """A text as ids.
 
     Attributes:
         vocabulary: its characters.
-        train, valid, test: ids `(N,)` each, read-only, memory-mapped views of one file; those that
-            `data.split` gives nothing are empty.
+        ids: of all of it, `(N,)`, read-only: in memory, or of a large one mapped from a file.
+        train, valid, test: views of them, the parts that `data.split` gives; some may be empty.
         facts: for reports.
+        data: by which its bytes are known again.
     """
 
     vocabulary: Vocabulary
+    ids: Ids
     train: Ids
     valid: Ids
     test: Ids
     facts: Facts
+    data: Fingerprint
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Size in bytes and SHA-256 of the text."""
-        return {"size": self.facts.bytes, "sha256": self.facts.sha256}
+    def matches(self, before: Fingerprint) -> bool:
+        """Whether this is the text that an earlier run was trained on: the same bytes, or, as the first runs
+        of task=memorize had it, the same characters in UTF-8."""
+        return before == self.data or before == self._of_characters()
+
+    def fit_split(self, split: Sequence[float]) -> None:
+        """Check for a training on the parts.
+
+        Raises:
+            ValueError: one that `data.split` asks for has nothing to predict.
+        """
+        for part, share in zip(PARTS, split, strict=True):
+            size = len(getattr(self, part))
+            if share and size < 2:
+                raise ValueError(
+                    f"data.split = {list(split)}: of {len(self.ids)} symbols, {self.facts.records} records, "
+                    f"{part} gets {size}, which leaves nothing to predict; give it more, or 0, or more text"
+                )
+
+    def as_bytes(self, ids: Ids) -> bytes:
+        """The text of ids, as a file has it."""
+        return self.vocabulary.decode(ids).encode("utf-8", "surrogateescape")
+
+    def describe(self) -> Iterator[str]:
+        """What it is and how it is cut, a line each."""
+        facts = self.facts
+        counted = {
+            "files": facts.files if facts.files > 1 else 0,
+            "files left out, being no text": facts.left_out,
+            "records": facts.records,
+            "CRLF line ends": facts.crlf,
+            "CR line ends": facts.cr,
+            "rare characters made unknown": facts.rare,
+        }
+        yield f"{facts.source}: {facts.bytes:,} bytes, {self._characters(counted)}"
+        yield "parts: " + ", ".join(f"{part} {len(getattr(self, part)):,}" for part in PARTS)
+
+    def describe_text(self) -> str:
+        """What it is as one text, in a line."""
+        counted = {"CRLF line ends": self.facts.crlf, "CR line ends": self.facts.cr}
+        return f"{self.facts.source}: {self._characters(counted)}"
+
+    def _characters(self, counted: dict[str, int]) -> str:
+        extras = "".join(f", {count:,} {name}" for name, count in counted.items() if count)
+        bom = ", a byte order mark left out" if self.facts.bom else ""
+        return f"{self.facts.characters:,} characters, {self.facts.distinct:,} distinct{extras}{bom}"
+
+    def _of_characters(self) -> Fingerprint | None:
+        """The fingerprint of its characters in UTF-8; None if there is more to it than these."""
+        if self.facts.records or self.facts.rare:
+            return None
+        digest, size = hashlib.sha256(), 0
+        for begin in range(0, len(self.ids), source.BLOCK):
+            text = self.vocabulary.decode(self.ids[begin : begin + source.BLOCK])
+            blob = text.encode("utf-8", "surrogatepass")
+            digest.update(blob)
+            size += len(blob)
+        return Fingerprint(size=size, sha256=digest.hexdigest())
 
 
-def build(config: DataConfig) -> Dataset:
-    """The corpus that `data` asks for, from the cache if it was encoded before.
+def read(config: DataConfig) -> Corpus:
+    """The corpus that `data` asks for. Its sources are read once; from the cache, only to be digested.
 
     Raises:
-        ValueError: there is no text, it cannot be read, it does not fit `data.alphabet`, or a part that
-            `data.split` asks for has nothing to predict.
+        ValueError: there is no text, it cannot be read, or it does not fit `data.alphabet`.
     """
     if config.alphabet is not None and config.min_count > 1:
         raise ValueError(
@@ -50,19 +129,71 @@ def build(config: DataConfig) -> Dataset:
         )
     if config.text is not None:
         config = replace(config, encoding="utf-8")  # which it was, before it was decoded
-    ids, vocabulary, facts = encoded(source.find(config), config)
+    found = source.find(config)
+    (ids, vocabulary, facts), digests = _cached(found, config) or _encoded(found, config)
     cuts = _cuts(ids, config, vocabulary.start)
-    parts = {part: ids[a:b] for part, (a, b) in zip(PARTS, pairwise(cuts), strict=True)}
-    for (part, here), share in zip(parts.items(), config.split, strict=True):
-        if share and len(here) < 2:
-            raise ValueError(
-                f"data.split = {list(config.split)}: of {len(ids)} symbols, {facts.records} records, "
-                f"{part} gets {len(here)}, which leaves nothing to predict; give it more, or 0, or more text"
-            )
-    train, valid, test = parts.values()
+    train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
     name = "data.text" if config.text is not None else str(config.path)
-    facts = replace(facts, source=name, train=len(train), valid=len(valid), test=len(test))
-    return Dataset(vocabulary, train, valid, test, facts)
+    several = hashlib.sha256("".join(digests).encode()).hexdigest()
+    data = Fingerprint(size=facts.bytes, sha256=digests[0] if len(digests) == 1 else several)
+    return Corpus(vocabulary, ids, train, valid, test, replace(facts, source=name), data)
+
+
+def refuse_for_memorize(config: DataConfig) -> None:
+    """Check for `task=memorize`.
+
+    Raises:
+        ValueError: it asks for more than one text of characters.
+    """
+    refuse("data", config, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
+    if config.errors == "skip":
+        raise ValueError("data.errors = skip: leaves out files of a folder, with task=lm; use replace")
+    if source.is_folder(config):
+        raise ValueError(f"data.path = {config.path}: a folder; name a file in it")
+
+
+def _cached(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]] | None:
+    """What the cache has of large sources."""
+    sizes = [one.size for one in found]
+    # digests cost a tenth of encoding; of other bytes of the same sizes they cost it for nothing
+    if sum(sizes) <= source.SMALL or not cache.has_one_like(sizes, config):
+        return None
+    digests = [one.digest() for one in found]
+    stored = cache.load(cache.folder() / cache.name(sizes, digests, config))
+    return None if stored is None else (stored, digests)
+
+
+def _encoded(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]]:
+    """The sources as ids, in memory, or of large ones in the cache or, where that is not possible, in a
+    temporary folder."""
+    folder = cache.folder()
+    try:
+        return _encoded_in(folder, found, config)
+    except OSError as error:
+        folder = cache.substitute(f"{folder}: cannot be written: {error.strerror}")
+    try:
+        return _encoded_in(folder, found, config)
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: cannot be written: {error.strerror}; set CHARLSTM_CACHE to a folder with room for "
+            f"several times the {sum(one.size for one in found):,} bytes of the text"
+        ) from None
+
+
+def _encoded_in(folder: Path, found: list[Source], config: DataConfig) -> tuple[Stored, list[str]]:
+    draft = Draft(found, config, folder)
+    try:
+        vocabulary, facts = draft.described()
+        pieces = map(Encoder(vocabulary), draft.symbols())
+        if sum(draft.sizes) <= source.SMALL:
+            ids = np.concatenate(list(pieces))
+            ids.flags.writeable = False
+            return (ids, vocabulary, facts), draft.digests
+        path = folder / cache.name(draft.sizes, draft.digests, config)
+        # it may be there, if it came out of a pipe, or by another name
+        return cache.load(path) or cache.save(path, pieces, vocabulary, facts), draft.digests
+    finally:
+        draft.close()
 
 
 def _cuts(ids: Ids, config: DataConfig, start: int) -> list[int]:

@@ -1,17 +1,9 @@
 """A known file from the network: once, with progress, and only with the right SHA-256."""
 
-import hashlib
-import http.client
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from charlstm import files
 from charlstm.progress_bar import progress_bar
-from charlstm.text import reading
-
-TIMEOUT = 30
-"""Seconds without an answer."""
 
 BLOCK = 1 << 16
 
@@ -26,31 +18,28 @@ def fetch(url: str, wanted: str, place: Path) -> Path:
     Raises:
         ValueError: it cannot be downloaded, or it is another file.
     """
-    path = files.cache() / "downloads" / wanted
-    if path.exists() and sha256(path, str(path)) == wanted:
-        return path
+    import pooch  # type: ignore[import-untyped]  # here: only who downloads waits for it
+
+    def download(url: str, temporary: str, pup: object) -> None:
+        as_it_lies_there = {"Accept-Encoding": "identity"}
+        with progress_bar(1, url) as bar:  # pooch sets the total, but takes a bar with none for no bar
+            pooch.HTTPDownloader(bar, BLOCK, headers=as_it_lies_there)(url, temporary, pup)
+        Path(temporary).chmod(0o644)  # or nobody else could read it in a cache that is shared
+
     mend = f"download it by other means and save it as {place}"
+    pooch.get_logger().setLevel("WARNING")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.whole(path) as file, urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            digest = hashlib.sha256()
-            with progress_bar(int(answer.headers.get("Content-Length") or 0), url) as bar:
-                while block := answer.read(BLOCK):
-                    file.write(block)
-                    digest.update(block)
-                    bar.update(len(block))
-            if digest.hexdigest() != wanted:
-                raise ValueError(
-                    f"data.url = {url}: what came has the SHA-256 {digest.hexdigest()}, not that of "
-                    f"data.sha256; {mend}"
-                )
-    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError, and so is a timeout
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ValueError(f"data.url = {url}: cannot be downloaded: {reason}; {mend}") from None
-    return path
+        return Path(
+            pooch.retrieve(url, f"sha256:{wanted}", wanted, files.cache() / "downloads", None, download)
+        )
+    except OSError as error:  # as all that requests raises
+        raise ValueError(f"data.url = {url}: cannot be downloaded: {_reason(error)}; {mend}") from None
+    except ValueError as error:
+        raise ValueError(f"data.url = {url}, data.sha256: {str(error).rstrip('.')}; {mend}") from None
 
 
-def sha256(path: Path, source: str) -> str:
-    """The SHA-256 of a file that messages call `source`, in small hexadecimal digits."""
-    with reading.answered_reading(source), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _reason(error: BaseException) -> object:
+    """What was wrong in the first place: requests and urllib3 wrap errors in errors."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or error

@@ -4,21 +4,27 @@ import atexit
 import contextlib
 import fnmatch
 import functools
+import hashlib
 import io
+import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from charlstm.config.settings import DataConfig
-from charlstm.text import download, reading
+from charlstm.files import PROJECT
+from charlstm.text import download
+from charlstm.text.decoding import check_unicode
 
-BLOCK = 1 << 19
-"""Bytes at a time. Half as many or twice as many are as fast, within 10 %; much more leave the caches."""
+BLOCK = 1 << 19  # bytes at a time: half or twice as many are as fast, within 10 %; much more leave the caches
+SMALL = 1 << 22  # bytes up to which a text is kept in memory and leaves no file behind
 
 
 @dataclass(frozen=True)
@@ -27,72 +33,152 @@ class Source:
 
     Attributes:
         name: what messages call it.
+        size: in bytes, as far as it can be told before it is read.
         open: gives it anew, from its beginning.
+        sha256: what it must have, in small hexadecimal digits; None: any.
     """
 
     name: str
-    open: Callable[[], BinaryIO]
+    size: int
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    sha256: str | None = None
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, at most `BLOCK` at a time.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
-        with reading.answered_reading(self.name), self.open() as file:
+        """Its bytes, at most `BLOCK` at a time; ValueError if it cannot be read."""
+        with answered_reading(self.name), self.open() as file:
             while block := file.read(BLOCK):
                 yield block
 
+    def digest(self) -> str:
+        """The SHA-256 of its bytes, in small hexadecimal digits; raises as `blocks` and `checked` do."""
+        digest = hashlib.sha256()
+        for block in self.blocks():
+            digest.update(block)
+        return self.checked(digest.hexdigest())
+
+    def checked(self, found: str) -> str:
+        """The SHA-256 that was found, if it is the right one; else ValueError."""
+        if self.sha256 not in (None, found):
+            raise ValueError(
+                f"{self.name}: its SHA-256 is {found}, not that of data.sha256; it is another text"
+            )
+        return found
+
 
 def find(config: DataConfig) -> list[Source]:
-    """The sources of a request, in their order.
-
-    Raises:
-        ValueError: there is none, or it cannot be had.
-    """
+    """The sources of a request, in their order; ValueError if there is none, or it cannot be had."""
     if config.text is not None:
-        reading.check_unicode(config.text, "data.text")
-        return [Source("data.text", partial(io.BytesIO, config.text.encode()))]
+        check_unicode(config.text, "data.text", "data.path")
+        blob = config.text.encode()
+        return [Source("data.text", len(blob), partial(io.BytesIO, blob))]
     if not config.path:
         raise ValueError("data.path is not set; name a file or folder, or give the text with data.text=...")
-    source = f"data.path = {config.path}"
+    name = f"data.path = {config.path}"
     if config.path == "-":
-        return [Source(source, _file(_spooled("-")))]
-    path = _downloaded(config) if config.url else Path(reading.find(config.path, "data.path"))
+        return [_pipe("-", name)]
+    path = _downloaded(config) if config.url else locate(config.path, "data.path")
     if path.is_dir():
         return _in_folder(path, config)
-    if not path.is_file():  # a pipe, such as the shell's <(command), can be read but once, too
-        path = _spooled(str(path))
-    if config.sha256 and (found := download.sha256(path, source)) != config.sha256.lower():
-        raise ValueError(f"{source}: its SHA-256 is {found}, not that of data.sha256; it is another text")
-    return [Source(source, _file(path))]
+    sha256 = config.sha256.lower() if config.sha256 else None
+    return [_file(path, name, sha256) if path.is_file() else _pipe(str(path), name, sha256)]
 
 
-def _file(path: Path) -> Callable[[], BinaryIO]:
-    return lambda: path.open("rb")
+def locate(path: str, key: str) -> Path:
+    """Where a relative path is: where the command was started, or else beside `train.py`; else ValueError."""
+    for found in (Path(path), PROJECT / path):
+        try:
+            status = found.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:  # a loop of links, a name that no file can have
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{key} = {path}: cannot be read: {reason}") from None
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            raise ValueError(
+                f"{key} = {path}: a device, which may have no end; name a file, or - for standard input"
+            )
+        return found
+    raise ValueError(f"{key} = {path}: no such file (looked in {Path.cwd()})")
+
+
+def is_folder(config: DataConfig) -> bool:
+    """Whether the sources of a request are the files of a folder."""
+    if config.text is not None or not config.path or config.path == "-":
+        return False
+    with contextlib.suppress(ValueError):  # for `find` to answer
+        return locate(config.path, "data.path").is_dir()
+    return False
+
+
+def contents(path: str, name: str) -> bytes:
+    """All bytes of a file that is looked for nowhere else, or for `-` of standard input; `name` is what
+    messages call it. ValueError if it cannot be read."""
+    with answered_reading(name):
+        return _standard_input(name).read() if path == "-" else Path(path).read_bytes()
+
+
+@contextmanager
+def answered_reading(name: str) -> Iterator[None]:
+    """Within this context an OSError is a ValueError that says what is wrong with a source."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{name}: no such file (looked in {Path.cwd()})") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: a folder; name a file in it") from None
+    except OSError as error:
+        raise ValueError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def _standard_input(name: str) -> IO[bytes]:
+    if sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
+        raise ValueError(f"{name}: standard input is closed; pipe a text into it or name a file")
+    return sys.stdin.buffer
+
+
+def _file(path: Path, name: str, sha256: str | None = None) -> Source:
+    with answered_reading(name):
+        return Source(name, path.stat().st_size, lambda: path.open("rb"), sha256)
+
+
+def _pipe(path: str, name: str, sha256: str | None = None) -> Source:
+    kept = _drained(path, name)
+
+    def again() -> AbstractContextManager[IO[bytes]]:
+        kept.seek(0)
+        return nullcontext(kept)
+
+    return Source(name, kept.seek(0, io.SEEK_END), again, sha256)
+
+
+@functools.cache
+def _drained(path: str, name: str) -> IO[bytes]:
+    """What comes out of a pipe, for `-` of standard input: it comes but once, and the runs of a sweep share
+    it. Where it is large it is in a file without a name."""
+    kept = tempfile.SpooledTemporaryFile(SMALL)  # noqa: SIM115  # until the process ends
+    atexit.register(kept.close)
+    with (
+        answered_reading(name),
+        nullcontext(_standard_input(name)) if path == "-" else Path(path).open("rb") as pipe,
+    ):
+        shutil.copyfileobj(pipe, kept, BLOCK)
+    return kept
 
 
 def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
     try:
-        found = sorted(file for file in folder.glob(config.glob) if file.is_file())
+        found = sorted(file.relative_to(folder) for file in folder.glob(config.glob) if file.is_file())
     except (ValueError, NotImplementedError, OSError) as error:
         raise ValueError(f"data.glob = {config.glob}: not a pattern for files in a folder: {error}") from None
-    kept = [
-        file
-        for file in found
-        if not any(
-            fnmatch.fnmatchcase(part, pattern)
-            for part in file.relative_to(folder).parts
-            for pattern in config.exclude
-        )
-    ]
+    excluded = re.compile("|".join(map(fnmatch.translate, config.exclude)) or "(?!)")
+    kept = [file for file in found if not any(map(excluded.match, file.parts))]
     if not kept:
         without = f" but for those that data.exclude leaves out, {len(found)}" if found else ""
         raise ValueError(
             f"data.path = {config.path}: a folder without files that match data.glob = {config.glob}{without}"
         )
     shown = Path(str(config.path))
-    return [Source(f"data.path = {shown / file.relative_to(folder)}", _file(file)) for file in kept]
+    return [_file(folder / file, f"data.path = {shown / file}") for file in kept]
 
 
 def _downloaded(config: DataConfig) -> Path:
@@ -100,23 +186,6 @@ def _downloaded(config: DataConfig) -> Path:
     assert config.url is not None
     if not config.sha256:
         raise ValueError(f"data.url = {config.url}: needs data.sha256, to know what was downloaded")
-    try:
-        return Path(reading.find(config.path, "data.path"))
-    except ValueError:
-        return download.fetch(config.url, config.sha256.lower(), reading.PROJECT / config.path)
-
-
-@functools.cache
-def _spooled(path: str) -> Path:
-    """A pipe, for `-` standard input, as a file: its bytes are read more than once."""
-    source = f"data.path = {path}"
-    if path == "-" and sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
-        raise ValueError(f"{source}: standard input is closed; pipe a text into the command or name a file")
-    with (
-        reading.answered_reading(source),
-        tempfile.NamedTemporaryFile(prefix="charlstm-", delete=False) as file,
-    ):
-        atexit.register(Path(file.name).unlink, missing_ok=True)
-        with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as pipe:
-            shutil.copyfileobj(pipe, file, BLOCK)
-    return Path(file.name)
+    with contextlib.suppress(ValueError):
+        return locate(config.path, "data.path")
+    return download.fetch(config.url, config.sha256.lower(), PROJECT / config.path)

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config.settings import Unit
+from charlstm.text.records import END, START
+
+CODE_POINTS = 0x110000
 
 Ids = NDArray[np.unsignedinteger[Any]]
 """Ids as they are stored: the smallest unsigned integer that holds the vocabulary."""
@@ -121,7 +124,10 @@ class Vocabulary:
 
     def encode_framed(self, text: str, source: str = "the text") -> Ids:
         """The ids `(T + 2,)` of a text between the start and the end token."""
-        ids = self.encode(text, source)
+        return self.framed(self.encode(text, source))
+
+    def framed(self, ids: Ids) -> Ids:
+        """Ids `(T,)` between the start and the end token, `(T + 2,)`."""
         return np.concatenate([[self.start], ids, [self.end]]).astype(self.dtype)
 
     def skip_unknown(self, text: str) -> str:
@@ -152,17 +158,29 @@ class Vocabulary:
 
     def decode(self, ids: Ids) -> str:
         """The text of ids `(T,)`; tokens, which have no character, are left out."""
-        return self.text("".join(self.characters[i] for i in np.asarray(ids).tolist() if i < self.start))
+        ids = np.asarray(ids)
+        points = as_code_points(self.characters).astype("<u4")[ids[ids < self.start].astype(np.intp)]
+        return self.text(points.tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def one_hot(self, ids: Ids) -> NDArray[np.float32]:
-        """One-hot vectors `(*ids.shape, V)`: 1 at the id, 0 elsewhere."""
-        vectors = np.zeros((*ids.shape, len(self)), np.float32)
-        np.put_along_axis(vectors, ids[..., None].astype(np.intp), 1, axis=-1)
-        return vectors
 
-    def from_one_hot(self, vectors: NDArray[np.floating[Any]]) -> Ids:
-        """The ids of one-hot vectors `(..., V)`, or the likeliest ids of any scores."""
-        ids: Ids = vectors.argmax(axis=-1).astype(self.dtype)
+class Encoder:
+    """Code points of symbols -> ids, by a table of all of them.
+
+    A symbol that the vocabulary has not becomes its unknown token.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        unknown = 0 if vocabulary.unknown is None else vocabulary.unknown
+        self._table = np.full(CODE_POINTS, unknown, vocabulary.dtype)
+        self._table[as_code_points(vocabulary.characters)] = np.arange(vocabulary.start)
+        self._table[[ord(START), ord(END)]] = vocabulary.start, vocabulary.end
+        self._of_bytes = self._table[:256].tobytes()
+
+    def __call__(self, points: NDArray[np.unsignedinteger[Any]]) -> Ids:
+        """The ids `(T,)` of code points `(T,)`."""
+        if points.dtype == self._table.dtype == np.uint8:  # several times as fast
+            return np.frombuffer(points.tobytes().translate(self._of_bytes), np.uint8)
+        ids: Ids = self._table[points]
         return ids
 
 

@@ -1,9 +1,10 @@
 """Ids -> new weights. Knows no file, no directory and no task.
 
+recipe.py     what `auto` means
 windows.py    ids -> windows (T, B)
 losses.py     scores -> nats
 loop.py       window after window: the training itself
-streams.py    a corpus as streams, and what a step of it takes
+speed.py      how long a step takes here
 optimizer.py  gradients -> steps: clipping, AdamW, averages
 soap.py       the same by SOAP
 schedule.py   the learning rate of each step

@@ -1,7 +1,6 @@
-"""The training loop: windows -> new weights, step by step; and the proof that a text is known by heart.
+"""The training loop: windows -> new weights, step by step.
 
-Knows no Hydra, no file format and no TensorBoard: it yields figures, and whoever drives it decides what
-becomes of them and when to stop. `snapshot.py` takes out all that the next step depends on, and puts it back.
+Figures come out of it, and whoever asks for them decides what becomes of them and when to stop.
 """
 
 import math
@@ -16,12 +15,12 @@ from charlstm.config.settings import TrainConfig
 from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model, State, detach
 from charlstm.text.vocabulary import Ids
-from charlstm.training import losses
+from charlstm.training import losses, recipe
 from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
 from charlstm.training.soap import Soap
-from charlstm.training.windows import Window, windows_of
+from charlstm.training.windows import ShiftedStreams, Window, windows_of
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap}
 
@@ -45,19 +44,18 @@ class Training:
     Args:
         model: trained in place; dropout draws from torch's own generator.
         windows: those of an epoch, by its number, counted from 0.
-        config: the `train` settings.
         steps: how many there will be in all; the learning rate follows from it.
         every: steps between two figures; None: an epoch.
         average: told of every step.
         autocast: dtype of the matrix products; None: that of the weights.
 
     Attributes:
+        before_step: called before each step is made, if there is anything to call.
         step, epoch: done.
         window: how many of the epoch's are done.
         state: after the last window; None: zero.
         lr_factor: of the learning rate, for whoever has reason to lower it.
         settling: another one, of `train.decay=loss`.
-        seconds: spent in training.
         since, sums, wrong: what the next figures will be made of.
     """
 
@@ -77,44 +75,43 @@ class Training:
         self.device = next(model.parameters()).device
         scale = LossScale(self.device) if autocast == torch.float16 else None
         self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
+        self.before_step: Callable[[], object] | None = None
         self.step = self.epoch = self.window = self.chars_seen = 0
         self.state: State | None = None
         self.lr, self.lr_factor, self.seconds = config.peak_lr, 1.0, 0.0
         self.settling = Settling()
-        self._windows_of = windows
+        self.windows = windows
         self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
         self.since = Since()
         # of loss, norm and characters right, then what to divide them by
         self.sums = [0.0] * 6
         # how many steps in a row went wrong now and, since the last figures, at most; how many in all
         self.wrong = [0] * 3
-        self._steps: list[
-            tuple[tuple[Tensor, ...], torch.Size]
-        ] = []  # that are not in these yet; on the device
+        # steps that are not in these yet; on the device
+        self._steps: list[tuple[tuple[Tensor, ...], torch.Size]] = []
 
-    def each(self) -> Iterator[Progress]:
-        """Train to the last step; yields the figures each time that they are due.
+    def figures(self, pause: Callable[[], bool] = lambda: False) -> Iterator[Progress | None]:
+        """Train to the last step; yields the figures each time that they are due, and None where `pause`,
+        asked after each step, says so in between.
 
         Until the next are asked for, the model is as it was left.
 
         Raises:
-            DivergedError: too many steps in a row were not finite.
+            DivergedError: too many steps in a row were not finite, or the plain engine computed what is not
+                finite; that step is not made.
         """
         while self.step < self.steps:
-            self.run()
-            if (progress := self.figures()) is not None:
-                yield progress
+            self.run(pause)
+            yield self.take_figures() if self.is_due() else None
 
     def run(self, pause: Callable[[], bool] = lambda: False) -> None:
-        """Train until figures are due, or until `pause`, asked after each step, says so.
-
-        Raises:
-            DivergedError: the plain engine computed what is not finite; the step is not made.
-        """
+        """Train until figures are due, or until `pause` says so; otherwise as `figures`."""
         self.model.train()
         begin = time.perf_counter()
         try:
             while self.step < self.steps:
+                if self.before_step is not None:
+                    self.before_step()
                 self._next()
                 if self.is_due() or pause():
                     break
@@ -130,7 +127,7 @@ class Training:
         """Whether it is time for figures."""
         return self.step == self.steps or (self.window if self.every is None else self.step % self.every) == 0
 
-    def figures(self) -> Progress | None:
+    def take_figures(self) -> Progress | None:
         """The figures since they were last taken; None if no step was made.
 
         Raises:
@@ -167,7 +164,7 @@ class Training:
     def _next(self) -> None:
         """Train on the next window."""
         if self._here is None or self._here[0] != self.epoch:
-            self._here = self.epoch, self._windows_of(self.epoch)
+            self._here = self.epoch, self.windows(self.epoch)
         windows = self._here[1]
         window = windows[self.window]
         inputs, targets = (
@@ -236,6 +233,33 @@ def handed_on(state: State) -> State:
 
 def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
-    config = config.for_text(len(text), model.config.hidden)
+    config = recipe.for_text(config, len(text), model.config.hidden)
     windows = windows_of(text, config)
     return Training(model, windows, config, steps=config.epochs * len(windows(0)))
+
+
+def of_corpus(
+    model: Model,
+    ids: Ids,
+    start: int | None,
+    config: TrainConfig,
+    *,
+    steps: int,
+    every: int,
+    average: Average | None = None,
+    autocast: torch.dtype | None = None,
+    seed: int = 0,
+) -> Training:
+    """`steps` steps on the streams of a corpus, which is cut at other places in each epoch.
+
+    Args:
+        ids: `(N,)`, in memory or memory-mapped and then read as it is needed; long enough for
+            `recipe.for_corpus` to leave `config` as it is.
+        start, seed: as for `ShiftedStreams`.
+        every, average, autocast: as for `Training`.
+    """
+
+    def windows(epoch: int) -> Sequence[Window]:
+        return ShiftedStreams(ids, config.batch, config.window, start=start, seed=seed, epoch=epoch)
+
+    return Training(model, windows, config, steps=steps, every=every, average=average, autocast=autocast)

@@ -1,11 +1,17 @@
-"""The machine that a run uses: device, threads, seeds, signals."""
+"""The machine that a run uses: device, precision, threads, seeds, versions."""
 
 import math
 import os
+import platform
+import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
 
-from charlstm.config.settings import Device, Precision
+from charlstm import __version__
+from charlstm.config.settings import Device, Kernel, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +34,7 @@ def choose_device(name: Device) -> "torch.device":
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def choose_precision(wanted: Precision, device: "torch.device") -> str:
+def choose_precision(wanted: Precision, device: "torch.device") -> Kernel:
     """What matrix products are computed in while training, by its name in torch: as asked, or what a short
     probe finds faster than float32 by a tenth or more.
 
@@ -41,10 +47,17 @@ def choose_precision(wanted: Precision, device: "torch.device") -> str:
         if _probe_lstm(device, wanted) is None:
             raise ValueError(f"precision = {wanted}: this machine has no LSTM kernel for it; use float32")
         return wanted
-    candidates = ("float32", "bfloat16", "float16")
+    candidates: tuple[Kernel, ...] = ("float32", "bfloat16", "float16")
     seconds = {name: _probe_lstm(device, name) or math.inf for name in candidates}
     fastest = min(candidates, key=lambda name: seconds[name])
     return fastest if seconds[fastest] < 0.9 * seconds["float32"] else "float32"
+
+
+def autocast(precision: str) -> "torch.dtype | None":
+    """The dtype of matrix products that are not computed in that of the weights."""
+    import torch
+
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
 def _probe_lstm(device: "torch.device", precision: str) -> float | None:
@@ -93,3 +106,26 @@ def prepare(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # saturated gates make denormals, which slow the kernels 20 times
+
+
+def versions() -> dict[str, Any]:
+    """Of what the figures depend on; imports nothing."""
+    python = platform.python_version()
+    return {"charlstm": __version__, "python": python, "torch": version("torch"), "numpy": version("numpy")}
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Within this context torch may be seeded and set up; afterwards it is as it was before."""
+    import torch
+
+    threads = torch.get_num_threads()
+    flushes = sys.float_info.min / 2 == 0  # torch cannot be asked
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if is_used else ()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)

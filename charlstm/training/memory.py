@@ -3,18 +3,10 @@
 import os
 from dataclasses import replace
 
-from charlstm.cells.gates import GATES
 from charlstm.config.settings import ModelConfig, TrainConfig
+from charlstm.model.numpy_model import parameter_count
 
 FLOAT = 4  # bytes of a float32
-
-
-def parameter_count(model: ModelConfig, vocabulary_size: int) -> int:
-    """The number of trainable parameters of a network, without making one."""
-    V, H = vocabulary_size, model.hidden
-    inputs = [model.embedding or V, *[H] * (model.layers - 1)]
-    recurrent = sum(len(GATES[model.cell]) * H * (size + H + 2) for size in inputs)
-    return V * model.embedding + recurrent + ((H + 1) * V if model.head == "linear" else 0)
 
 
 def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int) -> int:
@@ -63,12 +55,14 @@ def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window
         hidden //= 2
     if not fits():
         return "try train.layout=streams with a smaller train.window, or a shorter text"
-    keys = [f"train.batch={batch}"] * (batch < config.batch) + [f"model.hidden={hidden}"] * (
-        hidden < model.hidden
-    )
-    return (
-        f"{' '.join(keys)} would fit" if keys else "try a smaller train.batch, train.window or model.hidden"
-    )
+    keys = []
+    if batch < config.batch:
+        keys.append(f"train.batch={batch}")
+    if hidden < model.hidden:
+        keys.append(f"model.hidden={hidden}")
+    if not keys:
+        return "try a smaller train.batch, train.window or model.hidden"
+    return f"{' '.join(keys)} would fit"
 
 
 def physical() -> int:

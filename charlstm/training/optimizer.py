@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ class Optimizer(ABC):
         self.names, self.parameters = map(list, zip(*named_parameters, strict=True))
         self.config = config
         self.scale = scale
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors = self._first_tensors()
 
     def step(self, loss: Tensor, lr: float) -> Step:
         """Lower `loss` by one step."""
@@ -92,6 +92,10 @@ class Optimizer(ABC):
         return Step(norm, made, wrong)
 
     @abstractmethod
+    def _first_tensors(self) -> dict[str, Tensor]:
+        """The tensors before the first step."""
+
+    @abstractmethod
     def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
         """Change the parameters, unless they are to stay."""
 
@@ -104,55 +108,30 @@ class AdamW(Optimizer):
     moments in plain lists a checkpoint can name them.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, Tensor]],
-        config: TrainConfig,
-        scale: LossScale | None = None,
-    ) -> None:
-        super().__init__(named_parameters, config, scale)
+    def _first_tensors(self) -> dict[str, Tensor]:
         self.first_moments = [torch.zeros_like(p) for p in self.parameters]
         self.second_moments = [torch.zeros_like(p) for p in self.parameters]
         counts = torch.zeros(len(self.parameters), device=self.parameters[0].device)
         self.steps = list(counts.unbind())
-        for name, first, second in zip(self.names, self.first_moments, self.second_moments, strict=True):
-            self.tensors |= {f"adam/first/{name}": first, f"adam/second/{name}": second}
-        self.tensors["adam/steps"] = counts
-        indices = range(len(self.parameters))
-        matrices = [k for k in indices if self.parameters[k].dim() > 1] if config.weight_decay else []
+        indices, decay = range(len(self.parameters)), self.config.weight_decay
+        matrices = [k for k in indices if self.parameters[k].dim() > 1] if decay else []
         others = [k for k in indices if k not in matrices]
         # each is a call of the fused kernel, so there are no more of them than needed
-        self.groups = [(group, d) for group, d in ((matrices, config.weight_decay), (others, 0.0)) if group]
-
-    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
-        for group, weight_decay in self.groups:
-            self._move_group([gradients[k] for k in group], group, lr, weight_decay, stay)
+        self.groups = [(group, d) for group, d in ((matrices, decay), (others, 0.0)) if group]
+        tensors = {"adam/steps": counts}
+        for name, first, second in zip(self.names, self.first_moments, self.second_moments, strict=True):
+            tensors |= {f"adam/first/{name}": first, f"adam/second/{name}": second}
+        return tensors
 
     @torch.no_grad()
-    def _move_group(
-        self, gradients: list[Tensor], group: list[int], lr: float, weight_decay: float, stay: Tensor
-    ) -> None:
-        parameters, first, second, steps = (
-            [tensors[k] for k in group]
-            for tensors in (self.parameters, self.first_moments, self.second_moments, self.steps)
-        )
-        adamw(
-            parameters,
-            gradients,
-            first,
-            second,
-            [],
-            steps,
-            fused=True,
-            found_inf=stay.float(),
-            amsgrad=False,
-            beta1=self.config.beta1,
-            beta2=self.config.beta2,
-            lr=lr,
-            weight_decay=weight_decay,
-            eps=1e-8,
-            maximize=False,
-        )
+    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+        config = self.config
+        rates: dict[str, Any] = {"lr": lr, "beta1": config.beta1, "beta2": config.beta2, "eps": 1e-8}
+        how: dict[str, Any] = {"fused": True, "found_inf": stay.float(), "amsgrad": False, "maximize": False}
+        every = (self.parameters, gradients, self.first_moments, self.second_moments, self.steps)
+        for group, weight_decay in self.groups:
+            parameters, grads, first, second, steps = ([tensors[k] for k in group] for tensors in every)
+            adamw(parameters, grads, first, second, [], steps, weight_decay=weight_decay, **rates, **how)
 
 
 class Average:

@@ -1,6 +1,12 @@
 """The figures of a training under way."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from charlstm.config.values import Count, Nonnegative
+
+Figures = dict[str, Any]
+"""Results of a run by name, as `result.json` and checkpoints keep them: each task has its own."""
 
 
 @dataclass(frozen=True)
@@ -25,38 +31,32 @@ class Progress:
         recalled: it was exact to the end token.
     """
 
-    epoch: int
-    step: int
-    chars_seen: int
-    seconds: float
+    epoch: Count
+    step: Count
+    chars_seen: Count
+    seconds: Nonnegative
     loss: float
     bits_per_char: float | None
     accuracy: float
     chars_per_second: float
     learning_rate: float
     gradient_norm: float
-    skipped: int = 0
-    free_run: int | None = None
+    skipped: Count = 0
+    free_run: Count | None = None
     recalled: bool = False
 
     def curves(self) -> dict[str, float | None]:
         """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page."""
-        return {
-            "train/loss": self.loss,
-            "train/bits_per_char": self.bits_per_char,
-            "train/accuracy": self.accuracy,
-            "train/learning_rate": self.learning_rate,
-            "train/gradient_norm": self.gradient_norm,
-            "train/chars_per_second": self.chars_per_second,
-            "train/free_run": self.free_run,
-        }
+        of_training = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm")
+        names = (*of_training, "chars_per_second", "free_run")
+        return {f"train/{name}": getattr(self, name) for name in names}
 
     def shown(self) -> str:
         """What stands beside the progress bar."""
         bits = "" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/char, "
         return f"loss {self.loss:.4f}, {bits}{self.accuracy:.0%} right, {self.chars_per_second:,.0f} chars/s"
 
-    def figures(self) -> dict[str, float | None]:
+    def figures(self) -> Figures:
         """What `result.json` keeps of the last epoch."""
         return {
             "epochs": self.epoch,
@@ -74,6 +74,6 @@ class Progress:
 class Since:
     """What was done since figures were last taken: steps, characters, seconds."""
 
-    steps: int = 0
-    chars: int = 0
-    seconds: float = 0.0
+    steps: Count = 0
+    chars: Count = 0
+    seconds: Nonnegative = 0.0

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from charlstm.config.settings import TrainConfig
+from charlstm.config.values import Count, Nonnegative, Range
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -32,11 +34,11 @@ class Settling:
 
     PATIENCE, SHRINK, PROGRESS, LEAST = 50, 0.8, 0.99, 0.02
 
-    lowest: float = 1.0
-    lowest_mean: float | None = None
-    total: float = 0.0
-    epochs: int = 0
-    shrunk: float = 1.0
+    lowest: Nonnegative = 1.0
+    lowest_mean: Nonnegative | None = None
+    total: Nonnegative = 0.0
+    epochs: Count = 0
+    shrunk: Annotated[float, Range(0, 1)] = 1.0
 
     def update(self, loss: float) -> None:
         """Take in an epoch's loss."""

@@ -1,13 +1,10 @@
 """SOAP: Adam in the space of the eigenvectors of Shampoo's preconditioner."""
 
-import re
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from charlstm.config.settings import TrainConfig
-from charlstm.training.optimizer import LossScale, Optimizer
+from charlstm.cells.gates import layer_of
+from charlstm.training.optimizer import Optimizer
 
 
 class Soap(Optimizer):
@@ -34,16 +31,11 @@ class Soap(Optimizer):
     COVARIANCE_BETA = 0.95
     PERIOD = 2  # steps from turn to turn of the eigenvectors; with 5, learning by heart takes twice as many
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, Tensor]],
-        config: TrainConfig,
-        scale: LossScale | None = None,
-    ) -> None:
-        super().__init__(named_parameters, config, scale)
+    def _first_tensors(self) -> dict[str, Tensor]:
+        tensors = {"soap/steps": torch.zeros((), device=self.parameters[0].device)}
         self.groups: dict[str, list[int]] = {}
         for k, name in enumerate(self.names):
-            self.groups.setdefault(re.sub(r"\.(weight|bias)(_ih|_hh)?", "", name), []).append(k)
+            self.groups.setdefault(layer_of(name), []).append(k)
         for name, group in self.groups.items():
             joint = self._joint([self.parameters[k].detach() for k in group])
             parts = {"first": torch.zeros_like(joint), "second": torch.zeros_like(joint)}
@@ -51,8 +43,8 @@ class Soap(Optimizer):
                 if size <= self.LONGEST:
                     parts |= {f"covariance{side}": joint.new_zeros(size, size)}
                     parts |= {f"basis{side}": torch.eye(size, dtype=joint.dtype, device=joint.device)}
-            self.tensors |= {f"soap/{part}/{name}": tensor for part, tensor in parts.items()}
-        self.tensors["soap/steps"] = torch.zeros((), device=self.parameters[0].device)
+            tensors |= {f"soap/{part}/{name}": tensor for part, tensor in parts.items()}
+        return tensors
 
     @torch.no_grad()
     def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:

@@ -34,18 +34,16 @@ def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
     return lambda _: cut
 
 
-def sequence(ids: Ids, batch: int, window: int) -> list[Window]:
+def sequence(ids: Ids, _batch: int, _window: int) -> list[Window]:
     """The whole text as one sequence in one window: T = N - 1, B = 1."""
-    del batch, window
     return [Window(ids[:-1, None], ids[1:, None])]
 
 
-def staggered(ids: Ids, batch: int, window: int) -> list[Window]:
+def staggered(ids: Ids, batch: int, _window: int) -> list[Window]:
     """B copies of the text, each starting one symbol later than the one before, in one window.
 
     At step j the batch reads the symbols j ... j + B - 1 and predicts j + 1 ... j + B; T = N - B.
     """
-    del window
     steps = sliding_window_view(ids, batch)  # (N - B + 1, B)
     return [Window(steps[:-1], steps[1:])]
 

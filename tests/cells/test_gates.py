@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from charlstm.cells.gates import GATES, gate, parameter_shapes, sizes_of
+from charlstm.cells.gates import GATES, gate, layer_of, parameter_shapes, sizes_of
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
 GRID = [(l, b, d) for l in (1, 2, 3) for b in (True, False) for d in (True, False)]
@@ -22,6 +22,19 @@ def test_shapes_are_torchs_and_say_all_about_the_network(cell, layers, bias, bid
     ours = parameter_shapes(cell, 5, 3, layers, bias, bidirectional)
     assert list(ours.items()) == list(shapes.items())  # the order counts: it is the order of the random draws
     assert sizes_of(cell, shapes) == (5, 3, layers, bias, bidirectional)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("rnn.weight_ih_l0", "rnn_l0"),
+        ("rnn.bias_hh_l12_reverse", "rnn_l12_reverse"),
+        ("embedding.weight", "embedding"),
+        ("head.bias", "head"),
+    ],
+)
+def test_the_layer_of_a_parameter(name, layer):
+    assert layer_of(name) == layer
 
 
 def test_each_gate_is_read_by_name():

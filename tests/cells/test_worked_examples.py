@@ -9,7 +9,7 @@ from recurrences import CELLS, parts
 
 from charlstm.cells import torch_cells
 from charlstm.cells.numpy_cells import Recurrent, trace
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 FILE = PROJECT.parent / "shared" / "data" / "worked_examples.json"  # beside the project
 EXAMPLES = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.cli import command_line, sample, score
+from charlstm.cli.train import planned
 from charlstm.config import compose
 from charlstm.config.convert import RequestError, convert, keys_of, takes_text
 from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import SampleSettings, ScoreSettings
-from charlstm.config.values import as_mapping
+from charlstm.files import PROJECT
 from charlstm.tasks import table
-from charlstm.text import reading, source
-from charlstm.text.reading import PROJECT
-from charlstm.text.records import texts
-from charlstm.training import streams
+from charlstm.text import source
+from charlstm.text.decoding import texts
+from charlstm.training import speed
 
 LONG = "x" * 300
 DATA = settings().data
@@ -46,7 +46,7 @@ def files(tmp_path_factory):
 def here(files, tmp_path_factory, monkeypatch):
     """Every test stands among the files, and has a cache of its own."""
     monkeypatch.chdir(files)
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.0)
     monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -58,16 +58,14 @@ def answer(program, arguments, capsys):
             program, settings_type, compose.quote_free_text(arguments, settings_type)
         )
         if isinstance(chosen, TrainSettings):
-            table.check(chosen)
+            planned(chosen, None)
         else:
             return 0, "".join((sample.write if program == "sample" else score.score)(chosen))
-    except SystemExit as stop:
-        return stop.code, capsys.readouterr().out
     except RequestError as error:
         return 2, "\n".join(error.problems)
     except ValueError as error:
         return 2, str(error)
-    return 0, ""
+    return 0, capsys.readouterr().out
 
 
 def assert_answer(answered, code, *named):
@@ -311,7 +309,8 @@ OF_GOOD = {  # key of sample.py or score: what is named
 def test_a_request_for_a_good_checkpoint(request_, capsys):
     program, key = request_
     expected = OF_GOOD[request_]
-    answered = answer(program, ["ckpt=good", *["seed=0"] * (program == "sample"), key], capsys)
+    keys = ["ckpt=good", key] if program == "score" else ["ckpt=good", "seed=0", key]
+    answered = answer(program, keys, capsys)
     assert_answer(answered, 2 if expected else 0, expected or "")
 
 
@@ -330,16 +329,15 @@ def test_a_file_without_permission(task, capsys):
 
 
 def test_a_path_with_a_zero():
-    values = as_mapping(command_line.compose("train", TrainSettings, []))
+    values = asdict(command_line.compose("train", TrainSettings, []))
     values["data"] |= {"path": "a\0b"}
     with pytest.raises(ValueError, match="data.path = a\0b: cannot be read: embedded null byte"):
-        table.check(convert(TrainSettings, values))
+        table.plan(convert(TrainSettings, values))
 
 
 @pytest.mark.parametrize("task", ["memorize", "lm"])
 def test_a_pipe(task, capsys):
-    reading._drained.cache_clear()
-    source._spooled.cache_clear()
+    source._drained.cache_clear()
     writer = threading.Thread(target=Path("pipe").write_bytes, args=[b"well, well. " * 20])
     writer.start()
     for _ in range(2):  # it is asked for again when the run begins
@@ -367,7 +365,7 @@ def with_key(values, key, value):
 )
 def test_every_number(name, settings_type):
     given = {text: OverridesParser.create().parse_override(f"x={text}").value() for text in VALUES}
-    values = as_mapping(command_line.compose(name, settings_type, []))
+    values = asdict(command_line.compose(name, settings_type, []))
     keys = [key for key, hint in keys_of(settings_type).items() if numeric(hint)]
     assert len(keys) >= {"train": 27, "sample": 10, "score": 0}[name]  # or none would be tried
     for key in keys:
@@ -444,6 +442,10 @@ COMMANDS = {
     "SAMPLE ckpt=good temperature=1 2>&-": (0, ""),
     "SCORE ckpt=other_cell text=a": (2, "error: other_cell: its content does not fit together"),
     "SCORE ckpt=good path=u16": (2, "error: path = u16: not utf-8 text: bytes ff fe 77 00 at offset 0"),
+    "CHARLSTM | true": (0, ""),
+    "CHARLSTM >&-": (0, ""),
+    "CHARLSTM limit --help | true": (0, ""),
+    "CHARLSTM --version >/dev/full": (1, "error: standard output cannot be written: No space left on device"),
     "TRAIN RUN=7 >/dev/full": (0, "error: standard output cannot be written: No space left on device"),
     "TRAIN check=true >/dev/full": (1, "error: standard output cannot be written: No space left on device"),
 }
@@ -461,6 +463,7 @@ def done(files, tmp_path_factory):
         "TRAIN": f"{python}/train.py'",
         "SAMPLE": f"{python}/sample.py'",
         "SCORE": f"'{sys.executable}' -m charlstm score",
+        "CHARLSTM": f"'{sys.executable}' -m charlstm",
         "RUN=": "model.hidden=8 train.epochs=2 hydra.run.dir=run",
     }
     environment = os.environ | {
@@ -478,7 +481,7 @@ def done(files, tmp_path_factory):
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=120,
+            timeout=300,
         )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -18,7 +18,7 @@ from conftest import SENTENCE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlstm import checkpoint
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 RESULT_KEYS = [
     *("task", "steps", "chars_seen", "train_seconds", "chars_per_second", "loss", "params", "device"),
@@ -35,7 +35,7 @@ def test_the_main_job(trained):
     assert f"\n{SENTENCE}\n" in said
     assert "Exact" in said
     assert f"after {result['epochs']} epochs and {result['train_seconds']:.1f} s" in said
-    assert "python sample.py ckpt=" in said
+    assert "sample.py ckpt=" in said
     assert "tensorboard --logdir" in said
     assert Path(result["checkpoint"]) == trained / "best.safetensors"
 
@@ -133,14 +133,14 @@ def test_sample_on_a_full_disk_says_so(trained):
     for argument in (f"ckpt={trained}", "--help"):
         arguments = [sys.executable, str(PROJECT / "sample.py"), argument]
         with Path("/dev/full").open("w") as full:
-            done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
         assert done.stderr == "error: standard output cannot be written: No space left on device\n"
         assert done.returncode == 1
 
 
 def test_sample_without_standard_output_is_quiet(trained):
     line = shlex.join([sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]) + " >&-"
-    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, timeout=60)
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, timeout=300)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -156,7 +156,7 @@ WRONG = {
     ): "error: model.layers = x: must be a whole number, at least 1 and at most 100",
     ("train.py", "data.path=missing.txt"): "error: data.path = missing.txt: no such file (looked in ",
     ("train.py", "data.path=empty.txt"): "error: data.path = empty.txt: the text is empty",
-    ("train.py", "data.alphabet=abc"): "error: data/hello.txt has 'h' (U+0068) at position 0",
+    ("train.py", "data.alphabet=abc"): "error: data.path = data/hello.txt has 'h' (U+0068) at position 0",
     ("train.py", "data.text=aé", "data.alphabet=abc"): "error: data.text has 'é' (U+00E9) at position 1",
     ("train.py", "data.alphabet=aa"): "error: the alphabet has 'a' (U+0061) twice",
     ("train.py", "data.text="): "error: data.text: the text is empty",
@@ -239,21 +239,21 @@ def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (tmp_path / "run" / "last.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == code
     assert "checkpoint  run/last.safetensors" in said
-    assert "go on       python train.py resume=run" in said
-    assert checkpoint.load(tmp_path / "run").training["numbers"]["step"] > 0
+    assert "train.py resume=run" in said
+    assert checkpoint.load(tmp_path / "run").step > 0
     assert not (tmp_path / "run" / "result.json").exists()  # it is not over
     done = subprocess.run(
         [sys.executable, str(PROJECT / "sample.py"), "ckpt=run"],
         cwd=tmp_path,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0
 
@@ -264,7 +264,7 @@ def test_training_that_blows_up_says_so(command, tmp_path):
     assert done.returncode == 1
     assert done.stdout.count("Went back to step 0, with ") == 3
     assert "error: the loss or a gradient was no finite number 3 times in a row before step" in done.stdout
-    assert "python train.py resume=run train.lr=10" in done.stdout
+    assert "train.py resume=run train.lr=10" in done.stdout
     assert [path.name for path in tmp_path.glob("run/*.safetensors")] == ["last.safetensors"]
     done = command("train.py", "resume=run", "train.lr=0.001", "hydra.run.dir=again")
     assert done.returncode == 0

@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from benchmarks.published import PUBLISHED, losses
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 
 @pytest.mark.parametrize("experiment", PUBLISHED)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -75,7 +75,7 @@ def test_tensorboard(project):
         arguments, cwd=project, env=environment(project), stderr=subprocess.DEVNULL
     ) as process:
         try:
-            deadline, page = time.monotonic() + 60, ""
+            deadline, page = time.monotonic() + 300, ""
             while "train/loss" not in page:  # runs are read after the page has begun to answer
                 assert time.monotonic() < deadline, f"TensorBoard shows no curves, but {page!r}"
                 time.sleep(0.2)

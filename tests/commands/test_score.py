@@ -1,6 +1,7 @@
 """`python -m charlstm score` from outside: real processes, as a user runs them."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,12 @@ from conftest import SENTENCE, settings
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
-from charlstm.cli.score import checkpoint_names
+from charlstm.cli.score import checkpoint_names, read_files
+from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
 from charlstm.scoring import surprisal
 from charlstm.scoring.report import escaped
+from charlstm.text import corpus
 from charlstm.text.vocabulary import Vocabulary
 
 TEXT = "a tab\there\r\na\\b\n\nlong lines, \"quotes\" and 'é日'\n"
@@ -55,7 +59,7 @@ def folder(tmp_path_factory):
 def run(folder, arguments, stdin=b""):
     """A run with arguments as in a shell."""
     line = f"set -o pipefail; {shlex.quote(sys.executable)} -m charlstm score {arguments}"
-    return subprocess.run(["bash", "-c", line], cwd=folder, input=stdin, capture_output=True, timeout=60)
+    return subprocess.run(["bash", "-c", line], cwd=folder, input=stdin, capture_output=True, timeout=300)
 
 
 def score(folder, *arguments, stdin=b""):
@@ -170,7 +174,7 @@ def test_the_worst_lines_first(folder):
 def test_torch_is_not_imported(folder):
     code = "import sys; from charlstm.cli import score; score.main(); sys.exit('torch' in sys.modules)"
     arguments = [sys.executable, "-c", code, "ckpt=a", "path=book.txt", "per=word"]
-    assert subprocess.run(arguments, cwd=folder, timeout=60, stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run(arguments, cwd=folder, timeout=300, stdout=subprocess.DEVNULL).returncode == 0
 
 
 WRONG = {
@@ -233,7 +237,7 @@ def test_a_progress_bar_for_people_only(folder):
     termios.tcsetwinsize(follower, (24, 80))  # a new one has no columns to draw in
     os.set_blocking(leader, False)  # without a bar the test shall fail, not wait
     arguments = [sys.executable, "-m", "charlstm", "score", "ckpt=a", "path=long.txt"]
-    subprocess.run(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, timeout=60)
+    subprocess.run(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, timeout=300)
     assert b"char/s" in os.read(leader, 100_000)
     os.close(leader)
     os.close(follower)
@@ -247,3 +251,168 @@ def test_several_checkpoints_between_commas(tmp_path, monkeypatch):
     assert checkpoint_names(",a,") == ["a"]
     assert checkpoint_names("") == []
     assert checkpoint_names(",".join("x" * 300)) == ["x"] * 300  # as one path it would be too long
+
+
+def saved(folder, name, vocabulary, records="none"):
+    """A checkpoint of a small model that knows nothing yet."""
+    torch.manual_seed(7)
+    config = settings("model.layers=2", "model.hidden=6").model
+    model = Model(config, len(vocabulary))
+    with torch.no_grad():
+        for weight in model.parameters():  # away from the even odds of a new network
+            weight *= 2
+    path = folder / name
+    checkpoint.save(Checkpoint(config, vocabulary, "lm", 1, {}, {}, model.weights(), records=records), path)
+    return model, path
+
+
+@pytest.mark.parametrize("kind", ["line", "blank"])
+def test_a_model_of_records_reads_them_as_in_its_training(tmp_path, kind):
+    text = "\r\nParis\r\n\r\n\r\n Rome\r\nOslo\n \n\nRio"
+    records = {"line": ["Paris", " Rome", "Oslo", " ", "Rio"], "blank": ["Paris", " Rome\r\nOslo", "Rio"]}[
+        kind
+    ]
+    (tmp_path / "cities").write_bytes(text.encode())
+    # without line ends, the model of lines does not know what separates them
+    model, ckpt = saved(tmp_path, "c", Vocabulary.of_text("".join(records)), kind)
+    ids = corpus.read(replace(settings().data, path=str(tmp_path / "cities"), records=kind)).ids
+    targets = torch.from_numpy(ids.astype(np.int64))
+    with torch.no_grad():
+        scores, _ = model(targets[:-1, None])
+    nats = torch.nn.functional.cross_entropy(scores[:, 0].double(), targets[1:], reduction="none").numpy()
+    bits = nats[ids[1:] < checkpoint.load(ckpt).vocabulary.start] / math.log(2)  # not those of tokens
+    found = json.loads(score(tmp_path, f"ckpt={ckpt}", "path=cities", "per=char", "format=json"))
+    assert [row["text"] for row in found["rows"]] == list("".join(records))
+    # float32 rounding in another order
+    np.testing.assert_allclose([row["bits"][0] for row in found["rows"]], bits, rtol=0, atol=1e-5)
+    (total,) = found["totals"]
+    assert total["characters"] == len(bits) == len("".join(records))
+    assert total["bits"] == pytest.approx(bits.sum(), abs=1e-4)
+    rows = json.loads(score(tmp_path, f"ckpt={ckpt}", "path=cities", "per=line", "format=json"))["rows"]
+    lines = {"line": records, "blank": ["Paris", " Rome\r\n", "Oslo", "Rio"]}[kind]
+    assert [row["text"] for row in rows] == lines
+    assert [text[row["position"] :].startswith(row["text"]) for row in rows] == [True] * len(rows)
+    assert [row["line"] for row in rows] == {"line": [2, 5, 6, 7, 9], "blank": [2, 5, 6, 9]}[kind]
+
+
+def test_what_records_are_can_be_said(tmp_path):
+    vocabulary = Vocabulary.of_text("ab\n")
+    _, plain = saved(tmp_path, "plain", vocabulary)
+    _, lines = saved(tmp_path, "lines", vocabulary, "line")  # the same weights
+    (tmp_path / "t").write_text("ab\nba\n")
+
+    def of(*arguments):
+        return json.loads(score(tmp_path, *arguments, "path=t", "format=json"))["totals"]
+
+    (as_text,), (as_lines,) = of(f"ckpt={plain}"), of(f"ckpt={lines}")
+    assert (as_text["characters"], as_lines["characters"]) == (6, 4)
+    assert of(f"ckpt={plain}", "records=line")[0]["bits"] == as_lines["bits"] != as_text["bits"]
+    assert of(f"ckpt={lines}", "records=none")[0]["bits"] == as_text["bits"]
+    assert of(f"ckpt={plain},{lines}", "records=line")[1]["bits"] == as_lines["bits"]
+    assert of(f"ckpt={plain}", "records=file")[0] == as_text  # one record, and its end token is not counted
+    for arguments, message in {
+        f"ckpt={plain},{lines} path=t": f"error: ckpt = {plain},{lines}: their records are not of one kind; ",
+        f"ckpt={lines} text='\n\n'": "error: text: there are only empty records; it needs at least one",
+        f"ckpt={lines} text='a\nbx'": "error: text, record 2 has 'x' (U+0078) at position 1, ",
+        f"ckpt={lines} path=t records=lines": "error: records = lines: must be none | line | blank | file",
+    }.items():
+        done = run(tmp_path, arguments)
+        assert done.stderr.decode().startswith(message)
+        assert done.returncode == 2
+
+
+BLOB = "\ufeffé日🙂\r\n".encode() + b"\xff\xc3\0 end"  # UTF-8, and then bytes that are none
+
+
+def test_a_model_of_bytes_reads_any_file_as_it_is(tmp_path):
+    vocabulary = Vocabulary("".join(map(chr, range(256))), unit="byte")
+    _, ckpt = saved(tmp_path, "c", vocabulary)
+    (tmp_path / "blob").write_bytes(BLOB)
+    trained = checkpoint.load(ckpt)
+    bits = surprisal.bits(trained.model(), vocabulary, np.frombuffer(BLOB, np.uint8))
+    found = json.loads(score(tmp_path, f"ckpt={ckpt}", "path=blob", "per=char", "format=json"))
+    pieces = [row["text"].encode("utf-8", "surrogateescape") for row in found["rows"]]
+    assert pieces[:5] == ["\ufeff".encode(), "é".encode(), "日".encode(), "🙂".encode(), b"\r"]
+    assert pieces[6:] == [bytes([byte]) for byte in BLOB[14:]]
+    ends = np.cumsum([len(piece) for piece in pieces])
+    expected = [bits[end - len(piece) : end].sum() for end, piece in zip(ends, pieces, strict=True)]
+    np.testing.assert_allclose(
+        [row["bits"][0] for row in found["rows"]], expected, rtol=1e-12
+    )  # order of a sum
+    assert found["totals"][0]["bits"] == pytest.approx(bits.sum(), rel=1e-12)
+    assert "\\udcff" in score(tmp_path, f"ckpt={ckpt}", "path=blob", "per=line", "format=tsv")
+    # another encoding is one of text, which is read in UTF-8
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    latin = json.loads(score(tmp_path, f"ckpt={ckpt}", "path=latin", "encoding=latin-1", "format=json"))
+    both = surprisal.bits(trained.model(), vocabulary, vocabulary.encode("é")).sum()
+    assert latin["totals"][0] == {
+        "checkpoint": str(ckpt),
+        "characters": 1,
+        "bits": both,
+        "bits_per_char": both,
+    }
+    done = run(tmp_path, f"ckpt={ckpt} path=blob encoding=utf-16")
+    assert b"blob: not utf-16 text: " in done.stderr
+
+
+def test_a_model_of_records_of_bytes(tmp_path):
+    vocabulary = Vocabulary("".join(map(chr, range(256))), unit="byte")
+    _, ckpt = saved(tmp_path, "c", vocabulary, "line")
+    (tmp_path / "blob").write_bytes(BLOB + b"\n\xff")
+    trained = checkpoint.load(ckpt)
+    ids = np.concatenate([np.frombuffer(BLOB[:12], np.uint8), [257, 256], np.frombuffer(BLOB[14:], np.uint8)])
+    ids = np.concatenate([ids, [257, 256, 255]]).astype(vocabulary.dtype)
+    bits = surprisal.bits(trained.model(), vocabulary, ids)[ids < 256]
+    found = json.loads(score(tmp_path, f"ckpt={ckpt}", "path=blob", "per=file", "format=json"))
+    assert found["totals"][0]["bits"] == pytest.approx(bits.sum(), rel=1e-12)  # order of a sum
+    assert found["rows"][0]["characters"] == found["totals"][0]["characters"] == 4 + 7 + 1
+
+
+def test_a_run_says_what_its_records_are(command, tmp_path):
+    tiny = ["task=lm", "data.path=data/cities.txt", "data.records=line", "train.steps=2", "model.hidden=8"]
+    done = command("train.py", *tiny, "threads=1", "hydra.run.dir=run", "eval.baselines=false")
+    assert done.returncode == 0, done.stderr
+    for name in ("best", "last"):
+        assert checkpoint.load(tmp_path / "run" / f"{name}.safetensors").records == "line"
+    said = score(tmp_path, "ckpt=run", "path=data/cities.txt", "per=line", "format=json")
+    lines = (PROJECT / "data" / "cities.txt").read_text("utf-8").splitlines()
+    assert [row["text"] for row in json.loads(said)["rows"]] == lines
+
+
+def test_a_folder_is_its_txt_files_by_name(tmp_path):
+    for name, content in {"b.txt": "B\r\n", "a.txt": "\ufeffA", "c.md": "no", "sub/d.txt": "no"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content.encode())
+    files = read_files(None, str(tmp_path), "utf-8", False)
+    assert list(files.items()) == [(f"{tmp_path}/a.txt", "A"), (f"{tmp_path}/b.txt", "B\r\n")]
+
+
+def test_standard_input_is_a_text(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n\xe9"), encoding="ascii"))
+    assert read_files(None, "-", "latin-1", False) == {"-": "ï»¿a\r\né"}
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n")))
+    assert read_files(None, "-", "utf-8", False) == {"-": "a\r\n"}
+
+
+def test_texts_that_cannot_be_had(tmp_path, monkeypatch):
+    (tmp_path / "empty folder").mkdir()
+    (tmp_path / "one of two").mkdir()
+    (tmp_path / "one of two" / "a.txt").write_text("a")
+    (tmp_path / "one of two" / "b.txt").touch()
+    (tmp_path / "latin.txt").write_bytes(b"\xe9")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", None)
+    for (text, path), message in {
+        (None, None): "path: give it or text, one of the two",
+        ("a", "b.txt"): "path: give it or text, one of the two",
+        ("", None): "text: the text is empty",
+        ("a\udce9", None): "text: not valid Unicode at position 1; .* by path=...",
+        (None, "-"): "path = -: standard input is closed",
+        (None, "empty folder"): "path = empty folder: a folder without .txt files",
+        (None, "one of two"): "path = one of two/b.txt: the text is empty",
+        (None, "latin.txt"): "path = latin.txt: not utf-8 text: bytes e9 at offset 0; .* such as encoding=",
+        (None, ""): "path: give it or text, one of the two",
+        (None, "missing"): "path = missing: no such file",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            read_files(text, path, "utf-8", False)

@@ -1,12 +1,13 @@
+from dataclasses import asdict
+
 import pytest
 from conftest import settings
 
 from charlstm.config.convert import RequestError, convert, keys_of, unknown_key
 from charlstm.config.settings import ModelConfig, TrainSettings
 from charlstm.config.tool_settings import SampleSettings, ScoreSettings
-from charlstm.config.values import as_mapping
 
-GOOD = as_mapping(settings())
+GOOD = asdict(settings())
 
 
 def problems(**changes):

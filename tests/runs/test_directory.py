@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from charlstm import checkpoint
+from charlstm import checkpoint, files
 from charlstm.checkpoint import Checkpoint, CheckpointError
 from charlstm.config.settings import ModelConfig
-from charlstm.runs import directory
+from charlstm.runs import directory, resume
 from charlstm.text.vocabulary import Vocabulary
+from tests.soak import forging
 
 CONFIG = ModelConfig(cell="rnn_tanh", layers=1, hidden=2, embedding=0, head="linear", engine="fused")
 
@@ -25,13 +26,14 @@ def state(step, value=0.0):
         "rnn.bias_hh_l0": (2,), "head.weight": (3, 2), "head.bias": (3,),
     }  # fmt: skip
     weights = {name: np.full(shape, value, np.float32) for name, shape in shapes.items()}
+    training, arrays = forging.training_of(CONFIG, weights, step)
     return Checkpoint(
-        CONFIG, Vocabulary("a"), "lm", 5, {}, {}, weights, {"numbers": {"step": step}}, {"x": np.ones(2)}
+        CONFIG, Vocabulary("a"), "memorize", 5, {}, {}, weights, training=training, arrays=arrays
     )
 
 
 def step_of(path):
-    return checkpoint.load(path).training["numbers"]["step"]
+    return checkpoint.load(path).step
 
 
 def names(folder):
@@ -63,16 +65,17 @@ def test_nothing_is_touched_before_the_new_one_is_verified(tmp_path, monkeypatch
     for step in (10, 20):
         directory.save_last(tmp_path, state(step), keep=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    load, seen = checkpoint.load, []
+    regular, seen = files.regular, []
 
     def damaged(path):
         seen.append({p.name: p.read_bytes() for p in tmp_path.glob("[!.]*")})
-        if path.name.startswith("."):
-            raise CheckpointError("damaged on its way to the disk")
-        return load(path)
+        blob = bytearray(path.read_bytes())
+        blob[-1] ^= 1
+        path.write_bytes(blob)
+        return regular(path)
 
-    monkeypatch.setattr(checkpoint, "load", damaged)
-    with pytest.raises(CheckpointError, match="damaged on its way"):
+    monkeypatch.setattr(files, "regular", damaged)
+    with pytest.raises(CheckpointError, match="not read back as it was written"):
         directory.save_last(tmp_path, state(30), keep=1)
     assert seen == [before]  # when it was read back, all was as it had been
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -102,30 +105,31 @@ def test_of_one_step_the_latest_is_kept(tmp_path):
     assert checkpoint.load(tmp_path / "step_000010.safetensors").weights["head.bias"][0] == 1.0
 
 
-def test_the_newest_good_one_is_gone_on_from(tmp_path):
+def test_the_newest_good_one_is_resumed(tmp_path):
     for step in (999_990, 999_999, 1_000_000, 1_000_010):
         directory.save_last(tmp_path, state(step), keep=3)
-    assert directory.last_of(tmp_path)[0].name == "last.safetensors"
+    assert resume.find(tmp_path).path.name == "last.safetensors"
     (tmp_path / "last.safetensors").write_bytes(b"broken")
-    path, trained, refusals = directory.last_of(tmp_path)
-    assert (path.name, trained.training["numbers"]["step"]) == ("step_1000000.safetensors", 1_000_000)
-    assert [refusal.startswith(f"{tmp_path / 'last.safetensors'}: ") for refusal in refusals] == [True]
+    found = resume.find(tmp_path)
+    path = found.path
+    assert (path.name, found.trained.step) == ("step_1000000.safetensors", 1_000_000)
+    assert [refusal.startswith(f"{tmp_path / 'last.safetensors'}: ") for refusal in found.refusals] == [True]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert directory.last_of(tmp_path)[1].training["numbers"]["step"] == 999_999
+    assert resume.find(tmp_path).trained.step == 999_999
     (tmp_path / "last.safetensors").unlink()
-    assert directory.last_of(tmp_path)[1].training["numbers"]["step"] == 999_999
+    assert resume.find(tmp_path).trained.step == 999_999
     assert directory.holds_a_run(tmp_path)
     with pytest.raises(CheckpointError, match=f"{path.name}: "):
-        directory.last_of(path)  # this very one was asked for
+        resume.find(path)  # this very one was asked for
 
 
-def test_there_must_be_something_to_go_on_from(tmp_path):
+def test_there_must_be_something_to_resume(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        directory.last_of(tmp_path)
+        resume.find(tmp_path)
     assert not directory.holds_a_run(tmp_path)
     checkpoint.save(replace(state(1), training=None, arrays={}), tmp_path / "best.safetensors")
-    with pytest.raises(CheckpointError, match="has only what sampling needs; a run goes on from its last"):
-        directory.last_of(tmp_path / "best.safetensors")
+    with pytest.raises(CheckpointError, match="has only what sampling needs; a run is resumed from its last"):
+        resume.find(tmp_path / "best.safetensors")
 
 
 OWN = """
@@ -154,3 +158,15 @@ def test_one_process_at_a_time_owns_a_directory(tmp_path):
             pass
         assert "another run" in another()
     assert another() == "owned"
+
+
+def test_a_save_and_a_resume_compute_one_digest_each(tmp_path, monkeypatch):
+    digest, computed = checkpoint._digest, []
+    monkeypatch.setattr(checkpoint, "_digest", lambda *given: computed.append(given) or digest(*given))
+    before = None
+    for step in (10, 20, 30):
+        directory.save_last(tmp_path, state(step), keep=2, before=before)
+        before = step
+    assert len(computed) == 3
+    assert resume.find(tmp_path).trained.step == 30
+    assert len(computed) == 4

@@ -1,14 +1,18 @@
 """What `resume=` takes over, refuses and says; that it leads to the same is in `runs/test_run.py`."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
-from going_on import LM, MEMORIZE, compose, go, text
+from resuming import LM, MEMORIZE, compose, go, text
 
 from charlstm import checkpoint
 from charlstm.checkpoint import CheckpointError
+from charlstm.files import PROJECT
 from charlstm.runs import resume
-from charlstm.text.reading import PROJECT
+from charlstm.state import Machine
+from charlstm.text.corpus import Fingerprint
+from charlstm.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +27,14 @@ def stopped(tmp_path_factory):
         yield folder
 
 
-def differences(chosen, run, characters=None, data=None):
-    """What going on with these settings says."""
-    trained = checkpoint.load(run / "last.safetensors")
-    found = resume.resumed(
-        chosen, characters or trained.vocabulary.characters, data or trained.training["data"]
-    )
-    return found, list(found.differences(trained.training["provenance"]))
+def differences(chosen, run, vocabulary=None, other=None):
+    """What resuming with these settings says."""
+    saved = resume.find(run)
+    corpus = SimpleNamespace(data=other, matches=lambda _: other is None)
+    found = resume.resumed(chosen, saved, vocabulary or saved.trained.vocabulary, corpus)
+    provenance = vars(saved.state.provenance)
+    machine = Machine(**{key: provenance[key] for key in ("device", "precision", "threads")})
+    return found, list(found.differences(provenance, machine))
 
 
 @pytest.mark.parametrize("task", ["memorize", "lm"])
@@ -83,35 +88,38 @@ def test_a_group_of_values_is_refused(stopped, group):
 
 
 def test_other_characters_are_refused(stopped):
-    with pytest.raises(ValueError, match="was trained on 9 characters, which are not the 2 of this text"):
-        differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", characters="ab")
+    with pytest.raises(
+        ValueError, match="was trained on 9 characters, which are not the 2 characters of this text"
+    ):
+        differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", Vocabulary("ab"))
 
 
 def test_another_text_is_refused_unless_it_is_wanted(stopped):
-    other = {"size": 1234, "sha256": "0" * 64}
+    other = Fingerprint(size=1234, sha256="0" * 64)
     with pytest.raises(ValueError, match=r"the text has changed since \(609 bytes then, 1,234 now\)"):
-        differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", data=other)
+        differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", other=other)
     wanted = compose(f"resume={stopped / 'lm'}", "resume_with_other_data=true")
-    found, said = differences(wanted, stopped / "lm", data=other)
+    found, said = differences(wanted, stopped / "lm", other=other)
     assert said == ["the text is another than before"]
     assert (found.same_place, found.same_parts, found.same_training) == (False, False, False)
     # which is not taken over by who goes on from there
-    assert "resume_with_other_data" not in resume.stored_settings(str(stopped / "lm"))
+    assert "resume_with_other_data" not in resume.find(stopped / "lm").values()
 
 
 def test_versions_and_threads_that_differ_are_said(stopped):
     found, _ = differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm")
-    now = found.training["provenance"] | {"torch": "99.9", "threads": 64}
-    assert sorted(found.differences(now)) == [
+    before = found.state.provenance
+    machine = Machine(device="cpu", precision=before.precision, threads=64)
+    assert sorted(found.differences(vars(before) | {"torch": "99.9"}, machine)) == [
         "threads 64 (was 1): the last bits may differ",
-        f"torch 99.9 (was {found.training['provenance']['torch']}): the last bits may differ",
+        f"torch 99.9 (was {before.torch}): the last bits may differ",
     ]
 
 
 def test_what_is_no_run_is_refused(stopped, tmp_path):
     shutil.copytree(stopped / "lm", tmp_path / "lm")
     best = tmp_path / "lm" / "best.safetensors"
-    with pytest.raises(CheckpointError, match="has only what sampling needs; a run goes on from its last"):
+    with pytest.raises(CheckpointError, match="has only what sampling needs; a run is resumed from its last"):
         compose(f"resume={best}")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         compose(f"resume={tmp_path / 'nothing'}")
@@ -132,11 +140,11 @@ def test_a_text_is_found_from_another_folder(tmp_path, monkeypatch):
     go(there / "run", "resume=../here/run")
 
 
-def test_a_run_of_an_old_format_goes_on(tmp_path):
+def test_a_run_of_an_old_format_is_resumed(tmp_path):
     old = PROJECT / "tests" / "checkpoints" / "format_1_training.safetensors"
     go(tmp_path / "run", f"resume={old}", "train.stop_at_recall=false", "train.epochs=60")
     last = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
-    assert last.training["numbers"]["step"] == 60
+    assert last.step == 60
     before, now = checkpoint.load(old).weights, last.weights
     assert all((before[name] != now[name]).any() for name in now)
 

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed and gone on with, from outside and within: they end as undisturbed ones."""
+"""Runs that are stopped, killed and resumed, from outside and within: they end as undisturbed ones."""
 
 import json
 import logging
@@ -7,21 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from going_on import LM, MEMORIZE, arrays_of, assert_same, compose, go, numbers_of, text
+from resuming import LM, MEMORIZE, arrays_of, assert_same, compose, go, numbers_of, text
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
 from charlstm import checkpoint
+from charlstm.files import PROJECT
 from charlstm.runs import directory, tracker
 from charlstm.runs.tracker import Tracker
 from charlstm.scoring import held_out
-from charlstm.tasks import language_model, memorize
-from charlstm.text.reading import PROJECT
-from charlstm.training import loop, machine
+from charlstm.tasks import language_model_run, memorize_run
+from charlstm.training import machine
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +103,7 @@ def test_it_is_another_end_without_what_is_saved(whole, tmp_path, corpus, task):
 
 
 @pytest.mark.parametrize("task", ["memorize", "lm"])
-def test_a_finished_run_that_is_gone_on_with_is_finished(whole, tmp_path, task):
+def test_a_finished_run_that_is_resumed_is_finished(whole, tmp_path, task):
     again = go(tmp_path / "again", f"resume={whole / task}")
     assert_same(again, whole / task)
     assert result_of(again) == result_of(whole / task)
@@ -115,7 +116,7 @@ def test_more_epochs_or_steps_train_on(whole, tmp_path, corpus):
     longer = go(tmp_path / "memorize", f"resume={whole / 'memorize'}", "train.epochs=6")
     assert_same(longer, go(tmp_path / "at once", *MEMORIZE, "train.epochs=6"))
     longer = go(tmp_path / "lm", f"resume={whole / 'lm'}", "train.steps=60")
-    assert numbers_of(longer)["step"] == result_of(longer)["steps"] == 60
+    assert numbers_of(longer).step == result_of(longer)["steps"] == 60
     # the learning rate follows the steps that there are now
     plain = [*LM, f"data.path={corpus}", "train.decay=none", "train.averaging=0", "train.warmup=0"]
     run = go(tmp_path / "shorter", *plain)
@@ -126,8 +127,9 @@ def test_more_epochs_or_steps_train_on(whole, tmp_path, corpus):
 def test_a_learning_rate_given_anew_is_used_as_it_is(tmp_path, corpus):
     run = go(tmp_path / "run", *of("memorize", corpus), stop_before=13)
     trained = checkpoint.load(run / "last.safetensors")
-    trained.training["numbers"]["lr_factor"] = 0.25  # it went back twice
-    checkpoint.save(trained, run / "last.safetensors")
+    numbers = replace(trained.training.numbers, lr_factor=0.25)  # it went back twice
+    changed = replace(trained, training=replace(trained.training, numbers=numbers))
+    checkpoint.save(changed, run / "last.safetensors")
     rates = {}
     for given in ([], ["train.lr=0.002"]):
         there = go(tmp_path / f"on{len(given)}", f"resume={run}", *given)
@@ -143,7 +145,7 @@ def test_a_broken_last_state_is_answered_by_the_one_before(whole, corpus, tmp_pa
     (run / "last.safetensors").write_bytes(blob)
     last = go(run, f"resume={run}")
     assert caplog.text.count("last.safetensors: ") == 1
-    assert "Going on from step 16 of" in caplog.text  # where the score was the best so far
+    assert "Resumes from step 16 of" in caplog.text  # where the score was the best so far
     assert_same(last, whole / "lm")
     assert points(last) == points(whole / "lm")
 
@@ -157,7 +159,7 @@ def test_a_run_killed_before_its_first_state_begins_anew_and_so_do_its_curves(wh
     assert points(go(run, *of("lm", corpus))) == points(whole / "lm")
 
 
-def test_curves_are_on_the_disk_before_the_state_that_goes_on_from_them(corpus, tmp_path, monkeypatch):
+def test_curves_are_on_the_disk_before_the_state_that_is_resumed_with_them(corpus, tmp_path, monkeypatch):
     # TensorBoard's thread writes when it comes to it: a kill in between would leave a gap
     done = []
     for owner, name in ((tracker.Tracker, "curves"), (tracker.Tracker, "flush"), (directory, "save_last")):
@@ -186,10 +188,10 @@ def test_a_moved_text_is_the_same_and_another_is_not(whole, corpus, tmp_path):
     given = [f"resume={run}", f"data.path={tmp_path / 'other'}", "resume_with_other_data=true"]
     # in the middle of an epoch, of which no more is seen
     stopped = go(tmp_path / "stopped", *given, stop_before=19)
-    assert numbers_of(run)["window"] > 0
-    assert (numbers_of(stopped)["epoch"], numbers_of(stopped)["window"]) == (numbers_of(run)["epoch"] + 1, 2)
+    assert numbers_of(run).window > 0
+    assert (numbers_of(stopped).epoch, numbers_of(stopped).window) == (numbers_of(run).epoch + 1, 2)
     last = go(tmp_path / "other run", *given)
-    assert numbers_of(last)["step"] == 40
+    assert numbers_of(last).step == 40
     assert result_of(last)["best_step"] > 17  # the score of the other text's valid part is none of this one's
 
 
@@ -208,7 +210,7 @@ def test_what_was_recalled_stays_so(tmp_path, monkeypatch):
     short += ["data.text=abcabd", "train.stop_at_recall=false", "train.epochs=80"]
     whole = go(tmp_path / "whole", *short)
     run = go(tmp_path / "run", *short, stop_before=70)
-    monkeypatch.setattr(memorize, "WORTH_A_FREE_RUN", 2.0)  # it cannot be found out again
+    monkeypatch.setattr(memorize_run, "WORTH_A_FREE_RUN", 2.0)  # it cannot be found out again
     assert result_of(go(run, f"resume={run}")) == result_of(whole)
     assert 0 < result_of(whole)["recalled_at_epoch"] < 70
 
@@ -240,7 +242,7 @@ def test_a_signal_breaks_off_a_score_and_it_is_made_again(whole, corpus, tmp_pat
     monkeypatch.setattr(held_out, "carried", slow)
     run = go(tmp_path / "run", *of("lm", corpus), code=130)
     last = checkpoint.load(run / "last.safetensors")
-    assert last.training["numbers"]["step"] == last.training["driver"]["pending"]["step"] == 16
+    assert last.step == last.training.driver.pending.step == 16
     assert_same(go(run, f"resume={run}"), whole / "lm")
     assert points(run) == points(whole / "lm")
 
@@ -250,7 +252,7 @@ def test_a_signal_at_the_very_end_leaves_nothing_out(whole, corpus, tmp_path, mo
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(language_model, "_final_scores", stopped)
+        patch.setattr(language_model_run, "_final_scores", stopped)
         run = go(tmp_path / "run", *of("lm", corpus), code=143)
     assert not (run / "result.json").exists()
     assert_same(go(run, f"resume={run}"), whole / "lm")
@@ -288,17 +290,14 @@ def test_curves_that_cannot_be_drawn_are_missed_once(whole, corpus, tmp_path, mo
 
 
 def test_weights_of_symbols_that_are_never_scored_are_looked_at(corpus, tmp_path, caplog):
-    make, spoiled = loop.Training._next, []
+    spoiled = []
 
-    def spoiling(training):
-        make(training)
-        if training.step == 12 and not spoiled and training.steps == 40:
+    def spoil(training):
+        if training.step == 11 and not spoiled:
             spoiled.append(None)
             training.model.embedding.weight.data[-1] = np.nan  # the end token, which a stream has not
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Training, "_next", spoiling)
-        run = go(tmp_path / "run", *of("lm", corpus), "save.steps=10")
+    run = go(tmp_path / "run", *of("lm", corpus), "save.steps=10", before_step=spoil)
     assert "Went back to step 10, with 0.5 times the learning rate: a weight is not finite" in caplog.text
     for path in run.glob("*.safetensors"):
         assert all(np.isfinite(weight).all() for weight in checkpoint.load(path).weights.values())
@@ -330,31 +329,31 @@ def test_two_threads_are_kept_though_one_would_be_chosen(corpus, tmp_path, monke
     run = go(tmp_path / "run", *given, stop_before=3)
     monkeypatch.setattr(machine, "choose_threads", lambda *_: 1)
     go(run, f"resume={run}", stop_before=5)
-    assert checkpoint.load(run / "last.safetensors").training["provenance"]["threads"] == 2
+    assert checkpoint.load(run / "last.safetensors").training.provenance.threads == 2
 
 
-def test_killed_for_real_and_gone_on_with_in_the_same_directory(tmp_path):
+def test_killed_for_real_and_resumed_in_the_same_directory(tmp_path):
     given = [*MEMORIZE, "train.epochs=40"]
     command = [sys.executable, str(PROJECT / "train.py")]
+    resume = [*command, "resume=run", "hydra.run.dir=run", "train.epochs=40"]
     process = subprocess.Popen(
-        [*command, *given, "save.steps=2", "hydra.run.dir=run"], cwd=tmp_path, stdout=subprocess.PIPE
+        [*command, *MEMORIZE, "train.epochs=1000000000", "save.steps=2", "hydra.run.dir=run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
     )
-    while not (tmp_path / "run" / "step_000006.safetensors").exists() and process.poll() is None:
+    while not (tmp_path / "run" / "step_000006.safetensors").exists():
+        assert process.poll() is None
         time.sleep(0.001)
-    refused = subprocess.run(
-        [*command, "resume=run", "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True
-    )
+    process.send_signal(signal.SIGSTOP)  # it lives and holds its directory, but gets no further
+    refused = subprocess.run(resume, cwd=tmp_path, capture_output=True, text=True)
     process.kill()
     process.communicate()
-    assert process.returncode in (-9, 0)
-    if process.returncode == -9:
-        done = subprocess.run(
-            [*command, "resume=run", "hydra.run.dir=run"], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "Going on from step " in done.stdout
+    assert process.returncode == -9
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
+    done = subprocess.run(resume, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Resumes from step " in done.stdout
     assert_same(tmp_path / "run", go(tmp_path / "whole", *given))
 
 

@@ -1,14 +1,16 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from going_on import DROPOUT, compose
+from resuming import DROPOUT, compose
 
 from charlstm.model.torch_model import Model
 from charlstm.runs import snapshot
-from charlstm.training import loop, streams
+from charlstm.training import loop
 from charlstm.training.optimizer import Average
+from charlstm.training.progress import Since
 
 V, START = 11, 9
 
@@ -26,7 +28,7 @@ def training_of(task="lm", seed=0, autocast=None, *overrides):
     if task != "lm":
         return loop.of_text(model, ids, chosen.train)
     average = Average(model.parameters(), steps=4)
-    return streams.of_corpus(
+    return loop.of_corpus(
         model, ids, START, chosen.train, steps=30, every=4, average=average, autocast=autocast
     )
 
@@ -38,12 +40,13 @@ def losses(training, steps):
         training.run(lambda: True)
         found.append([*training.sums])
         if training.is_due():
-            training.figures()
+            training.take_figures()
     return found, snapshot.take(training)
 
 
 def assert_equal(one, other):
-    assert one.numbers | {"since": 0, "seconds": 0} == other.numbers | {"since": 0, "seconds": 0}
+    of_the_clock = {"since": Since(), "seconds": 0.0}
+    assert replace(one.numbers, **of_the_clock) == replace(other.numbers, **of_the_clock)
     for these, those in ((one.weights, other.weights), (one.arrays, other.arrays)):
         assert these.keys() == those.keys()
         assert [name for name in these if not np.array_equal(these[name], those[name])] == []

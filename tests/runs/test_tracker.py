@@ -3,8 +3,9 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from charlstm.cli.train import next_steps
 from charlstm.progress_bar import progress_bar
-from charlstm.runs.report import say_next_steps, write_result
+from charlstm.runs.report import Outcome, write_result
 from charlstm.runs.tracker import SHOWN_CHARACTERS, Tracker
 
 
@@ -55,16 +56,18 @@ def test_the_result_is_json_that_any_program_reads(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["here", "elsewhere"])
-def test_the_next_steps_are_named_from_where_one_stands(tmp_path, monkeypatch, caplog, place):
+def test_the_next_steps_are_named_from_where_one_stands(tmp_path, monkeypatch, place):
     (tmp_path / place).mkdir()
     (tmp_path / "here").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / "here")
     path = tmp_path / place / "outputs" / "run" / "best.safetensors"
-    with caplog.at_level("INFO", "charlstm"):
-        say_next_steps(path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
     run, curves = ("outputs/run", "outputs") if place == "here" else (path.parent, path.parent)
-    assert f"python sample.py ckpt={run}" in caplog.messages[1]
-    assert caplog.messages[2].endswith(f"tensorboard --logdir {curves}")
+    assert list(next_steps(Outcome(0, False, path, ("train.lr=0.1",), "ab>"), path))[1:] == [
+        f"resume      python train.py resume={run} train.lr=0.1",
+        f'write       python sample.py ckpt={run} prompt="ab>"',
+        f"curves      tensorboard --logdir {curves}",
+    ]
 
 
 def test_no_bar_where_nobody_looks(capsys):

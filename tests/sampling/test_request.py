@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -22,11 +23,10 @@ from charlstm.checkpoint import Checkpoint
 from charlstm.cli import command_line, sample
 from charlstm.config import compose
 from charlstm.config.tool_settings import SampleSettings
+from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
 from charlstm.sampling import request as request_module
 from charlstm.sampling.request import prompt_of
-from charlstm.text import reading
-from charlstm.text.reading import PROJECT
 from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 
@@ -158,8 +158,8 @@ def random_texts(count):
     random = np.random.default_rng(0)
     special = "\\'\"${}[](),=:;&|<>?!#~`%@ \t\n\r\u2028\ufeff\x00\x1b\x85éß日🙂\u0301٣" + "abn01"
     for _ in range(count):
-        code_points = random.integers(0, 0x110000 - 0x800, random.integers(0, 25))
-        anything = [chr(int(c) + 0x800 * (c >= 0xD800)) for c in code_points]  # no lone surrogates
+        code_points = random.integers(0, 0x110000 - 0x800, random.integers(0, 25)).tolist()
+        anything = [chr(c if c < 0xD800 else c + 0x800) for c in code_points]  # no lone surrogates
         known = random.choice(list(special), len(anything)).tolist()
         yield "".join(
             a if r < 0.3 else k for a, k, r in zip(anything, known, random.random(25), strict=False)
@@ -218,7 +218,7 @@ def test_10_000_prompts_by_file_and_by_standard_input(tmp_path, monkeypatch):
 
 def run(*arguments, **keys):
     return subprocess.run(
-        [sys.executable, str(PROJECT / "sample.py"), *arguments], capture_output=True, timeout=60, **keys
+        [sys.executable, str(PROJECT / "sample.py"), *arguments], capture_output=True, timeout=300, **keys
     )
 
 
@@ -258,7 +258,7 @@ def test_torch_is_never_imported(trained):
             [sys.executable, "-c", code, f"ckpt={trained}", *keys],
             cwd=PROJECT,
             capture_output=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.stderr == b"False\n"
 
@@ -269,19 +269,19 @@ def test_torch_is_never_imported(trained):
 def test_ctrl_c_ends_with_the_text_so_far(endless, keys):
     arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={endless}", "length=100000000"]
     with subprocess.Popen([*arguments, *keys], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stderr.readline().startswith(b"seed=")  # said just before it begins
+        seed = process.stderr.readline().decode().split()[0]  # said just before it begins
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        text, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said == b""
-    if "format=json" in keys:
-        assert json.loads(text)[0]["ending"] == "interrupted"
-        assert len(json.loads(text)[0]["text"]) > 100
-    elif "format=jsonl" in keys:
-        assert json.loads(text.splitlines()[0])["ending"] == "interrupted"
-    else:
-        assert len(text) > 100
+        text, said = process.communicate(timeout=300)
+    assert (process.returncode, said) == (130, b"")
+    text, ending = text.decode(), "interrupted"
+    if "format" in "".join(keys):  # a list, or a line for each
+        first = json.loads(text)[0] if "format=json" in keys else json.loads(text.splitlines()[0])
+        text, ending = first["text"], first["ending"]
+    assert ending == "interrupted"
+    text = re.sub("^===.*\n", "", text)[:1000]  # without what stands above each of several
+    if "best_of=2" not in keys:  # how long it is, is the machine's business
+        assert text == written(endless, seed, "length=1000")[: len(text)]
 
 
 WRONG = {
@@ -395,16 +395,18 @@ def test_a_conversation_on_a_terminal(trained):
         os.close(follower)
         seen = b""
         for wanted, typed in [(b"> ", b"hello\n"), (b"limit!", b""), (b"> ", b":quit\n")]:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while wanted not in seen and time.monotonic() < deadline:
                 seen += os.read(leader, 1000)
             assert wanted in seen
             seen = seen.partition(wanted)[2]
             os.write(leader, typed)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     os.close(leader)
 
 
 def test_a_prompt_file_may_be_empty_and_a_text_may_not(tmp_path):
     (tmp_path / "empty").touch()
-    assert reading.read_file(str(tmp_path / "empty"), "prompt_file") == ""
+    assert (
+        prompt_of(command_line.compose("sample", SampleSettings, [f"prompt_file={tmp_path / 'empty'}"])) == ""
+    )

@@ -76,10 +76,9 @@ def test_the_penalty_sees_the_last_characters_only(window):
     prompt = [0, 1, 2]
     text = prompt + ids_of(Writer(random_model(), VOCABULARY, strategy, [5], prompt), 300)[:, 0].tolist()
     choices = 7  # six characters and the end token
-    if window < choices:
-        for n in range(3, len(text)):
-            assert text[n] not in text[max(0, n - window) : n]
-        assert any(text[n] in text[: max(0, n - window)] for n in range(3, 20))
+    for n in range(3, len(text) if window < choices else choices):  # then all of them are in the window
+        assert text[n] not in text[max(0, n - window) : n]
+    assert any(text[n] in text[: max(0, n - window)] for n in range(3, 20)) == (window < choices)
 
 
 def test_the_start_token_and_what_is_banned_are_never_written():

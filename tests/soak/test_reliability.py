@@ -1,11 +1,11 @@
-"""The short versions of `benchmarks/reliability`: here their verdict counts."""
+"""Each of these commands at its smallest; by `pytest -m soak -s` at the size of the README's figures."""
 
 import subprocess
 import sys
 
 import pytest
 
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
 
 SHORT = {
     "bits flips=30": "by chance",
@@ -17,20 +17,32 @@ SHORT = {
     "stops count=2": "all as it should be",
     "nonfinite cases=12": "0 wrong",
     "together count=2": "all as it should be",
-    "soak minutes=0.03": "exit code 143",
+    "long_run minutes=0.03": "exit code 143",
     "full_disk while": "as it should be|no file system can be mounted",
 }
 
 
-@pytest.mark.parametrize("command", SHORT)
-def test_checkpoints_and_runs_survive(command):
-    name, argument = command.split()
+def run(name, *arguments, timeout=None):
+    """What a command prints, which `pytest -s` shows."""
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.reliability.{name}", argument],
+        [sys.executable, "-m", f"tests.soak.{name}", *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
+    print(f"\n{name}\n{done.stdout}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert any(shown in done.stdout for shown in SHORT[command].split("|")), done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", SHORT)
+def test_checkpoints_and_runs_survive(command):
+    said = run(*command.split(), timeout=600)
+    assert any(shown in said for shown in SHORT[command].split("|"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [command.split()[0] for command in SHORT])
+def test_at_the_size_of_the_figures(name):
+    run(name)

@@ -1,5 +1,6 @@
 """`task=copy`: the sequences, the examination, and runs from a request to what they leave."""
 
+import hashlib
 import json
 import math
 
@@ -7,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import settings
-from going_on import assert_same, compose, go
+from resuming import assert_same, compose, go, plan
 
 from charlstm.checkpoint import load
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.torch_model import Model
-from charlstm.tasks import copy_sequences, table
-from charlstm.text.reading import fingerprint
+from charlstm.tasks import copy_sequences
+from charlstm.text.corpus import Fingerprint
 from charlstm.training.loop import Training
 
 # 4 symbols are copied after some 200 batches
@@ -90,7 +91,7 @@ def test_training_scores_the_targets_alone(loss):
     model = Model(chosen.model, len(vocabulary))
     window = copy_sequences.window(vocabulary, 3, 16, (0,))
     training = Training(model, lambda _: [window], chosen.train, steps=1)
-    (progress,) = training.each()
+    (progress,) = training.figures()
     inputs, targets = (torch.from_numpy(part.astype("int64")) for part in window[:2])
     with torch.no_grad():
         scores = model(inputs)[0][4:]  # from the separator on
@@ -205,7 +206,7 @@ WRONG = {
 @pytest.mark.parametrize(("given", "said"), WRONG.items())
 def test_wrong_requests(given, said):
     with pytest.raises(ValueError, match="^") as caught:
-        table.check(compose(*TINY, given))
+        plan(*TINY, given)
     assert str(caught.value).startswith(said)
 
 
@@ -219,17 +220,16 @@ def test_there_are_26_letters(symbols):
 
 def test_other_symbols_are_another_run(whole):
     with pytest.raises(ValueError, match=r"^copy.symbols = 3: the run that is resumed has 2; leave it out"):
-        table.check(compose(f"resume={whole}", "copy.symbols=3"))
+        plan(f"resume={whole}", "copy.symbols=3")
 
 
-def test_a_look_before(capsys):
-    with pytest.raises(SystemExit) as caught:
-        table.check(compose(*TINY, "check=true"))
-    assert caught.value.code == 0
-    said = capsys.readouterr().out
+def test_a_look_before():
+    said = "\n".join(plan(*TINY).describe())
     assert "sequences of 2 random symbols, to be written back; lstm of 1 x 16, 1,557 parameters" in said
     assert "at most 260 batches of 16 sequences" in said
 
 
 def test_the_symbols_stand_for_the_text(whole):
-    assert load(whole / "last.safetensors").training["data"] == fingerprint("ab>")
+    assert load(whole / "last.safetensors").training.data == Fingerprint(
+        size=3, sha256=hashlib.sha256(b"ab>").hexdigest()
+    )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,18 +15,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import settings
+from resuming import plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlstm import checkpoint
+from charlstm.files import PROJECT
 from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out
-from charlstm.tasks import language_model, table
-from charlstm.tasks.plan import Job
+from charlstm.tasks import table
 from charlstm.text import corpus
-from charlstm.text.corpus import Dataset
-from charlstm.text.reading import PROJECT
-from charlstm.training import machine, streams
+from charlstm.training import machine, speed
 
 TINY = ["task=lm", "train.steps=30", "model.hidden=16", "train.batch=4", "train.window=16", "eval.times=3"]
 ONE_THREAD = [*TINY, "threads=1", "precision=float32"]
@@ -45,7 +45,7 @@ def generated(characters, seed=0):
     return "\n".join(lines)[: characters - 1] + "\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     """A cache that tests share, of nobody else."""
     with pytest.MonkeyPatch.context() as patch:
@@ -55,9 +55,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def text(cache, tmp_path_factory):
+def text(tmp_path_factory):
     """A file of 20,000 characters."""
-    del cache
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(generated(20_000), encoding="utf-8")
     return path
@@ -87,7 +86,7 @@ def result_of(directory):
 
 
 def parts_of(text, *overrides):
-    return corpus.build(settings(*TINY, f"data.path={text}", *overrides).data)
+    return corpus.read(settings(*TINY, f"data.path={text}", *overrides).data)
 
 
 def test_the_run_directory_is_complete(finished):
@@ -189,8 +188,8 @@ def test_a_run_that_is_stopped_saves_first(text, tmp_path):
     assert (process.returncode, errors) == (130, "")
     assert "Stopped by SIGINT" in said
     assert "checkpoint  run/last.safetensors" in said
-    assert "go on       python train.py resume=run" in said
-    assert 0 < checkpoint.load(tmp_path / "run").training["numbers"]["step"] < 1_000_000
+    assert "train.py resume=run" in said
+    assert 0 < checkpoint.load(tmp_path / "run").step < 1_000_000
     assert not (tmp_path / "run" / "result.json").exists()  # it is not over
 
 
@@ -220,20 +219,18 @@ def test_wrong_requests_get_one_clear_line(text, tmp_path, overrides, expected):
 def test_bfloat16_that_the_machine_has_not_is_refused_before_anything(text, monkeypatch):
     monkeypatch.setattr(machine, "_probe_lstm", lambda _, name: 1.0 if name == "float32" else None)
     with pytest.raises(ValueError, match="precision = bfloat16: this machine has no LSTM kernel for it"):
-        table.check(settings(*TINY, f"data.path={text}", "precision=bfloat16"))
+        plan(*TINY, f"data.path={text}", "precision=bfloat16")
 
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """Train within this process; returns the result and the run directory."""
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.0)
     directory = tmp_path / "run"
 
     def train(text, *overrides, code=0):
         directory.mkdir(exist_ok=True)
-        chosen = settings(*ONE_THREAD, f"data.path={text}", *overrides)
-        table.check(chosen)
-        assert table.train(chosen, directory) == code
+        assert table.run(plan(*ONE_THREAD, f"data.path={text}", *overrides), directory).code == code
         return result_of(directory) if code == 0 else None
 
     return train
@@ -255,13 +252,11 @@ def test_other_symbols(trained, text, tmp_path, overrides):
     assert vocabulary.unit == ("byte" if "data.unit=byte" in overrides else "char")
 
 
-def test_simple_models_and_compressors_see_the_bytes_of_the_file(text, monkeypatch):
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+def test_simple_models_and_compressors_see_the_bytes_of_the_file(text):
     for overrides in ([], ["data.unit=byte"]):
-        chosen = settings(*ONE_THREAD, f"data.path={text}", *overrides)
-        job = Job(chosen, corpus.build(chosen.data))
-        parts = (job.dataset.train, job.dataset.valid, job.dataset.test)
-        assert b"".join(map(job.as_bytes, parts)) == text.read_bytes()
+        found = parts_of(text, *overrides)
+        parts = (found.train, found.valid, found.test)
+        assert b"".join(map(found.as_bytes, parts)) == text.read_bytes()
 
 
 def test_bytes_that_are_no_text(trained, tmp_path):
@@ -325,29 +320,29 @@ def test_patience_ends_a_training_that_goes_nowhere(trained, text, tmp_path):
 
 @pytest.mark.parametrize("average_is_better", [True, False])
 def test_the_better_of_weights_and_average_is_taken(text, tmp_path, average_is_better):
-    chosen = settings(*ONE_THREAD, f"data.path={text}", "train.averaging=0.1")
-    session = language_model.LanguageModel(Job(chosen, corpus.build(chosen.data)), None, tmp_path)
-    model, average = session.job.model, session.training.average
-    frequent = int(np.bincount(session.job.dataset.valid).argmax())
+    planned = plan(*ONE_THREAD, f"data.path={text}", "train.averaging=0.1")
+    run = table.started(planned, tmp_path)
+    model, average, valid = run.training.model, run.training.average, run.plan.corpus.valid
+    frequent = int(np.bincount(valid).argmax())
     with torch.no_grad():  # a bias for what is frequent is good, and one against it bad
         model.head.bias[frequent] += -5 if average_is_better else 1
     now = {name: w.copy() for name, w in model.weights().items()}
-    found = session._evaluate(SimpleNamespace(step=7, loss=1.0))
-    assert found.averaged is average_is_better
-    assert found.step == 7
+    nats, is_averaged, found = run._evaluate(SimpleNamespace(step=7, loss=1.0))
+    assert is_averaged is average_is_better
     for (name, weight), averaged in zip(now.items(), average.averages, strict=True):
         assert (model.weights()[name] == weight).all()  # training goes on where it was
-        assert (found.weights[name] == (averaged.numpy() if average_is_better else weight)).all()
+        assert (found[name] == (averaged.numpy() if average_is_better else weight)).all()
     # a copy: what is learnt next, or scored next, does not change it
-    kept = found.weights["head.bias"].copy()
+    kept = found["head.bias"].copy()
     with torch.no_grad():
         model.head.bias.add_(1)
-    session._evaluate(SimpleNamespace(step=8, loss=1.0))
-    assert (found.weights["head.bias"] == kept).all()
-    model.load_state_dict({name: torch.from_numpy(w) for name, w in found.weights.items()})
-    assert found.nats == held_out.carried(model, session.job.dataset.valid, session.vocabulary.start).nats
-    session.training.average = None
-    assert session._evaluate(SimpleNamespace(step=8, loss=1.0)).averaged is False
+    run._evaluate(SimpleNamespace(step=8, loss=1.0))
+    assert (found["head.bias"] == kept).all()
+    model.load_state_dict({name: torch.from_numpy(w) for name, w in found.items()})
+    assert nats == held_out.carried(model, valid, run.vocabulary.start).nats
+    run.training.average = None
+    _, is_averaged, _ = run._evaluate(SimpleNamespace(step=8, loss=1.0))
+    assert is_averaged is False
 
 
 def test_averages_are_used_where_they_are_better(trained, text, tmp_path):
@@ -362,17 +357,17 @@ def test_averages_are_used_where_they_are_better(trained, text, tmp_path):
 
 
 def test_what_is_held_out_leaves_no_trace_in_the_weights(monkeypatch, tmp_path, text):
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.0)
     parts = parts_of(text)
     weights = []
     for k in range(2):
         held_out = [np.random.default_rng(k).integers(5, size=700).astype(np.uint8) for _ in range(2)]
         # short, so that 30 steps are more than an epoch
-        other = Dataset(parts.vocabulary, parts.train[:1000], *held_out, parts.facts)
-        chosen = settings(*ONE_THREAD, f"data.path={text}", "eval.times=1", "train.averaging=0")
+        other = replace(parts, train=parts.train[:1000], valid=held_out[0], test=held_out[1])
+        planned = plan(*ONE_THREAD, f"data.path={text}", "eval.times=1", "train.averaging=0")
         directory = tmp_path / str(k)
         directory.mkdir()
-        assert language_model.train(chosen, other, directory) == 0
+        assert table.run(replace(planned, corpus=other), directory).code == 0
         weights.append(checkpoint.load(directory).weights)
     for name, weight in weights[0].items():
         assert (weight == weights[1][name]).all()

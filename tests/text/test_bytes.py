@@ -11,13 +11,13 @@ from conftest import SENTENCE, settings
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
+from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Writer
 from charlstm.scoring import surprisal
-from charlstm.tasks import memorize
-from charlstm.text.reading import PROJECT
+from charlstm.tasks import memorize_run
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import loop
 
@@ -32,8 +32,8 @@ def knows_bytes(tmp_path_factory):
     asked = settings("model.hidden=32", "model.layers=1")
     model = Model(asked.model, len(vocabulary))
     ids = vocabulary.encode_framed(BLOB.decode("utf-8", "surrogateescape"))
-    proof = memorize.Proof(model, vocabulary, ids)
-    for figures in loop.of_text(model, ids, asked.train).each():
+    proof = memorize_run.Proof(model, vocabulary, ids)
+    for figures in loop.of_text(model, ids, asked.train).figures():
         last = proof.tried(figures)
         if last.recalled:
             break
@@ -47,7 +47,7 @@ def sample(ckpt, *overrides, **given):
     done = subprocess.run(
         [sys.executable, str(PROJECT / "sample.py"), f"ckpt={ckpt}", *overrides],
         capture_output=True,
-        timeout=60,
+        timeout=300,
         **given,
     )
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_score_sums_the_bytes_of_a_character(knows_bytes):
         [sys.executable, "-m", "charlstm", "score", f"ckpt={knows_bytes}", f"text={text}", "format=json"],
         cwd=PROJECT,
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     (total,) = json.loads(done.stdout)["totals"]

@@ -1,40 +1,30 @@
+"""A request -> ids: the same for small texts, which stay in memory, and for large ones, in the cache."""
+
+import hashlib
 import io
-import json
 import os
-import subprocess
-import sys
-from dataclasses import replace
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SENTENCE, settings
+from blocks import all_of, data
+from conftest import SENTENCE
 from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from charlstm.text import cache as encoding
 from charlstm.text import corpus, source
-from charlstm.text.reading import PROJECT
+from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """An empty cache of this test's own."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("CHARLSTM_CACHE", str(folder))
-    return folder
-
-
-def data(*overrides, **changes):
-    if "path" in changes:
-        changes["path"] = str(changes["path"])
-    return replace(settings(*overrides).data, **changes)
-
-
-def all_of(built):
-    return np.concatenate([built.train, built.valid, built.test])
+@pytest.fixture(autouse=True, params=["small", "large"])
+def size(request, tmp_path_factory, monkeypatch):
+    """What the texts are taken for; there is an empty cache of this test's own."""
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(source, "SMALL", 0 if request.param == "large" else 10**6)
+    return request.param
 
 
 @at_most(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -42,36 +32,36 @@ def all_of(built):
 def test_ids_decode_to_the_text_wherever_it_is_cut(tmp_path, monkeypatch, text, block):
     monkeypatch.setattr(source, "BLOCK", block)
     (tmp_path / "t").write_bytes(text.encode())
-    built = corpus.build(data(path=tmp_path / "t", force=True))
+    built = corpus.read(data(path=tmp_path / "t", force=True))
     assert built.vocabulary.decode(all_of(built)) == text.removeprefix("\ufeff")
     assert built.train.dtype == built.vocabulary.dtype
     assert built.facts.symbols == built.facts.characters == len(text.removeprefix("\ufeff"))
 
 
-def test_the_sentence():
-    built = corpus.build(data(split=(1.0, 0.0, 0.0)))
+def test_the_sentence(size):
+    built = corpus.read(data(split=(1.0, 0.0, 0.0)))
     assert built.vocabulary == Vocabulary.of_text(SENTENCE)
     assert built.train.tolist() == built.vocabulary.encode(SENTENCE).tolist()
-    assert isinstance(built.train, np.memmap)
+    assert isinstance(built.train, np.memmap) == (size == "large")
     assert not built.train.flags.writeable
+    assert not built.ids.flags.writeable
     assert (built.facts.source, built.facts.files, built.facts.distinct) == ("data/hello.txt", 1, 22)
 
 
 @pytest.mark.parametrize("split", [(0.9, 0.05, 0.05), (0.5, 0.5, 0.0), (0.3, 0.0, 0.7), (1.0, 0.0, 0.0)])
 def test_parts_are_disjoint_and_cover_the_text_in_its_order(split):
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000)))  # every character once: its id is its position
-    built = corpus.build(data(text=text, split=split))
+    built = corpus.read(data(text=text, split=split))
     parts = [built.train, built.valid, built.test]
     assert all_of(built).tolist() == list(range(1000))
     assert [len(part) for part in parts] == pytest.approx([1000 * share for share in split])
-    assert [built.facts.train, built.facts.valid, built.facts.test] == [len(part) for part in parts]
 
 
 @pytest.mark.parametrize("block", [3, 1 << 20])
 def test_parts_have_whole_records(tmp_path, monkeypatch, block):
     monkeypatch.setattr(source, "BLOCK", block)
     (tmp_path / "t").write_text("".join(f"{'n' * (k % 7 + 1)}\n" for k in range(100)))
-    built = corpus.build(data(path=tmp_path / "t", records="line", split=(0.7, 0.2, 0.1)))
+    built = corpus.read(data(path=tmp_path / "t", records="line", split=(0.7, 0.2, 0.1)))
     start, end = built.vocabulary.start, built.vocabulary.end
     for part, share in zip((built.train, built.valid, built.test), (0.7, 0.2, 0.1), strict=True):
         assert part[0] == start
@@ -85,12 +75,12 @@ def test_parts_have_whole_records(tmp_path, monkeypatch, block):
 def test_each_file_is_a_record(tmp_path):
     for name, content in {"b.txt": "\ufeffB\n", "a.txt": "A\r\n", "e.txt": "", "c.md": "no"}.items():
         (tmp_path / name).write_bytes(content.encode())
-    built = corpus.build(data(path=tmp_path, records="file", split=(1.0, 0.0, 0.0)))
+    built = corpus.read(data(path=tmp_path, records="file", split=(1.0, 0.0, 0.0)))
     start, end = built.vocabulary.start, built.vocabulary.end
     of = built.vocabulary.encode
     assert built.train.tolist() == [start, *of("A\r\n"), end, start, *of("B\n"), end]
     facts = built.facts
-    assert (facts.records, facts.crlf, facts.lf, facts.cr, facts.bom) == (2, 1, 1, 0, True)
+    assert (facts.records, facts.crlf, facts.cr, facts.bom) == (2, 1, 0, True)
     assert (facts.bytes, facts.characters, facts.symbols) == (8, 5, 9)
 
 
@@ -98,7 +88,7 @@ def test_without_records_files_are_one_text(tmp_path):
     for name in ("b.py", "a.py", "sub/c.py", "tests/d.py", "sub/old-e.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{name[-4]}\n")
-    built = corpus.build(
+    built = corpus.read(
         data(path=tmp_path, glob="**/*.py", exclude=("tests", "old-*"), split=(1.0, 0.0, 0.0))
     )
     assert built.vocabulary.decode(built.train) == "a\nb\nc\n"
@@ -107,158 +97,50 @@ def test_without_records_files_are_one_text(tmp_path):
 def test_files_that_are_no_text_can_be_left_out(tmp_path):
     for name, blob in {"a.txt": b"ab\n" * 20, "b.txt": b"\xff" * 99, "c.txt": b"a" * 20 + b"\xe6"}.items():
         (tmp_path / name).write_bytes(blob)
-    built = corpus.build(data(path=tmp_path, errors="skip"))
+    built = corpus.read(data(path=tmp_path, errors="skip"))
     assert built.vocabulary.decode(all_of(built)) == "ab\n" * 20
     assert (built.facts.files, built.facts.left_out, built.facts.bytes) == (1, 2, 60)
 
 
-def test_a_pipe_is_read_once_for_all(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with subprocess.Popen(["sh", "-c", f"printf 'abcabcabc%.0s' 1 2 3 4 5 6 > '{tmp_path / 'pipe'}'"]):
-        for _ in range(2):
-            assert corpus.build(data(path=tmp_path / "pipe")).facts.symbols == 54
+def test_files_that_are_left_out_anywhere(tmp_path):
+    # first, last, and one that is read for a while before it is no text
+    for name, blob in {"1": b"\xff", "2": b"ab", "3": b"c" * 2**20 + b"\xff", "4": b"ba", "5": b"\0"}.items():
+        (tmp_path / f"{name}.txt").write_bytes(blob)
+    built = corpus.read(data(path=tmp_path, errors="skip", records="file", split=(1.0, 0.0, 0.0)))
+    assert built.ids.tolist() == [2, 0, 1, 3, 2, 1, 0, 3]
+    assert (built.facts.files, built.facts.left_out, built.facts.characters) == (2, 3, 4)
 
 
 def test_rare_characters_become_one_unknown_token():
-    built = corpus.build(data(text="aaaabbbbcd" * 1 + "aabb", min_count=2, split=(1.0, 0.0, 0.0)))
+    built = corpus.read(data(text="aaaabbbbcd" * 1 + "aabb", min_count=2, split=(1.0, 0.0, 0.0)))
     assert built.vocabulary == Vocabulary("ab", unknown=True)
     assert built.train.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 4, 4, 0, 0, 1, 1]
-    assert (built.facts.distinct, built.facts.rare_distinct, built.facts.rare) == (4, 2, 2)
-    built = corpus.build(data(text="aabb", min_count=2, split=(1.0, 0.0, 0.0)))
+    assert (built.facts.distinct, built.facts.rare) == (4, 2)
+    built = corpus.read(data(text="aabb", min_count=2, split=(1.0, 0.0, 0.0)))
     assert built.vocabulary == Vocabulary("ab")  # a token that stands for nothing could not be trained
 
 
 def test_twenty_thousand_characters():
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 20_000)))
-    built = corpus.build(data(text=text))
+    built = corpus.read(data(text=text))
     assert len(built.vocabulary) == 20_002
     assert built.train.dtype == np.uint16
     assert built.vocabulary.decode(all_of(built)) == text
 
 
 def test_an_alphabet_decides():
-    built = corpus.build(data(text="abba" * 20, alphabet="cba"))
+    built = corpus.read(data(text="abba" * 20, alphabet="cba"))
     assert built.vocabulary.characters == "cba"
     with pytest.raises(ValueError, match=r"data.text has 'b' \(U\+0062\) at position 1, .* 1 known"):
-        corpus.build(data(text="abba", alphabet="a"))
+        corpus.read(data(text="abba", alphabet="a"))
 
 
 def test_bytes_are_characters(tmp_path):
     blob = bytes(range(256)) + b"\xef\xbb\xbf\r\n"
     (tmp_path / "t").write_bytes(blob)
-    built = corpus.build(data(path=tmp_path / "t", unit="byte", split=(1.0, 0.0, 0.0)))
+    built = corpus.read(data(path=tmp_path / "t", unit="byte", split=(1.0, 0.0, 0.0)))
     assert bytes(built.train.tolist()) == blob
     assert built.vocabulary.decode(built.train).encode("utf-8", "surrogateescape") == blob
-
-
-def files_of(cache):
-    return sorted(path.name for path in (cache / "corpora").iterdir())
-
-
-def test_the_second_time_nothing_is_encoded(cache, monkeypatch):
-    first = corpus.build(data())
-    monkeypatch.setattr(encoding, "_encode", None)
-    again = corpus.build(data())
-    assert again.facts == first.facts
-    assert again.vocabulary == first.vocabulary
-    assert all_of(again).tolist() == all_of(first).tolist()
-    corpus.build(data(split=(0.8, 0.1, 0.1)))  # nor is it for other parts
-    assert len(files_of(cache)) == 1
-
-
-def test_content_and_settings_that_matter_make_another_file(tmp_path, cache):
-    path = tmp_path / "t"
-    variants = [{}, {"unit": "byte"}, {"min_count": 2}, {"records": "line"}, {"encoding": "latin-1"}]
-    variants += [{"alphabet": "ab\n"}, {"errors": "skip"}]
-    for n, changes in enumerate(variants, 1):
-        path.write_text("aabb\n" * 20)
-        corpus.build(data(path=path, **changes))
-        assert len(files_of(cache)) == n
-    before = path.stat()
-    path.write_text("aabb\n" * 19 + "abab\n")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # neither size nor time tells
-    assert corpus.build(data(path=path)).vocabulary.decode(corpus.build(data(path=path)).test) == "abab\n"
-    assert len(files_of(cache)) == len(variants) + 1
-
-
-def test_where_one_file_ends_and_the_next_begins_matters(tmp_path, cache):
-    for contents in (("ab", "cd" * 40), ("abc", "d" + "cd" * 39)):
-        for name, content in zip("12", contents, strict=True):
-            (tmp_path / f"{name}.txt").write_text(content)
-        corpus.build(data(path=tmp_path))
-    assert len(files_of(cache)) == 2
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "noise"])
-def test_a_broken_file_is_made_anew(cache, damage):
-    expected = all_of(corpus.build(data())).tolist()
-    (name,) = files_of(cache)
-    path = cache / "corpora" / name
-    blob = path.read_bytes()
-    broken = {"cut": blob[:50], "empty": b"", "longer": b"x" + blob, "noise": b"\xff" * len(blob)}
-    path.write_bytes(broken[damage])
-    assert all_of(corpus.build(data())).tolist() == expected
-    assert path.read_bytes() == blob
-
-
-def test_a_source_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch, cache):
-    path = tmp_path / "t"
-    path.write_text("abc" * 20)
-    survey = encoding._survey
-
-    def and_then_it_changes(*given):
-        found = survey(*given)
-        path.write_text("cba" * 20)
-        return found
-
-    monkeypatch.setattr(encoding, "_survey", and_then_it_changes)
-    with pytest.raises(ValueError, match="was changed while it was read"):
-        corpus.build(data(path=path))
-    assert files_of(cache) == []
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, caplog):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "file"))
-    built = corpus.build(data())
-    assert built.vocabulary.decode(all_of(built)) == SENTENCE
-    assert "cannot be written: Not a directory; the corpus is encoded anew each time" in caplog.text
-    corpus.build(data())
-    assert caplog.text.count("cannot be written") == 1
-
-
-BUILD = """
-import sys
-from charlstm.config import compose
-from charlstm.text import corpus
-from charlstm.config.settings import TrainSettings
-config = compose.compose("train", TrainSettings, sys.argv[1:]).data
-built = corpus.build(config)
-print(len(built.train), built.facts.symbols, int(built.train[:].sum()))
-"""
-
-
-def test_two_processes_at_once(tmp_path, cache):
-    (tmp_path / "t").write_text("abc日\n" * 400_000)
-    command = [sys.executable, "-c", BUILD, f"data.path={tmp_path / 't'}"]
-    both = [subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert said[0] == said[1]
-    assert said[0].startswith("1800000 2000000 ")
-    assert len(files_of(cache)) == 1
-
-
-def test_standard_input_is_read_once_for_all(monkeypatch):
-    source._spooled.cache_clear()
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfabc\r\n" * 30)))
-    for _ in range(2):
-        built = corpus.build(data(path="-", split=(1.0, 0.0, 0.0)))
-        assert built.vocabulary.decode(built.train).startswith("abc\r\n\ufeffabc")
-    source._spooled.cache_clear()
-    monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(ValueError, match="data.path = -: standard input is closed"):
-        corpus.build(data(path="-"))
 
 
 WRONG = {
@@ -294,21 +176,195 @@ def test_wrong_requests(tmp_path, monkeypatch, request_):
     changes = dict(zip(request_[::2], [*request_[1::2], ""], strict=False))
     if WRONG[request_] is None:  # a text that is no file has no encoding
         changes |= {"text": "abc", "split": (1.0, 0.0, 0.0)}
-        assert corpus.build(data(**changes)).facts.symbols == 3
+        assert corpus.read(data(**changes)).facts.symbols == 3
         return
+    asked = data(**changes)
     with pytest.raises(ValueError, match=WRONG[request_]):
-        corpus.build(data(**changes))
-
-
-def test_the_standard_library_is_there():
-    config = data("data=python")
-    assert config.path == str(Path(json.__file__).parents[1])
-    found = source.find(config)
-    assert len(found) > 300
-    assert not any("/test/" in source.name or "site-packages" in source.name for source in found)
+        corpus.read(asked).fit_split(asked.split)
 
 
 def test_a_named_text_gives_way_to_what_is_asked_for_beside_it(tmp_path):
     (tmp_path / "t").write_text("abc" * 30)
     for name in ("python", "hello"):
-        assert corpus.build(data(f"data={name}", f"data.path={tmp_path / 't'}")).facts.symbols == 90
+        assert corpus.read(data(f"data={name}", f"data.path={tmp_path / 't'}")).facts.symbols == 90
+
+
+class Counted:
+    """A file that says how many bytes were read from it."""
+
+    def __init__(self, file, path, seen):
+        self.file, self.path, self.seen = file, path, seen
+
+    def __enter__(self):
+        self.seen.setdefault(self.path, []).append(0)  # a number for each time that it is opened
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def read(self, size):
+        block = self.file.read(size)
+        self.seen[self.path][-1] += len(block)
+        return block
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    """How many bytes are read of each file of `tmp_path`, each time it is opened, and how many are hashed."""
+    read, hashed, open_, sha256 = {}, [0], Path.open, hashlib.sha256
+
+    def opened(self, *given, **options):
+        file = open_(self, *given, **options)
+        return Counted(file, self, read) if tmp_path in self.parents and given == ("rb",) else file
+
+    class Digest:
+        def __init__(self, blob=b""):
+            self.digest = sha256(blob)  # of a name
+            self.hexdigest = self.digest.hexdigest
+
+        def update(self, blob):
+            hashed[0] += len(blob)
+            self.digest.update(blob)
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(hashlib, "sha256", Digest)
+    return read, hashed
+
+
+def write(pipe, blob):
+    """Fill a pipe, which waits for its reader."""
+    with open(pipe, "wb") as file:  # noqa: PTH123  # Path.open is watched
+        file.write(blob)
+
+
+@pytest.mark.parametrize("errors", ["strict", "skip"])
+@pytest.mark.parametrize("records", ["none", "line"])
+@pytest.mark.parametrize("kind", ["file", "file with its sum", "folder", "pipe", "standard input"])
+def test_every_text_is_read_once_and_digested_once(kind, records, errors, tmp_path, monkeypatch, watched):
+    read, hashed = watched
+    blob = b"all is well that ends well.\n" * 10_000
+    place = tmp_path / "texts"
+    changes = {"path": place, "records": records, "errors": errors}
+    if kind == "folder":
+        place.mkdir()
+        for name in ("1.txt", "2.txt"):
+            (place / name).write_bytes(blob)
+    elif kind == "pipe":
+        os.mkfifo(place)
+        threading.Thread(target=write, args=[place, blob]).start()
+    elif kind == "standard input":
+        source._drained.cache_clear()
+        stdin = Counted(io.BytesIO(blob), "-", read).__enter__()
+        monkeypatch.setattr("sys.stdin", type("Standard", (), {"buffer": stdin}))
+        changes["path"] = "-"
+    else:
+        place.write_bytes(blob)
+    if kind == "file with its sum":
+        changes["sha256"] = hashlib.sha256(blob).hexdigest().upper()
+    hashed[0] = 0
+    first = corpus.read(data(**changes))
+    files = 2 if kind == "folder" else 1
+    size = len(blob) * files
+    assert hashed[0] == first.data.size == first.facts.bytes == size
+    assert list(read.values()) == [[len(blob)]] * files
+    again = corpus.read(data(**changes))  # from the cache, if it is a large one
+    assert hashed[0] == 2 * size
+    times = 1 if kind in ("pipe", "standard input") else 2
+    assert list(read.values()) == [[len(blob)] * times] * files
+    assert again.ids.tolist() == first.ids.tolist()
+    assert (again.data, again.facts) == (first.data, first.facts)
+
+
+def test_fingerprints(tmp_path):
+    blob = "\ufeffé日🙂\r\n".encode("utf-16")
+    (tmp_path / "t").write_bytes(blob)
+    built = corpus.read(data(path=tmp_path / "t", encoding="utf-16"))
+    assert built.data == Fingerprint(size=len(blob), sha256=hashlib.sha256(blob).hexdigest())
+    text = blob.decode("utf-16").removeprefix("\ufeff")
+    # the first runs of task=memorize have that of what was decoded
+    assert Fingerprint.of_text(text) == Fingerprint(
+        size=len(text.encode()), sha256=hashlib.sha256(text.encode()).hexdigest()
+    )
+    assert built.matches(built.data)
+    assert built.matches(Fingerprint.of_text(text))
+    assert not built.matches(Fingerprint.of_text(text + "x"))
+    assert not built.matches(Fingerprint(size=len(blob), sha256="0" * 64))
+
+
+def test_the_fingerprint_of_several_files(tmp_path):
+    digests = []
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name * 20)
+        digests.append(hashlib.sha256((name * 20).encode()).hexdigest())
+    expected = Fingerprint(size=200, sha256=hashlib.sha256("".join(digests).encode()).hexdigest())
+    assert corpus.read(data(path=tmp_path)).data == expected
+
+
+@pytest.mark.parametrize("changes", [{"unit": "byte"}, {"min_count": 2}, {"records": "line"}])
+def test_what_is_no_plain_text_has_one_fingerprint(changes):
+    built = corpus.read(data(text="abc" * 30 + "\n" + "x", **changes))
+    assert built.matches(built.data)
+    assert not built.matches(Fingerprint.of_text("abc"))
+
+
+def test_a_text_between_its_tokens():
+    built = corpus.read(data())
+    framed = built.vocabulary.framed(built.ids)
+    assert framed.tolist() == built.vocabulary.encode_framed(SENTENCE).tolist()
+    assert framed.dtype == built.vocabulary.dtype
+
+
+def test_what_is_said_of_it(tmp_path):
+    built = corpus.read(data())
+    assert built.describe_text() == "data/hello.txt: 68 characters, 22 distinct"
+    assert list(built.describe()) == [
+        "data/hello.txt: 68 bytes, 68 characters, 22 distinct",
+        "parts: train 61, valid 4, test 3",
+    ]
+    (tmp_path / "t").write_bytes("\ufeffaé\r\n\r\rb\n".encode())
+    built = corpus.read(data(path=tmp_path / "t", min_count=2))
+    characters = "8 characters, 5 distinct, 1 CRLF line ends, 2 CR line ends"
+    assert built.describe_text() == f"{tmp_path}/t: {characters}, a byte order mark left out"
+    (first, _) = built.describe()
+    assert first == (
+        f"{tmp_path}/t: 12 bytes, {characters}, 3 rare characters made unknown, a byte order mark left out"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a\r\nb\rc\n", " blanks ", "one \0 in sixteen", "日本", "a\ufeffb", "\ufeffa"]
+)
+def test_text_is_unchanged(tmp_path, text):
+    (tmp_path / "t.txt").write_bytes(text.encode())
+    given, of_file = corpus.read(data(text=text, path="no")), corpus.read(data(path=tmp_path / "t.txt"))
+    assert given.vocabulary.decode(given.ids) == text
+    assert of_file.vocabulary.decode(of_file.ids) == text.removeprefix("\ufeff")
+
+
+def test_another_text_is_refused_as_another_even_if_it_is_none(tmp_path):
+    (tmp_path / "t").write_bytes(b"\xff" * 100)
+    with pytest.raises(
+        ValueError, match="t: its SHA-256 is da6f.*, not that of data.sha256; it is another text"
+    ):
+        corpus.read(data(path=tmp_path / "t", sha256="00"))
+
+
+def test_what_cannot_be_learnt_by_heart(tmp_path):
+    corpus.refuse_for_memorize(data())
+    for changes, message in {
+        ("unit", "byte"): "data.unit = byte: is for task=lm; leave it out",
+        ("min_count", 2): "data.min_count = 2: is for task=lm; leave it out",
+        ("records", "file"): "data.records = file: is for task=lm; leave it out",
+        ("errors", "skip"): "data.errors = skip: leaves out files of a folder, with task=lm; use replace",
+        ("path", tmp_path): f"data.path = {tmp_path}: a folder; name a file in it",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            corpus.refuse_for_memorize(data(**dict([changes])))
+
+
+def test_parts_of_one_symbol_are_refused_where_parts_are_asked_for():
+    built = corpus.read(data(text="abc", split=(0.6, 0.4, 0.0)))
+    assert [len(part) for part in (built.train, built.valid, built.test)] == [2, 1, 0]
+    built.fit_split((1.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="of 3 symbols, 0 records, valid gets 1, which leaves nothing to"):
+        built.fit_split((0.6, 0.4, 0.0))

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
+from charlstm.text.records import END, START
+from charlstm.text.vocabulary import Encoder, UnknownCharacterError, Vocabulary, as_code_points
 
 # any code point, lone surrogates and NUL included
 texts = st.text(st.characters(), min_size=1)
@@ -17,17 +18,6 @@ def test_every_text_over_the_alphabet_comes_back(text):
     assert framed[0] == vocabulary.start
     assert framed[-1] == vocabulary.end
     assert vocabulary.decode(framed) == text
-
-
-@given(texts)
-def test_one_hot_comes_back(text):
-    vocabulary = Vocabulary.of_text(text)
-    ids = vocabulary.encode_framed(text)
-    vectors = vocabulary.one_hot(ids)
-    assert vectors.shape == (len(text) + 2, len(vocabulary))
-    assert (vectors.sum(axis=1) == 1).all()
-    assert (vectors[np.arange(len(ids)), ids] == 1).all()
-    assert (vocabulary.from_one_hot(vectors) == ids).all()
 
 
 def test_ids_follow_the_alphabet_and_the_tokens_come_last():
@@ -90,3 +80,13 @@ def test_bytes_are_those_of_utf_8():
     assert vocabulary.replace_unknown("AÉ日à") == "aé日a"
     with pytest.raises(ValueError, match="the alphabet has '日' .*, which is no byte"):
         Vocabulary("a日", unit="byte")
+
+
+@given(st.text(min_size=1), st.booleans())
+def test_code_points_get_the_ids_of_the_vocabulary(text, has_unknown):
+    known = "".join(sorted(set(text)))
+    vocabulary = Vocabulary(known[: len(known) // 2 + 1] if has_unknown else known, unknown=has_unknown)
+    encode = Encoder(vocabulary)
+    ids = np.concatenate([encode(as_code_points(symbols)) for symbols in (START, text, "", END)])
+    assert ids.dtype == vocabulary.dtype
+    assert ids.tolist() == [vocabulary.start, *vocabulary.encode(text).tolist(), vocabulary.end]

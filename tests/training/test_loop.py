@@ -8,9 +8,9 @@ from conftest import SENTENCE, settings
 
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
-from charlstm.tasks import memorize
+from charlstm.tasks import memorize_run
 from charlstm.text.vocabulary import Vocabulary
-from charlstm.training import loop, losses
+from charlstm.training import loop, losses, recipe
 from charlstm.training.windows import Window
 
 VOCABULARY = Vocabulary.of_text(SENTENCE)
@@ -24,8 +24,10 @@ def run(*overrides, text=SENTENCE):
     torch.set_num_threads(1)
     model = Model(chosen.model, len(vocabulary))
     ids = vocabulary.encode_framed(text)
-    proof, progress = memorize.Proof(model, vocabulary, ids), []
-    for figures in loop.of_text(model, ids, chosen.train).each():
+    proof, progress = memorize_run.Proof(model, vocabulary, ids), []
+    for figures in loop.of_text(model, ids, chosen.train).figures():
+        if figures is None:  # no step of this epoch was made
+            continue
         progress.append(proof.tried(figures))
         if proof.known and chosen.train.stop_at_recall:
             break
@@ -65,7 +67,7 @@ def test_segments_go_on_from_where_their_predecessors_ended():
     training = loop.of_text(model, IDS, chosen)
     padded = np.pad(IDS, (0, 3), mode="edge")  # 72 = 4 x 18 inputs
     ids = torch.from_numpy(padded[:-1].astype("int64"))[:, None]
-    for progress in training.each():
+    for progress in training.figures():
         place = progress.chars_seen // 4 % 18
         for k in range(4 if progress.epoch > 4 else 0):
             read = ids[: 18 * k + place]
@@ -81,7 +83,7 @@ def test_gradients_flow_from_a_segment_to_the_one_before_it(handover):
     torch.manual_seed(0)
     model = Model(settings().model, len(VOCABULARY))
     inputs, targets = IDS[:12].reshape(6, 2), IDS[20:32].reshape(6, 2)
-    config = settings("train.layout=segments").train.for_text(len(IDS), 35)
+    config = recipe.for_text(settings("train.layout=segments").train, len(IDS), 35)
     training = loop.Training(model, lambda _: [Window(inputs, targets, handover)], config, steps=1)
     before, after = (torch.from_numpy(ids.astype("int64")) for ids in np.split(inputs, [handover]))
     # the first stream, then the second; and apart from it what these two read without the other
@@ -93,7 +95,7 @@ def test_gradients_flow_from_a_segment_to_the_one_before_it(handover):
         torch.cat([torch.cat(pair, dim=1) for pair in scores]), torch.from_numpy(targets.astype("int64"))
     )
     gradients = torch.autograd.grad(expected, list(model.parameters()))
-    (progress,) = training.each()
+    (progress,) = training.figures()
     assert progress.loss == pytest.approx(expected.item(), rel=1e-6)
     assert progress.gradient_norm == pytest.approx(torch.nn.utils.get_total_norm(gradients).item(), rel=1e-5)
     for found, state in zip(training.state, both[1], strict=True):
@@ -105,7 +107,7 @@ def test_gradients_flow_from_a_segment_to_the_one_before_it(handover):
 def test_a_step_that_is_not_made_hands_on_what_there_was(handover):
     model = Model(settings().model, len(VOCABULARY))
     window = Window(IDS[:12].reshape(6, 2), IDS[1:13].reshape(6, 2), handover)
-    config = settings("train.layout=segments").train.for_text(len(IDS), 35)
+    config = recipe.for_text(settings("train.layout=segments").train, len(IDS), 35)
     training = loop.Training(model, lambda _: [window], config, steps=2)
     training.state = before = tuple(torch.rand(2, 2, 128) for _ in range(2))
     training.lr_factor = math.nan
@@ -131,8 +133,8 @@ def test_equal_lines_with_one_that_differs():
 
 
 def test_free_runs_are_rationed(monkeypatch):
-    monkeypatch.setattr(memorize, "FREE_CHARACTERS", 100)
-    proof = memorize.Proof(Model(settings().model, len(VOCABULARY)), VOCABULARY, IDS)
+    monkeypatch.setattr(memorize_run, "FREE_CHARACTERS", 100)
+    proof = memorize_run.Proof(Model(settings().model, len(VOCABULARY)), VOCABULARY, IDS)
     monkeypatch.setattr(writer, "recall", lambda *_: 59)
     figures = run("train.epochs=1")[-1][0]
     figures = replace(figures, accuracy=0.95, chars_seen=1000)
@@ -154,7 +156,7 @@ def test_figures_of_an_epoch():
     )
     torch.manual_seed(0)
     model = Model(chosen.model, len(VOCABULARY))
-    progress = next(loop.of_text(model, IDS, chosen.train).each())
+    progress = next(loop.of_text(model, IDS, chosen.train).figures())
     # with a learning rate of nearly nothing the epoch is one evaluation: 18 steps of 4 streams in 3 windows
     starts = [0, 17, 34, 51]
     scores, _ = model(torch.tensor(np.stack([IDS[s : s + 18] for s in starts], axis=1).astype("int64")))
@@ -173,7 +175,7 @@ def test_the_gradient_norm_is_the_one_before_clipping():
     model = Model(settings().model, len(VOCABULARY))
     copy = Model(settings().model, len(VOCABULARY))
     copy.load_state_dict(model.state_dict())
-    progress = next(loop.of_text(model, IDS, chosen).each())
+    progress = next(loop.of_text(model, IDS, chosen).figures())
     ids = torch.from_numpy(IDS.astype("int64"))[:, None]
     losses.cross_entropy(copy(ids[:-1])[0], ids[1:]).backward()
     expected = math.sqrt(sum(float(p.grad.square().sum()) for p in copy.parameters()))
@@ -189,7 +191,7 @@ def test_the_same_seed_is_the_same_run():
 def test_free_runs_do_not_touch_training(monkeypatch):
     overrides = ["train.stop_at_recall=false", "train.epochs=60"]
     with_runs = run(*overrides)[-1]
-    monkeypatch.setattr(memorize, "WORTH_A_FREE_RUN", 2.0)  # never
+    monkeypatch.setattr(memorize_run, "WORTH_A_FREE_RUN", 2.0)  # never
     without = run(*overrides)[-1]
     assert [p.loss for p in with_runs] == [p.loss for p in without]
 
@@ -208,7 +210,7 @@ def engines(seed, dtype):
         torch.manual_seed(seed)
         model = Model(chosen.model, len(vocabulary)).to(dtype)
         training = loop.of_text(model, vocabulary.encode_framed(SENTENCE), chosen.train)
-        losses.append([p.loss for p in training.each()])
+        losses.append([p.loss for p in training.figures()])
     return losses
 
 

@@ -241,4 +241,4 @@ def test_making_one_does_not_import_the_compiler():
         "o = AdamW([('w', w)], N(clip=1.0, beta1=.9, beta2=.99, weight_decay=0.0));"
         "o.step(w.sum(), 0.1); sys.exit('torch._dynamo' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0

@@ -69,7 +69,7 @@ def test_a_training_whose_decay_is_loss_follows_it():
         Model(config.model, len(vocabulary)), vocabulary.encode_framed("abcab" * 30), config.train
     )
     lowest = 1.0
-    for progress in training.each():
+    for progress in training.figures():
         assert progress.learning_rate == pytest.approx(0.05 * math.sqrt(lowest))
         lowest = min(lowest, progress.loss)
     assert lowest < 0.5

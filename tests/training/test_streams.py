@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from charlstm.config.values import Duration
 from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out
-from charlstm.training import losses, streams, windows
+from charlstm.training import loop, losses, recipe, speed, windows
 from charlstm.training.loop import DivergedError
 from charlstm.training.optimizer import Average
 from charlstm.training.schedule import learning_rate
@@ -40,7 +40,7 @@ def trained(*overrides, ids=None, start=START, steps=10, every=1, seed=0, **othe
     model, config = model_of(*overrides, seed=seed)
     ids = ids_of() if ids is None else ids
     return model, list(
-        streams.of_corpus(model, ids, start, config, steps=steps, every=every, seed=seed, **others).each()
+        loop.of_corpus(model, ids, start, config, steps=steps, every=every, seed=seed, **others).figures()
     )
 
 
@@ -126,7 +126,7 @@ def test_whoever_looks_in_between_changes_nothing():
     expected = [p.loss for p in trained(steps=12, every=3)[1]]
     model, config = model_of()
     losses = []
-    for progress in streams.of_corpus(model, ids_of(), START, config, steps=12, every=3).each():
+    for progress in loop.of_corpus(model, ids_of(), START, config, steps=12, every=3).figures():
         losses.append(progress.loss)
         held_out.carried(model, ids_of(50, seed=5), START)
         model.eval()
@@ -144,13 +144,13 @@ def test_the_average_is_told_of_every_step():
     model, config = model_of()
     average = Average(model.parameters(), steps=4)
     expected = [p.detach().clone() for p in model.parameters()]
-    for _ in streams.of_corpus(model, ids_of(), START, config, steps=9, every=1, average=average).each():
+    for _ in loop.of_corpus(model, ids_of(), START, config, steps=9, every=1, average=average).figures():
         for mean, p in zip(expected, model.parameters(), strict=True):
             mean.lerp_(p.detach(), 1 / 4)
     torch.testing.assert_close(average.averages, expected)
     model, config = model_of()
     seldom = Average(model.parameters(), steps=4)
-    list(streams.of_corpus(model, ids_of(), START, config, steps=9, every=5, average=seldom).each())
+    list(loop.of_corpus(model, ids_of(), START, config, steps=9, every=5, average=seldom).figures())
     torch.testing.assert_close(seldom.averages, expected)
 
 
@@ -187,18 +187,18 @@ def test_ten_thousand_characters_are_learnt_by_heart():
     chosen = settings(*SMALL, *overrides)
     torch.manual_seed(0)
     model, ids = Model(chosen.model, 29), random_words(10_000)
-    *_, last = streams.of_corpus(model, ids, 28, chosen.train, steps=1800, every=100).each()
+    *_, last = loop.of_corpus(model, ids, 28, chosen.train, steps=1800, every=100).figures()
     assert last.loss < 0.05
     # as it is scored, too; what a stream knows of its beginning is lost where the streams are cut otherwise
     assert held_out.carried(model, ids, 28).nats < 0.05
 
 
 def test_timing_leaves_everything_as_it_was(monkeypatch):
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.01)
     model, config = model_of("train.averaging=0.1", "train.dropout.input=0.2")
     model.eval()
     before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    assert 0 < streams.seconds_per_step(model, ids_of(), START, config) < 1
+    assert 0 < speed.seconds_per_step(model, ids_of(), START, config) < 1
     assert torch.equal(torch.get_rng_state(), generator)
     assert not model.training
     for name, weight in model.state_dict().items():
@@ -215,23 +215,23 @@ def test_timing_is_of_one_step(monkeypatch):
         def run(self):
             return [next(clock) for _ in range(self.every)]  # a second for each step
 
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0)
-    monkeypatch.setattr(streams, "of_corpus", Training)
-    monkeypatch.setattr(streams.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(speed, "of_corpus", Training)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
     model, config = model_of()
     assert (
-        streams.seconds_per_step(model, ids_of(), START, config) == 1 + 1 / streams.PROBE_STEPS
+        speed.seconds_per_step(model, ids_of(), START, config) == 1 + 1 / speed.PROBE_STEPS
     )  # and looking, too
 
 
 def test_a_long_text_is_trained_on_as_asked():
     config = settings("task=lm", "train.batch=32", "train.window=64").train
-    assert streams.fit_corpus(config, 33 * 64 + 1) is config
-    smaller = streams.fit_corpus(config, 33 * 64)
+    assert recipe.for_corpus(config, 33 * 64 + 1) is config
+    smaller = recipe.for_corpus(config, 33 * 64)
     assert (smaller.batch, smaller.window) == (31, 64)
-    assert (streams.fit_corpus(config, 20).batch, streams.fit_corpus(config, 20).window) == (1, 9)
+    assert (recipe.for_corpus(config, 20).batch, recipe.for_corpus(config, 20).window) == (1, 9)
     with pytest.raises(ValueError, match="the training part has 1 symbols; it needs at least 2"):
-        streams.fit_corpus(config, 1)
+        recipe.for_corpus(config, 1)
 
 
 @at_most(max_examples=300)
@@ -244,7 +244,7 @@ def test_a_long_text_is_trained_on_as_asked():
 def test_a_small_text_gets_fewer_streams_or_shorter_windows(symbols, batch, window, seed):
     config = SETTINGS.train
     wanted = type(config)(**(vars(config) | {"batch": batch, "window": window}))
-    fitting = streams.fit_corpus(wanted, symbols)
+    fitting = recipe.for_corpus(wanted, symbols)
     assert 1 <= fitting.batch <= batch
     assert 1 <= fitting.window <= window
     assert fitting.window == window or fitting.batch == 1  # windows are kept as long as there are streams
@@ -252,7 +252,7 @@ def test_a_small_text_gets_fewer_streams_or_shorter_windows(symbols, batch, wind
         ids, cut = np.arange(symbols), {"start": None, "seed": seed, "epoch": epoch}
         first = windows.ShiftedStreams(ids, fitting.batch, fitting.window, **cut)[0]
         assert first.inputs.shape == (fitting.window, fitting.batch)
-    assert streams.fit_corpus(fitting, symbols) == fitting
+    assert recipe.for_corpus(fitting, symbols) == fitting
 
 
 SETTINGS = settings(*SMALL)
@@ -260,7 +260,7 @@ SETTINGS = settings(*SMALL)
 
 def test_steps_are_counted():
     def steps(*overrides, symbols=1000, seconds=0.5):
-        return streams.steps_of(settings(*SMALL, *overrides).train, symbols, seconds)
+        return recipe.steps_of(settings(*SMALL, *overrides).train, symbols, seconds)
 
     assert steps("train.steps=7", "train.budget=90s") == 7
     assert steps("train.budget=90s") == 180
@@ -287,6 +287,6 @@ def test_wrong_budgets(budget):
 def test_no_epoch_is_without_a_window():
     # a text that fit_corpus has made fit: 40 epochs of a window each
     model, config = model_of()
-    config = streams.fit_corpus(config, 15)
-    progress = list(islice(streams.of_corpus(model, ids_of(15), START, config, steps=40, every=1).each(), 41))
+    config = recipe.for_corpus(config, 15)
+    progress = list(islice(loop.of_corpus(model, ids_of(15), START, config, steps=40, every=1).figures(), 41))
     assert len(progress) == 40

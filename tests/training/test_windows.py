@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from charlstm.config.settings import Layout
 from charlstm.text.vocabulary import Vocabulary
+from charlstm.training import recipe
 from charlstm.training.windows import (
     LAYOUTS,
     Segments,
@@ -81,13 +82,13 @@ def test_every_layout_of_the_settings_exists():
 def test_a_batch_that_the_text_has_not(layout, batch, message):
     config = settings(f"train.layout={layout}", f"train.batch={batch}").train
     with pytest.raises(ValueError, match=message):
-        config.for_text(70, 35)
+        recipe.for_text(config, 70, 35)
 
 
 @given(symbols=st.integers(3, 150), batch=st.integers(1, 20), window=st.integers(1, 40))
 def test_segments_are_read_round_and_round(symbols, batch, window):
     batch = min(batch, symbols - 1)
-    config = settings("train.layout=segments", f"train.batch={batch}", f"train.window={window}").train
+    config = replace(settings("train.layout=segments").train, batch=batch, window=window)
     windows = windows_of(np.arange(symbols), config)
     length = -(-(symbols - 1) // batch)
     begins = length * np.arange(batch)
@@ -96,7 +97,7 @@ def test_segments_are_read_round_and_round(symbols, batch, window):
         cut = windows(epoch)
         counts.add(len(cut))
         for inputs, targets, handover in cut:
-            assert 0 < len(inputs) <= config.longest_window(symbols)
+            assert 0 < len(inputs) <= recipe.longest_window(config, symbols)
             assert inputs.shape == targets.shape == (len(inputs), batch)
             for t in range(len(inputs)):
                 # what is beyond the text is its last symbol again and again
@@ -133,18 +134,18 @@ def test_the_borders_of_segments_never_return():
     ],
 )
 def test_the_layout_follows_from_the_length(overrides, symbols, layout, batch):
-    config = settings(*overrides).train.for_text(symbols, 35)
+    config = recipe.for_text(settings(*overrides).train, symbols, 35)
     assert (config.layout, config.batch) == (layout, batch)
-    assert config.for_text(symbols, 35) == config
+    assert recipe.for_text(config, symbols, 35) == config
 
 
 def test_the_longest_window():
-    assert settings("train.layout=sequence").train.longest_window(70) == 69
-    assert settings("train.layout=staggered", "train.batch=5").train.longest_window(70) == 65
+    assert recipe.longest_window(settings("train.layout=sequence").train, 70) == 69
+    assert recipe.longest_window(settings("train.layout=staggered", "train.batch=5").train, 70) == 65
     streams = settings("train.layout=streams", "train.batch=5", "train.window=20").train
-    assert (streams.longest_window(70), streams.longest_window(700)) == (14, 20)
+    assert (recipe.longest_window(streams, 70), recipe.longest_window(streams, 700)) == (14, 20)
     segments = settings("train.layout=segments", "train.batch=5", "train.window=20").train
-    assert (segments.longest_window(70), segments.longest_window(700)) == (23, 33)
+    assert (recipe.longest_window(segments, 70), recipe.longest_window(segments, 700)) == (23, 33)
 
 
 SIZES = {"batch": st.integers(1, 9), "window": st.integers(1, 12), "more": st.integers(0, 150)}
@@ -233,7 +234,7 @@ def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
     ],
 )
 def test_optimiser_and_learning_rate_follow_from_the_layout(overrides, hidden, optimizer, lr, decay):
-    config = settings(*overrides).train.for_text(9000, hidden)
+    config = recipe.for_text(settings(*overrides).train, 9000, hidden)
     assert (config.optimizer, config.lr, config.decay) == (optimizer, lr, decay)
     assert config.peak_lr == lr
-    assert config.for_text(9000, hidden) == config
+    assert recipe.for_text(config, 9000, hidden) == config

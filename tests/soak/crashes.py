@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reliability.crashes [saves=3]`: does a checkpoint survive a crash, whenever it comes?
+"""`python -m tests.soak.crashes [saves=3]`: does a checkpoint survive a crash, whenever it comes?
 
 Killed: a forked process saves, and ends without a word before, after, and in the middle of every call that
 changes a file (`calls.py`). What it leaves must load: the checkpoint whose save had returned last, or the one
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability.calls import Call, Watched
-from benchmarks.reliability.subjects import SUBJECTS, Subject
+from tests.soak.calls import Call, Watched
+from tests.soak.subjects import SUBJECTS, Subject
 
 Do = Callable[[], Any]
 KILLED = 9

@@ -1,6 +1,8 @@
-"""Small runs of both tasks within this process, which can be stopped before any step and gone on with."""
+"""Small runs of both tasks within this process, which can be stopped before any step and resumed."""
 
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,13 @@ import pytest
 from tensorboard.summary.writer import event_file_writer
 
 from charlstm import checkpoint
-from charlstm.cli import command_line
+from charlstm.config.compose import compose as compose_settings
 from charlstm.config.settings import TrainSettings
+from charlstm.runs import resume
+from charlstm.runs.plan import Plan
+from charlstm.state import Numbers
 from charlstm.tasks import table
-from charlstm.training import streams
+from charlstm.training import speed
 from charlstm.training.loop import Training
 
 # TensorBoard reads files by name: the second, then a number, and 10 stands before 9; runs of this process
@@ -34,10 +39,16 @@ LM = [
 ]
 
 
+def plan(*arguments: str) -> Plan:
+    """The plan of a request as the command line would make it, with the state that `resume` names."""
+    complete, saved = resume.complete(arguments, TrainSettings)
+    return table.plan(compose_settings("train", TrainSettings, complete), saved)
+
+
 def compose(*arguments: str) -> TrainSettings:
     """The settings as the command line would have them, those of `resume` included."""
-    complete = command_line.complete(arguments, TrainSettings)
-    return command_line.compose("train", TrainSettings, complete)
+    complete, _ = resume.complete(arguments, TrainSettings)
+    return compose_settings("train", TrainSettings, complete)
 
 
 def text(symbols: int = 600) -> str:
@@ -46,24 +57,27 @@ def text(symbols: int = 600) -> str:
     return "abcdef gh" + "".join(letters)
 
 
-def go(directory: Path, *arguments: str, stop_before: int | None = None, code: int | None = None) -> Path:
+def go(
+    directory: Path,
+    *arguments: str,
+    stop_before: int | None = None,
+    before_step: Callable[[Training], object] | None = None,
+    code: int | None = None,
+) -> Path:
     """A whole request within this process; `stop_before` a step it gets SIGTERM. Returns the directory."""
-    chosen = compose(*arguments)
-    table.check(chosen)
-    directory.mkdir(exist_ok=True)
-    step = Training._next
-
-    def stopping(training: Training) -> None:
-        if training.step == stop_before and callable(signal.getsignal(signal.SIGTERM)):
-            signal.raise_signal(signal.SIGTERM)
-        step(training)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "PROBE_SECONDS", 0.0)
-        patch.setattr(Training, "_next", stopping)
-        assert table.train(chosen, directory) == (
-            code if code is not None else 0 if stop_before is None else 143
-        )
+        patch.setattr(speed, "PROBE_SECONDS", 0.0)
+        planned = plan(*arguments)
+        directory.mkdir(exist_ok=True)
+
+        def hook(training: Training) -> None:
+            if training.step == stop_before:
+                signal.raise_signal(signal.SIGTERM)
+            if before_step is not None:
+                before_step(training)
+
+        expected = code if code is not None else 0 if stop_before is None else 143
+        assert table.run(planned, directory, hook).code == expected
     return directory
 
 
@@ -73,11 +87,10 @@ def arrays_of(directory: Path) -> dict[str, np.ndarray]:
     return trained.weights | trained.arrays
 
 
-def numbers_of(directory: Path) -> dict[str, object]:
+def numbers_of(directory: Path) -> Numbers:
     """Its numbers, but for those of the clock."""
-    numbers = dict(checkpoint.load(directory / "last.safetensors").training["numbers"])
-    del numbers["seconds"], numbers["since"]["seconds"]
-    return numbers
+    numbers = checkpoint.load(directory / "last.safetensors").training.numbers
+    return replace(numbers, seconds=0.0, since=replace(numbers.since, seconds=0.0))
 
 
 def assert_same(first: Path, second: Path) -> None:

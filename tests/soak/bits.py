@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reliability.bits [flips=10000]`: is every flipped bit of a checkpoint noticed?
+"""`python -m tests.soak.bits [flips=10000]`: is every flipped bit of a checkpoint noticed?
 
 Every single bit of a small file is flipped, by itself, and so many bits chosen by chance of a file of 10 MB.
 Each time the file must be refused.
@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import forging
 from charlstm import checkpoint
+from tests.soak import forging
 
 
 def unnoticed(blob: bytes, places: "range | list[int]") -> int:

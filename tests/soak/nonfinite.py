@@ -1,6 +1,6 @@
 """What becomes of a run in which a number goes wrong?
 
-    python -m benchmarks.reliability.nonfinite [cases=360]
+    python -m tests.soak.nonfinite [cases=360]
 
 Puts NaN or an infinity into a loss, a gradient, a weight, the learning rate, the hidden state or a score at
 random steps of small runs of both tasks, under both policies of `train.on_nonfinite`: once, three times in a
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,15 @@ import numpy as np
 import torch
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, STREAMS
 from charlstm import checkpoint
 from charlstm.config.settings import TrainSettings
 from charlstm.sampling import writer
 from charlstm.scoring import held_out
-from charlstm.tasks import memorize
+from charlstm.tasks import memorize_run
 from charlstm.training import loop, losses
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, STREAMS
 
 STEPS, SAVES = 36, 4
 TASKS = {
@@ -55,8 +56,7 @@ class Injection:
 
     def before_step(self, training: Training) -> None:
         """Decide whether this step is one of them."""
-        timed = training.steps > 10**6  # beforehand, to know how long a step takes
-        self.now = training.step >= self.step and self.left > 0 and not timed
+        self.now = training.step >= self.step and self.left > 0
         if not self.now or self.what == "score":
             return
         if self.what == "hidden state" and training.state is None:
@@ -102,12 +102,11 @@ def injected(injection: Injection) -> Iterator[None]:
     """Within this context it happens."""
     with ExitStack() as stack:
         for patch in (
-            runs.before_each_step(injection.before_step),
             runs.patched(losses, "LOSSES", {"cross_entropy": injection.loss}),
             runs.patched(loop, "learning_rate", injection.lr(loop.learning_rate)),
             runs.patched(held_out, "carried", injection.score(held_out.carried)),
             runs.patched(writer, "recall", injection.score(writer.recall)),
-            runs.patched(memorize, "WORTH_A_FREE_RUN", 0.0),
+            runs.patched(memorize_run, "WORTH_A_FREE_RUN", 0.0),
         ):
             stack.enter_context(patch)
         yield
@@ -122,7 +121,9 @@ def bad_numbers(directory: Path) -> list[str]:
         bad += [f"{path.name}: {name}" for name, array in arrays.items() if not np.isfinite(array).all()]
         if re.search(r"NaN|Infinity", path.read_bytes().split(b"\0", 1)[0].decode("latin-1")):
             bad.append(f"{path.name}: metadata")
-        if not all(map(math.isfinite, _numbers([trained.training, trained.figures]))):
+        if not all(
+            map(math.isfinite, _numbers([trained.training and asdict(trained.training), trained.figures]))
+        ):
             bad.append(f"{path.name}: numbers")
     return bad
 
@@ -159,7 +160,7 @@ def go(chosen: TrainSettings, directory: Path, injection: Injection) -> tuple[in
     log.propagate = False
     try:
         with injected(injection), runs.patched(checkpoint, "save", checked):
-            code = runs.trained(chosen, directory)
+            code = runs.trained(chosen, directory, before_step=injection.before_step)
     finally:
         log.removeHandler(heard)
         log.propagate = True

@@ -1,6 +1,6 @@
 """Do runs that begin at once, or want the same directory, leave each other alone?
 
-    python -m benchmarks.reliability.together [count=20]
+    python -m tests.soak.together [count=20]
 
 Starts so many runs within a second, without naming a directory: each must get one of its own. Then starts two
 at once, ever again, with the same new directory, and two that would go on in the same one: one of them must
@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import STREAMS, Started
+from tests.soak import runs
+from tests.soak.runs import STREAMS, Started
 
 QUICK = [*STREAMS, "threads=1", "save.steps=20"]
-REFUSED = ("another run is writing there", "holds a run that can be gone on with", "holds the result of")
+REFUSED = ("another run is writing there", "holds a run that can be resumed", "holds the result of")
 
 
 def many(count: int, folder: Path) -> list[str]:
@@ -54,10 +54,10 @@ def going_on(folder: Path, k: int, stopped: Path) -> list[str]:
         Started([f"resume={where}", f"hydra.run.dir={where}", f"train.epochs={epochs}"], folder, True)
         for epochs in (60, 61)
     ]
-    problems = _one_of(both, where, f"going on {k}", [0, 0])
+    problems = _one_of(both, where, f"resuming {k}", [0, 0])
     epochs = 60 if both[0].wait() == 0 else 61
     if not problems and runs.result(where)["epochs"] != epochs:
-        problems.append(f"going on {k}: not the epochs of the one that was not refused")
+        problems.append(f"resuming {k}: not the epochs of the one that was not refused")
     return problems
 
 
@@ -86,7 +86,7 @@ def untouched(folder: Path, stopped: Path) -> list[str]:
     busy = Started(
         [f"resume={where}", f"hydra.run.dir={where}", "train.epochs=1000000", "save.steps=null"], folder, True
     )
-    while "Going on from" not in (where / "train.log").read_text():
+    while "Resumes from step" not in (where / "train.log").read_text():
         time.sleep(0.01)
     time.sleep(0.3)
     problems = []

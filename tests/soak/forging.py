@@ -1,18 +1,25 @@
 """Checkpoints to be broken, and broken ones with a right digest."""
 
+import functools
 import hashlib
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
-from charlstm.config.settings import ModelConfig
+from charlstm.config.compose import compose
+from charlstm.config.settings import ModelConfig, TrainSettings
 from charlstm.model.numpy_model import parameter_shapes
+from charlstm.state import Course, MemorizeState, Numbers, Proven, Provenance, TrainingState
+from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
+from charlstm.training.progress import Since
 
 BEFORE_DIGEST = b'\\"sha256\\": \\"'
 
@@ -28,6 +35,7 @@ def made(number: int = 0, *, hidden: int = 3, embedding: int = 0, training: bool
         name: random.standard_normal(shape, np.float32)
         for name, shape in parameter_shapes(config, len(vocabulary)).items()
     }
+    state, arrays = training_of(config, weights, number) if training else (None, {})
     return Checkpoint(
         config=config,
         vocabulary=vocabulary,
@@ -36,9 +44,51 @@ def made(number: int = 0, *, hidden: int = 3, embedding: int = 0, training: bool
         figures={"loss": 0.1, "recalled": True},
         provenance={"seed": number},
         weights=weights,
-        training={"numbers": {"step": number}, "best": {"nats": 1.5, "steps": [1, 2]}} if training else None,
-        arrays={"moment/a": random.standard_normal((2, 3)), "step": np.asarray(number)} if training else {},
+        training=state,
+        arrays=arrays,
     )
+
+
+def training_of(
+    config: ModelConfig, weights: dict[str, NDArray[np.float32]], step: int
+) -> tuple[TrainingState, dict[str, NDArray[Any]]]:
+    """What a training by AdamW of these weights keeps after a step, and its arrays."""
+    settings = _settings(
+        *(f"model.{key}={value}" for key, value in asdict(config).items()), "data.text=abc", "train.lr=0.01"
+    )
+    random = np.random.default_rng(step)
+    moments = {
+        f"adam/{kind}/{name}": random.standard_normal(weight.shape, np.float32)
+        for kind in ("first", "second")
+        for name, weight in weights.items()
+    }
+    numbers = Numbers(
+        step=step, epoch=step, window=0, chars_seen=7 * step, lr_factor=1.0, seconds=0.5,
+        since=Since(), state_dtypes=(),
+    )  # fmt: skip
+    state = TrainingState(
+        numbers=numbers,
+        driver=Course(pending=None, finished=False, returns=0),
+        progress=None,
+        task=MemorizeState(recalled_at_epoch=None, proof=Proven(known=False, longest=step, written=step)),
+        settings=settings,
+        data=Fingerprint(size=3, sha256=hashlib.sha256(b"abc").hexdigest()),
+        folder="/",
+        provenance=Provenance(
+            charlstm="0", python="3", torch="2", numpy="2", device="cpu", precision="float32", threads=1
+        ),
+    )
+    return state, moments | {
+        "adam/steps": np.full(len(weights), step, np.float32),
+        "figures/sums": np.zeros(6),
+        "figures/wrong": np.zeros(3, np.int64),
+        "generator": np.zeros(16, np.uint8),
+    }
+
+
+@functools.cache
+def _settings(*overrides: str) -> TrainSettings:
+    return compose("train", TrainSettings, overrides)
 
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:

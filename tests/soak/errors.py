@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reliability.errors [saves=2]`: what does a failing disk leave of the checkpoints?
+"""`python -m tests.soak.errors [saves=2]`: what does a failing disk leave of the checkpoints?
 
 Injected: at every call of the saves that concerns files (`calls.py`) the call fails, in turn with each error,
 once or, like every call after it, for good. A write also fails after half of its bytes. The error must come
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability.calls import Call, Watched
-from benchmarks.reliability.crashes import Row, noted, wrong
-from benchmarks.reliability.subjects import SUBJECTS, Subject
 from charlstm.checkpoint import CheckpointError
-from charlstm.text.reading import PROJECT
+from charlstm.files import PROJECT
+from tests.soak.calls import Call, Watched
+from tests.soak.crashes import Row, noted, wrong
+from tests.soak.subjects import SUBJECTS, Subject
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 SIZE = 2 * 2**20
@@ -103,7 +103,7 @@ def injected(subject: Subject, saves: int, folder: Path) -> Iterator[Row]:
 def full(subject: Subject, folder: Path, limited: bool) -> Row:
     """Save where one checkpoint is, with room for less and less of another, down to none."""
     failures: list[str] = []
-    refused, rooms = 0, range(0, 32 * 4096, 4096)
+    refused, rooms = 0, range(0, 32 * 8192, 8192)  # up to three files
     for room in rooms:
         directory = folder / "full"
         directory.mkdir()
@@ -127,7 +127,7 @@ def full(subject: Subject, folder: Path, limited: bool) -> Row:
 
 def on_a_full_disk() -> int:
     """Run `full` for every subject on a file system of its own, or under a limit; returns its exit code."""
-    command = [sys.executable, "-m", "benchmarks.reliability.errors"]
+    command = [sys.executable, "-m", "tests.soak.errors"]
     with tempfile.TemporaryDirectory() as folder:
         unshare = ["unshare", "--mount", *(["--user", "--map-root-user"] if os.geteuid() else [])]
         mount = f'mount -t tmpfs -o size={SIZE} tmpfs "$0" || exit {NO_MOUNT}; exec "$@"'

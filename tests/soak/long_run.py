@@ -1,6 +1,6 @@
 """Does a long run stay as it was?
 
-    python -m benchmarks.reliability.soak [minutes=30]
+    python -m tests.soak.long_run [minutes=30]
 
 A tiny language model is trained with a checkpoint a second, TensorBoard's curves and an evaluation every
 1,000 steps, while its memory (RssAnon), open files, threads and disk are read every second. After a tenth
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.machine import describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, Started
 from charlstm import checkpoint
+from tests.soak import runs
+from tests.soak.runs import LM, Started
 
 KEEP = 2
 RUN = [*LM, "train.steps=1000000000", "eval.times=1000000", "save.every=1s", f"save.keep={KEEP}", "threads=1"]
@@ -73,7 +73,7 @@ def main(minutes: float) -> int:
         last = checkpoint.load(directory / "last.safetensors")
         size = (directory / "last.safetensors").stat().st_size
         assert last.training is not None
-        steps = last.training["numbers"]["step"]
+        steps = last.step
         points = sum(map(len, runs.curves(directory).values()))
         texts = steps // 1000 * 600
     level = report(readings, size)

@@ -1,6 +1,6 @@
 """What becomes of a run whose disk fills, or whose directory is lost?
 
-    python -m benchmarks.reliability.full_disk
+    python -m tests.soak.full_disk
 
 As root on Linux on a real file system of 2 MB (tmpfs), which is filled at the start, in the middle for a
 while, or in the middle for good; elsewhere by a limit on the size of files. Then with a run directory that is
@@ -18,18 +18,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, Started
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST
+from charlstm.scoring.baselines import table
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, Started
 
-RUN = [*LM, "train.steps=3000", "eval.times=30", "save.every=0.2s", "threads=1", "eval.baselines=false"]
+RUN = [*LM, "train.steps=3000", "eval.times=30", "save.steps=300", "threads=1", "eval.baselines=false"]
+PAUSES = (1000, 2000)  # the steps before which it waits for what is done to it, if that is in the middle
 
 
 @contextmanager
@@ -57,22 +59,32 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def start(folder: Path, where: Path, limit: int | None = None) -> Started:
-    """A run; with files of so many bytes at most."""
+def start(folder: Path, where: Path, limit: int | None = None, pauses: tuple[int, ...] = ()) -> Started:
+    """A run; with files of so many bytes at most, or with pauses."""
+
+    def pause(training: Training) -> None:
+        if training.step in pauses:
+            (folder / f"at {training.step}").touch()
+            while not (folder / f"past {training.step}").exists():
+                time.sleep(0.01)
 
     @contextmanager
     def within() -> Iterator[None]:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        yield
+        with runs.before_each_step(pause):
+            yield
 
     return Started([*RUN, f"hydra.run.dir={where}"], folder, True, within)
 
 
-def until_saved(where: Path, started: Started) -> None:
-    """Wait for the first state."""
-    while not (where / LAST).exists() and started.wait(0.02) is None:
+@contextmanager
+def paused(folder: Path, step: int, started: Started) -> Iterator[None]:
+    """While the run waits before this step."""
+    while not (folder / f"at {step}").exists() and started.wait(0.02) is None:
         pass
+    yield
+    (folder / f"past {step}").touch()
 
 
 def problems_of(started: Started, code: int, *wanted: str, unwanted: tuple[str, ...] = ()) -> list[str]:
@@ -126,13 +138,12 @@ def full_soon(disk: Path, folder: Path) -> list[str]:
 def full_for_a_while(disk: Path, folder: Path) -> list[str]:
     """In the middle, and then there is room again."""
     where = disk / "run"
-    started = start(folder, where)
-    until_saved(where, started)
-    filler = fill(disk)
-    while "not saved" not in started.said() and started.wait(0.02) is None:
-        pass
-    problems = intact(where)
-    filler.unlink()
+    started = start(folder, where, pauses=PAUSES)
+    with paused(folder, PAUSES[0], started):
+        filler = fill(disk)
+    with paused(folder, PAUSES[1], started):
+        problems = intact(where)
+        filler.unlink()
     problems += problems_of(started, 0, "No space left on device; it needs ", "bytes, 0 are free")
     return problems + intact(where) + _whole(where)
 
@@ -140,25 +151,23 @@ def full_for_a_while(disk: Path, folder: Path) -> list[str]:
 def full_to_the_end(disk: Path, folder: Path) -> list[str]:
     """From the middle on."""
     where = disk / "run"
-    started = start(folder, where)
-    until_saved(where, started)
-    fill(disk)
-    before = runs.last(where).training["numbers"]["step"]  # type: ignore[index]
+    started = start(folder, where, pauses=PAUSES[:1])
+    with paused(folder, PAUSES[0], started):
+        fill(disk)
+        before = runs.last(where).step
     problems = problems_of(started, 1, "No space left on device; it needs ", "TensorBoard's curves end here")
-    after = runs.last(where).training["numbers"]["step"]  # type: ignore[index]
+    after = runs.last(where).step
     return problems + intact(where) + ([] if after == before else [f"step {before} became {after}"])
 
 
-def files_at_most(disk: Path, folder: Path) -> list[str]:
+def files_at_most(_disk: Path, folder: Path) -> list[str]:
     """No file may be longer than 20,000 bytes, which no checkpoint fits, and not the curves for long."""
-    del disk
     return problems_of(start(folder, folder / "limited", limit=20_000), 1, "File too large; it needs ")
 
 
-def unwritable(disk: Path, folder: Path) -> list[str]:
+def unwritable(_disk: Path, folder: Path) -> list[str]:
     """The directory is made unwritable in the middle; for root, who may write everywhere, the run becomes
     another user's there."""
-    del disk
     where = folder / "unwritable"
 
     def lose(training: Training) -> None:
@@ -167,25 +176,26 @@ def unwritable(disk: Path, folder: Path) -> list[str]:
             if os.getuid() == 0:
                 os.setuid(65534)
 
-    started = Started([*RUN, f"hydra.run.dir={where}"], folder, True, partial(runs.before_each_step, lose))
+    def within() -> AbstractContextManager[None]:
+        return runs.patched(table, "run", partial(table.run, before_step=lose))
+
+    started = Started([*RUN, f"hydra.run.dir={where}"], folder, True, within)
     problems = problems_of(started, 1, "not saved: Permission denied; it needs ")
     where.chmod(0o755)
     return problems + intact(where)
 
 
-def deleted(disk: Path, folder: Path) -> list[str]:
+def deleted(_disk: Path, folder: Path) -> list[str]:
     """The directory is deleted in the middle."""
-    del disk
     where = folder / "deleted"
-    started = start(folder, where)
-    until_saved(where, started)
-    time.sleep(0.3)
-    where.rename(folder / "elsewhere")
+    started = start(folder, where, pauses=PAUSES[:1])
+    with paused(folder, PAUSES[0], started):
+        where.rename(folder / "elsewhere")
     return problems_of(started, 1, "not saved: No such file or directory; it needs ")
 
 
 def _whole(where: Path) -> list[str]:
-    saved = runs.last(where).training["numbers"]["step"]  # type: ignore[index]
+    saved = runs.last(where).step
     steps = runs.result(where)["steps"]
     return [] if saved == steps == 3000 else [f"the last state is of step {saved}, the result of {steps}"]
 

@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from tensorboard.util.tensor_util import make_ndarray
 from charlstm import checkpoint
 from charlstm.checkpoint import BEST, LAST, Checkpoint
 from charlstm.cli import command_line
+from charlstm.cli.train import planned
 from charlstm.config.settings import TrainSettings
+from charlstm.files import PROJECT
+from charlstm.runs import resume
 from charlstm.tasks import table
-from charlstm.text.reading import PROJECT
-from charlstm.training import streams
+from charlstm.training import speed
 from charlstm.training.loop import Training
 
 # two threads that wait for each other must not spin where other processes want the cores
@@ -60,24 +63,28 @@ def settings(*overrides: str) -> TrainSettings:
     return command_line.compose("train", TrainSettings, overrides)
 
 
-def trained(chosen: TrainSettings, directory: Path, resumed: Path | None = None) -> int:
-    """Train within this process, from the beginning or on; returns the exit code."""
+def trained(
+    chosen: TrainSettings,
+    directory: Path,
+    resumed: Path | None = None,
+    before_step: Callable[[Training], object] | None = None,
+) -> int:
+    """Train within this process, from the beginning or on; returns the exit code.
+
+    Args:
+        before_step: called before each step of the training.
+    """
     directory.mkdir(exist_ok=True)
+    saved = resume.find(resumed) if resumed else None
     if resumed:
         chosen = replace(chosen, resume=str(resumed))
-    return table.train(chosen, directory)
+    return table.run(table.plan(chosen, saved), directory, before_step).code
 
 
 @contextmanager
 def before_each_step(do: Callable[[Training], object]) -> Iterator[None]:
-    """Within this context `do` is called before each step of every training."""
-    step = Training._next
-
-    def with_it(training: Training) -> None:
-        do(training)
-        step(training)
-
-    with patched(Training, "_next", with_it):
+    """Within this context `do` is called before each step of every run."""
+    with patched(table, "run", partial(table.run, before_step=do)):
         yield
 
 
@@ -168,7 +175,7 @@ def _train(
     sys.argv = ["train.py", *arguments]
     try:
         with within():
-            command_line.run("train", TrainSettings, "", check=table.check, job=table.train)
+            command_line.run("train", TrainSettings, "", planned, table.run)
     finally:
         sys.stdout.flush()
 
@@ -177,10 +184,10 @@ def ready_to_fork() -> None:
     """Import what a run needs, so that copies of this process need not; timing a step is no part of them."""
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
-    import charlstm.tasks.language_model
-    import charlstm.tasks.memorize  # noqa: F401
+    import charlstm.tasks.language_model_run
+    import charlstm.tasks.memorize_run  # noqa: F401
 
-    streams.PROBE_SECONDS = 0.0
+    speed.PROBE_SECONDS = 0.0
     # TensorBoard reads files by name, which has the second and then a number, and 10 stands before 9: runs
     # of this process can begin in the same second
     event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
@@ -223,8 +230,8 @@ def digests(directory: Path) -> dict[str, str]:
         },
     }
     sums = {kind: _sum(arrays) for kind, arrays in kinds.items()}
-    training = state.training
-    assert training is not None
+    assert state.training is not None
+    training = asdict(state.training)
     figures = {
         name: value for name, value in result(directory).items() if name not in ("checkpoint", "resumed_from")
     }

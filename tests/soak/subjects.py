@@ -1,17 +1,17 @@
 """What is saved while processes are killed, power is lost and disks fail.
 
 A subject saves checkpoints 1, 2, ... n (`forging.made`) into a directory, telling each number when its save
-is done, and finds the newest there, like whoever goes on after a crash.
+is done, and finds the newest there, like whoever resumes after a crash.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.reliability import forging
 from charlstm import checkpoint, files
 from charlstm.checkpoint import Checkpoint
-from charlstm.runs import directory
+from charlstm.runs import directory, resume
+from tests.soak import forging
 
 
 class Subject(NamedTuple):
@@ -49,9 +49,9 @@ def save_run(folder: Path, n: int) -> Iterator[int]:
 
 
 def newest_run(folder: Path) -> int:
-    """The number of the state that the run would go on from."""
+    """The number of the state that the run would be resumed from."""
     with directory.owned(folder):
-        return checked(directory.last_of(folder)[1]) if any(folder.iterdir()) else 0
+        return checked(resume.find(folder).trained) if any(folder.iterdir()) else 0
 
 
 def made(number: int) -> Checkpoint:

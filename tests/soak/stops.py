@@ -1,11 +1,11 @@
 """What do SIGINT, SIGTERM and SIGUSR1 do to a run?
 
-    python -m benchmarks.reliability.stops [count=50]
+    python -m tests.soak.stops [count=50]
 
 Sends SIGINT and SIGTERM in turn to runs of both tasks, at random moments from their start on, and exactly
-while they save and while they score; goes on after each. Exit codes must be 130 and 143, the end, after all
-that, that of an undisturbed run, bit for bit, and the time from the signal to the exit no longer than the
-longest step and the longest save of the run and half a second, which Python and a busy machine may take.
+while they save and while they score; resumes them after each. Exit codes must be 130 and 143, the end, after
+all that, that of an undisturbed run, bit for bit, and no more than one step may begin after the signal. How
+long it takes from there to the exit is shown beside the longest step and save, which it has to wait for.
 Before that, SIGUSR1 must save, and a second signal must end a run that hangs in a save at once and leave the
 checkpoint before it untouched. The exit code is 1 if anything is not so.
 """
@@ -25,21 +25,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, STREAMS, Started
 from charlstm import checkpoint
 from charlstm.runs import directory
 from charlstm.runs.signals import StopSignals
 from charlstm.sampling import writer
 from charlstm.scoring import held_out
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, STREAMS, Started
 
 CASES = {
     "memorize": [*STREAMS, "train.epochs=300", "save.steps=20", "threads=1"],
     "lm": [*LM, "train.steps=500", "eval.times=25", "save.steps=20", "threads=1"],
 }
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-ALLOWED = 0.5
+HANGS = 600  # seconds
 
 
 class Watch:
@@ -55,6 +55,7 @@ class Watch:
         self.number, self.at, self.left, self.report = number, at, after, report
         self.longest = {"step": 0.0, "save": 0.0}
         self.received: float | None = None
+        self.late = 0
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -69,7 +70,7 @@ class Watch:
                 runs.patched(StopSignals, "_stop", heard),
                 runs.patched(Training, "_next", self._timed("step", Training._next)),
                 runs.patched(directory, "save_last", self._timed("save", directory.save_last)),
-                runs.patched(checkpoint, "load", self._sending("save", checkpoint.load)),
+                runs.patched(checkpoint, "_compare", self._sending("save", checkpoint._compare)),
                 runs.patched(held_out, "carried", self._sending("score", held_out.carried)),
                 runs.patched(writer, "likeliest", self._sending("score", writer.likeliest)),
             ):
@@ -78,11 +79,12 @@ class Watch:
                 yield
             finally:
                 took = time.monotonic() - self.received if self.received else None
-                self.report.write_text(json.dumps(self.longest | {"took": took}))
+                self.report.write_text(json.dumps(self.longest | {"took": took, "late": self.late}))
 
     def _timed(self, what: str, do: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*given: Any) -> Any:
             begin = time.monotonic()
+            self.late += what == "step" and self.received is not None
             try:
                 return do(*given)
             finally:
@@ -135,24 +137,30 @@ def stopped(case: str, folder: Path, seed: int, count: int, rows: dict[str, list
         rows[{"random": "at any moment", "save": "in a save", "score": "in a score"}[at]].append(
             (watched["took"], within)
         )
-        if watched["took"] > within + ALLOWED:
-            problems.append(f"{at}: {watched['took']:.2f} s, step and save take {within:.2f} s")
+        if watched["late"] > 1:
+            problems.append(f"{at}: {watched['late']} steps were begun after the signal")
     return problems
 
 
 def by_usr1(folder: Path) -> list[str]:
     """Ask a run that would save at its end alone to save, twice."""
     where = folder / "usr1"
-    started = Started([*LM, "train.steps=1000000", "threads=1", f"hydra.run.dir={where}"], folder, True)
-    _until(lambda: bool(list(where.glob("events*"))))
-    time.sleep(0.5)
+    heard = folder / "heard"
+
+    def tell(_: Training) -> None:
+        if callable(signal.getsignal(signal.SIGUSR1)):  # not yet in the steps that are timed beforehand
+            heard.touch()
+
+    arguments = [*LM, "train.steps=1000000", "threads=1", f"hydra.run.dir={where}"]
+    started = Started(arguments, folder, True, partial(runs.before_each_step, tell))
+    _until(heard.exists)
     steps = []
     for _ in range(2):
         before = (where / "last.safetensors").exists() and (where / "last.safetensors").stat().st_ino
         started.send(signal.SIGUSR1)
         last = where / "last.safetensors"
         _until(lambda: last.exists() and last.stat().st_ino != before)  # noqa: B023
-        steps.append(checkpoint.load(last).training["numbers"]["step"])  # type: ignore[index]
+        steps.append(checkpoint.load(last).step)
     running = started.wait(0) is None
     started.send(signal.SIGKILL)
     started.wait()
@@ -166,16 +174,15 @@ def twice(folder: Path, number: int) -> list[str]:
 
     @contextmanager
     def slow() -> Iterator[None]:
-        load = checkpoint.load
+        compare = checkpoint._compare
 
-        def hangs(path: Path) -> checkpoint.Checkpoint:
-            trained = load(path)
-            if path.name.startswith(".") and trained.training["numbers"]["step"] >= 60:  # type: ignore[index]
+        def hangs(path: Path, blob: bytearray) -> None:
+            compare(path, blob)
+            if checkpoint.parse(blob, path).step >= 60:
                 hanging.touch()
-                time.sleep(60)
-            return trained
+                time.sleep(HANGS)
 
-        with runs.patched(checkpoint, "load", hangs):
+        with runs.patched(checkpoint, "_compare", hangs):
             yield
 
     started = Started([*CASES["lm"], f"hydra.run.dir={where}"], folder, True, slow)
@@ -189,7 +196,9 @@ def twice(folder: Path, number: int) -> list[str]:
     code, took = started.wait(), time.monotonic() - begin
     intact = (where / "last.safetensors").read_bytes() == before
     checkpoint.load(where / "last.safetensors")
-    good = still and code == 128 + number and took < 2 and intact and "Traceback" not in started.said()
+    good = (
+        still and code == 128 + number and took < HANGS / 10 and intact and "Traceback" not in started.said()
+    )
     return [] if good else [f"second signal {number}: exit code {code} after {took:.1f} s: {started.said()}"]
 
 
@@ -198,7 +207,7 @@ def _is_under_way(started: Started) -> bool:
 
 
 def _until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not done():
         if time.monotonic() > end:
             raise TimeoutError

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.reliability import forging
+from tests.soak import forging
 
 MARK = '"?here?"'  # stands in JSON for what `json` cannot write
 TOKENS = [

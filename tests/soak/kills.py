@@ -1,8 +1,8 @@
-"""Does a run that is killed and gone on with end as one that is not?
+"""Does a run that is killed and resumed end as one that is not?
 
-    python -m benchmarks.reliability.kills [count=200]
+    python -m tests.soak.kills [count=200]
 
-Kills train.py by `kill -9` at random moments, while it starts, trains, scores and saves, goes on with it,
+Kills train.py by `kill -9` at random moments, while it starts, trains, scores and saves, resumes it,
 kills that, and so on to the end. Then SHA-256 of weights, moments, averages, hidden state, generators,
 numbers, results and TensorBoard's curves are compared with those of an undisturbed run: all must be equal.
 A third of the runs and those of two threads are real commands; the others are copies of a process that has
@@ -16,9 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, MEMORIZE, STREAMS, Started
 from charlstm.runs import directory
+from tests.soak import runs
+from tests.soak.runs import LM, MEMORIZE, STREAMS, Started
 
 CASES = {
     "memorize lstm, streams": [*STREAMS, "train.epochs=500", "save.steps=10", "threads=1"],

@@ -1,11 +1,11 @@
 """Does it matter how often, and where, a run is stopped?
 
-    python -m benchmarks.reliability.resumes [most=7]
+    python -m tests.soak.resumes [most=7]
 
 Stops small runs by SIGTERM after every k steps, k = 1 ... 7, in the middle and at the end of epochs, between
-and at evaluations, and goes on, for odd k in the same directory, for even k in another each time. SHA-256 of
-everything that is left, losses included, must be that of an undisturbed run; and however often a run is
-scored or shown, it must train alike. The exit code is 1 if not.
+and at evaluations, and resumes them, for odd k in the same directory, for even k in another each time.
+SHA-256 of everything that is left, losses included, must be that of an undisturbed run; and however often a
+run is scored or shown, it must train alike. The exit code is 1 if not.
 """
 
 import signal
@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.machine import count, describe
-from benchmarks.reliability import runs
-from benchmarks.reliability.runs import LM, STREAMS
 from charlstm.config.settings import TrainSettings
 from charlstm.training.loop import Training
+from tests.soak import runs
+from tests.soak.runs import LM, STREAMS
 
 SHORT = ["train.steps=46", "eval.baselines=false", "data.split=[0.3,0.7,0]", "threads=1", "save.keep=3"]
 MEMORIZE = [*STREAMS, "train.epochs=8", "threads=1"]
@@ -39,17 +39,14 @@ def in_pieces(chosen: TrainSettings, folder: Path, k: int) -> Path:
 
     def stop(training: Training) -> None:
         nonlocal made
-        if not callable(signal.getsignal(signal.SIGTERM)):  # the steps that are timed beforehand
-            return
         made += 1
         if made % k == 0 and training.step + 1 < training.steps:
             signal.raise_signal(signal.SIGTERM)
 
     directory, number, resumed = folder / f"every {k}.0", 0, None
-    with runs.before_each_step(stop):
-        while (code := runs.trained(chosen, directory, resumed)) == 143:
-            resumed, number, made = directory, number + 1, 0
-            directory = directory if k % 2 else folder / f"every {k}.{number}"
+    while (code := runs.trained(chosen, directory, resumed, stop)) == 143:
+        resumed, number, made = directory, number + 1, 0
+        directory = directory if k % 2 else folder / f"every {k}.{number}"
     if code:
         raise RuntimeError(f"exit code {code}")
     return directory

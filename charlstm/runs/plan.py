@@ -1,0 +1,94 @@
+"""A request that was looked at: everything that can be wrong is found, and nothing is made yet."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from charlstm.config.settings import TrainConfig, TrainSettings
+from charlstm.model.numpy_model import parameter_count
+from charlstm.runs.resume import Resumed
+from charlstm.state import Machine
+from charlstm.text.corpus import Fingerprint
+from charlstm.text.vocabulary import Vocabulary
+from charlstm.training import machine, memory
+
+if TYPE_CHECKING:
+    from charlstm.model.torch_model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(ABC):
+    """What a run will do. It carries all that was read and decided, so that nothing is done twice.
+
+    Attributes:
+        config: the `train` settings with nothing left to be decided; `settings` are as they were asked for.
+        data: the text's size and SHA-256.
+        text_length: characters of the text that is trained on.
+        window: the most steps that gradients flow back through.
+    """
+
+    settings: TrainSettings
+    config: TrainConfig
+    vocabulary: Vocabulary
+    data: Fingerprint
+    text_length: int
+    window: int
+    resumed: Resumed | None
+
+    @cached_property
+    def machine(self) -> Machine:
+        """What it is trained on: as was asked for, as before if a run is resumed, or as is best. Needs torch.
+
+        Raises:
+            ValueError: the machine has not what was asked for.
+        """
+        settings = self.settings
+        threads = machine.choose_threads(settings.threads, settings.model.hidden, self.config.batch)
+        if self.resumed is not None and self.resumed.unchanged("threads"):
+            threads = self.resumed.state.provenance.threads
+        device = machine.choose_device(settings.device)
+        return Machine(device=str(device), precision="float32", threads=threads)
+
+    def describe(self) -> Iterator[str]:
+        """What will be done, a line each; what has to be measured is measured. Needs torch."""
+        yield from self.describe_task()
+        if self.resumed is not None:
+            yield f"Resumes from step {self.resumed.state.numbers.step:,} of {self.resumed.path}."
+            yield from (f"  {line}" for line in self.resumed.differences(machine.versions(), self.machine))
+
+    @abstractmethod
+    def describe_task(self) -> Iterator[str]:
+        """What will be learnt, by what, and for how long, a line each."""
+
+    @property
+    def parameters(self) -> int:
+        """How many trainable ones the network has."""
+        return parameter_count(self.settings.model, len(self.vocabulary))
+
+    @property
+    def model(self) -> str:
+        """The network in a few words."""
+        model = self.settings.model
+        return f"{model.cell} of {model.layers} x {model.hidden}, {self.parameters:,} parameters"
+
+    def first_model(self, on: Machine | None = None) -> "Model":
+        """The network with its first weights.
+
+        Args:
+            on: the machine, which is prepared for it; None: the one that was chosen.
+        """
+        from charlstm.model.torch_model import Model
+
+        on = on or self.machine
+        machine.prepare(self.settings.seed, on.threads)
+        model = Model(self.settings.model, len(self.vocabulary), self.config.dropout).to(on.device)
+        model.add_forget_bias(self.config.forget_bias)
+        return model
+
+    def out_of_memory(self, step: int) -> str:
+        """What to say when there was no memory left in a step, and what would take less."""
+        V, half = len(self.vocabulary), memory.physical() // 2
+        advice = memory.advice(self.settings.model, self.config, V, self.window, half)
+        return f"out of memory at step {step}; {advice}. What was saved before is untouched"

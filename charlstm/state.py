@@ -1,0 +1,264 @@
+"""What a checkpoint keeps to resume a training, by type; the arrays are checked, too. Needs no torch.
+
+It is stored as JSON by `dataclasses.asdict` and read by the strict converter of the settings: what is
+missing, surplus, of another type or out of range is refused. A field that comes later gets a default, and so
+every older file is read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cells.gates import layer_of
+from charlstm.config.convert import RequestError, convert
+from charlstm.config.settings import Kernel, TrainSettings
+from charlstm.config.values import Count, Nonnegative, Range
+from charlstm.text.corpus import Fingerprint
+from charlstm.training.progress import Progress, Since
+from charlstm.training.schedule import Settling
+
+Arrays = Mapping[str, NDArray[Any]]
+Threads = Annotated[int, Range(1, 1024)]
+Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+
+LATER: dict[str, dict[str, Any]] = {"copy": {"symbols": 26}, "train": {"optimizer": "adamw"}}
+"""Settings that the first files have not, by group, with what they meant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a training runs on: torch's device, the precision of its products, CPU threads."""
+
+    device: str
+    precision: str
+    threads: Threads
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.shown_threads}"
+
+    @property
+    def shown_threads(self) -> str:
+        """Their number in words."""
+        return f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Versions and machine, on which the last bits depend."""
+
+    charlstm: str
+    python: str
+    torch: str
+    numpy: str
+    device: str
+    precision: str
+    threads: Threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Where a training stands; `seconds` spent so far, `state_dtypes` as torch calls them."""
+
+    step: Annotated[int, Range(0, 10**12)]
+    epoch: Annotated[int, Range(0, 10**9)]
+    window: Count
+    chars_seen: Count
+    lr_factor: Annotated[float, Range(0, 1)]
+    seconds: Nonnegative
+    since: Since
+    state_dtypes: tuple[Dtype, ...]
+    settling: Settling = field(default_factory=Settling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """Where a run stands: figures that were not dealt with to the end, whether the task has come to its end,
+    and how often training went back to a good state."""
+
+    pending: Progress | None
+    finished: bool
+    returns: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """Of the free runs of a text: whether one was exact, the most characters right, characters written."""
+
+    known: bool
+    longest: Count
+    written: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorizeState:
+    """What `task=memorize` has to know to be resumed."""
+
+    recalled_at_epoch: Count | None
+    proof: Proven
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestScore:
+    """The best score of the valid part, in nats per symbol; None where there was none."""
+
+    nats: Nonnegative | None
+    step: Count
+    averaged: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What was measured for a language model, or follows from that."""
+
+    precision: Kernel
+    threads: Threads
+    seconds_per_step: Annotated[float, Range(0, 1e9, above=True)]
+    steps: Annotated[int, Range(1, 10**12)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelState:
+    """What `task=lm` has to know to be resumed."""
+
+    best: BestScore
+    since_best: Count
+    decided: Decided
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyState:
+    """What `task=copy` has to know to be resumed: the length in hand, the longest that was passed, and the
+    share of symbols right in the latest examination."""
+
+    length: Annotated[int, Range(1, 10**9)]
+    longest: Count
+    share: Annotated[float, Range(0, 1)]
+
+
+TaskState = MemorizeState | LanguageModelState | CopyState
+
+TASK_STATES: dict[str, type[TaskState]] = {
+    "memorize": MemorizeState,
+    "lm": LanguageModelState,
+    "copy": CopyState,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What trainings of all tasks keep."""
+
+    numbers: Numbers
+    driver: Course
+    progress: Progress | None
+    settings: TrainSettings
+    data: Fingerprint
+    folder: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState(_Shared):
+    """All that resuming needs besides weights and arrays; `folder` is where the command was started."""
+
+    task: TaskState
+
+
+def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
+    """The state that JSON has.
+
+    Raises:
+        ValueError: it is none of such a task; the message names what is wrong.
+    """
+    rest = dict(values)
+    if not (isinstance(rest.get("settings"), dict) and isinstance(rest.get("task"), dict)):
+        raise ValueError("its training has no settings or no task")
+    settings = dict(rest["settings"])
+    for group, later in LATER.items():
+        if isinstance(given := settings.get(group, {}), dict):
+            settings[group] = {**later, **given}
+    try:
+        # what the task keeps is of another type for each
+        own = convert(TASK_STATES[task], rest.pop("task"))
+        state = convert(_Shared, rest | {"settings": settings})
+    except RequestError as error:
+        raise ValueError(f"its training: {'; '.join(error.problems[:3])}") from None
+    if state.settings.task != task:
+        raise ValueError(f"its training: settings.task = {state.settings.task}: must be {task}")
+    return TrainingState(**vars(state), task=own)
+
+
+def check_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> None:
+    """Check what else a training keeps: moments, averages, the carried state, generators, running sums.
+
+    Raises:
+        ValueError: an array is missing, surplus, or not of the shape and type that it has to be.
+    """
+    expected = _expected(arrays, weights, state)
+    for name in expected | dict(arrays):
+        wanted, array = expected.get(name), arrays.get(name)
+        if wanted is None or array is None or array.dtype.str[1:] != wanted[0] or not _fits(array, wanted[1]):
+            found = "missing" if array is None else f"{array.dtype} {array.shape}"
+            raise ValueError(
+                f"the array {name} of its training is {found}, expected {wanted or 'no such array'}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"the array {name} of its training has a number that is not finite")
+
+
+Shape = tuple[int | None, ...]
+
+
+def _fits(array: NDArray[Any], shape: Shape) -> bool:
+    return array.ndim == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
+    )
+
+
+def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str, tuple[str, Shape]]:
+    """Name -> type and shape of the arrays that there have to be; None for any size."""
+    model = state.settings.model
+    expected: dict[str, tuple[str, Shape]] = {
+        "figures/sums": ("f8", (6,)),
+        "figures/wrong": ("i8", (3,)),
+        "generator": ("u1", (None,)),
+    }
+    for k, dtype in enumerate(state.numbers.state_dtypes):
+        kind = {"float64": "f8", "float16": "f2"}.get(dtype, "f4")  # NumPy has no bfloat16
+        expected[f"state/{k}"] = (kind, (model.layers, None, model.hidden))
+    shapes: dict[str, Shape] = {name: weight.shape for name, weight in weights.items()}
+    kinds = {name.partition("/")[0] for name in arrays}
+    for kind in kinds & {"average", "best"}:
+        expected |= {f"{kind}/{name}": ("f4", shape) for name, shape in shapes.items()}
+    if "soap" in kinds:
+        expected |= _of_soap(shapes, arrays)
+    else:
+        for moment in ("first", "second"):
+            expected |= {f"adam/{moment}/{name}": ("f4", shape) for name, shape in shapes.items()}
+        expected["adam/steps"] = ("f4", (len(shapes),))
+    for name, entry in {"scale": ("f4", (2,)), "generator/cuda": ("u1", (None,))}.items():
+        if name in arrays:
+            expected[name] = entry
+    return expected
+
+
+def _of_soap(shapes: Mapping[str, Shape], arrays: Arrays) -> dict[str, tuple[str, Shape]]:
+    """A layer's weights and biases side by side make one matrix; only short sides are rotated."""
+    sides: dict[str, list[int]] = {}
+    for name, shape in shapes.items():
+        rows, columns = (*shape, 1)[:2]
+        assert rows is not None
+        assert columns is not None
+        joint = sides.setdefault(layer_of(name), [rows, 0])
+        joint[1] += columns
+    expected: dict[str, tuple[str, Shape]] = {"soap/steps": ("f4", ())}
+    for layer, joint in sides.items():
+        expected |= {f"soap/{moment}/{layer}": ("f4", tuple(joint)) for moment in ("first", "second")}
+        for side, size in enumerate(joint):
+            rotated = [f"soap/{part}{side}/{layer}" for part in ("covariance", "basis")]
+            if any(name in arrays for name in rotated):
+                expected |= dict.fromkeys(rotated, ("f4", (size, size)))
+    return expected

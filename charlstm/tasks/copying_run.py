@@ -1,0 +1,121 @@
+"""One run of `task=copy`: longer and longer sequences of random symbols, read and then written back."""
+
+import logging
+import math
+from pathlib import Path
+
+from charlstm.model.numpy_model import NumpyModel
+from charlstm.runs.run import Run, Weights
+from charlstm.state import CopyState, TaskState
+from charlstm.tasks import copy_sequences
+from charlstm.tasks.copy_sequences import EXAMINATION, PROOF, SEQUENCES, TRAINING
+from charlstm.tasks.copying import CopyPlan
+from charlstm.tasks.memorize_run import WORTH_A_FREE_RUN
+from charlstm.training.loop import Training
+from charlstm.training.optimizer import Average
+from charlstm.training.progress import Figures, Progress
+from charlstm.training.windows import Window
+
+log = logging.getLogger("charlstm")
+
+# Steps over which the weights that are examined are averaged: single steps shake what is nearly right.
+AVERAGED = 100
+
+
+class Copy(Run):
+    """The run. An epoch is one batch of new sequences, all of the length in hand."""
+
+    def __init__(self, plan: CopyPlan, path: Path) -> None:
+        model, config = plan.first_model(), plan.config
+        self.stands = CopyState(length=1, longest=0, share=0.0)
+        average = Average(model.parameters(), AVERAGED)
+        training = Training(
+            model, self._windows, config, steps=config.epochs, every=config.log_every, average=average
+        )
+        super().__init__(plan, path, training)
+
+    def _windows(self, epoch: int) -> list[Window]:
+        seeds = (self.settings.seed, TRAINING, epoch)
+        return [copy_sequences.window(self.vocabulary, self.stands.length, self.settings.train.batch, seeds)]
+
+    def state(self) -> CopyState:
+        return self.stands
+
+    def put_back(self, state: TaskState) -> None:
+        assert isinstance(state, CopyState)
+        self.stands = state
+        if self.best:
+            self.keep_best(self._figures())
+
+    def handle(self, progress: Progress) -> bool:
+        if progress.accuracy >= WORTH_A_FREE_RUN:  # fed with the true symbols, which is the easier task
+            self._examine(progress)
+        now, bits = self.stands, self._figures()["bits_per_hidden_unit"]
+        curves = {"copy/length": now.length, "copy/longest": now.longest, "copy/right": now.share}
+        curves["copy/bits_per_hidden_unit"] = bits
+        self.tracker.curves(progress.step, {**progress.curves(), **curves})
+        shown = f"longest {now.longest:,}, {now.share:.1%} right of {now.length:,}, {progress.shown()}"
+        self.tracker.advance(progress.epoch, shown)
+        return self.is_out_of_time(progress)
+
+    def _examine(self, progress: Progress) -> None:
+        """Go on to the first length that the model does not pass."""
+        weights, seeds = self._averaged(), (self.settings.seed, EXAMINATION, progress.epoch)
+        model = NumpyModel(self.settings.model, weights)
+        with self.signals.breaking_off():
+            *passed, failed = copy_sequences.climb(model, self.vocabulary, self.stands.length, seeds)
+        longest = passed[-1][0] if passed else self.stands.longest
+        self.stands = CopyState(length=failed[0], longest=longest, share=failed[1])
+        if passed:
+            self.best = weights
+            self.keep_best(self._figures())
+            self.signals.save_wanted = True
+
+    def _figures(self) -> Figures:
+        longest, symbols, model = self.stands.longest, self.settings.copy.symbols, self.settings.model
+        bits = longest * math.log2(symbols)
+        own = {"longest": longest, "symbols": symbols, "bits": bits}
+        return self.figures({**own, "bits_per_hidden_unit": bits / (model.layers * model.hidden)})
+
+    def best_weights(self) -> Weights:
+        return self.best or self._averaged()
+
+    def _averaged(self) -> Weights:
+        """A copy of the weights' average."""
+        average = self.training.average
+        assert average is not None
+        named = zip(self.training.optimizer.names, average.averages, strict=True)
+        return {name: array.cpu().numpy().copy() for name, array in named}
+
+    def conclude(self) -> Figures:
+        # what passed one of many examinations may have passed by luck: what is said comes from a larger one
+        # of its own, whose share of symbols right is known to some 0.05 %
+        length, seeds = max(self.stands.longest, 1), (self.settings.seed, PROOF)
+        ids = copy_sequences.sequences(self.vocabulary, length, 10 * SEQUENCES, seeds)
+        model = NumpyModel(self.settings.model, self.best_weights())
+        with self.signals.breaking_off():
+            share = copy_sequences.right(model, self.vocabulary, ids)
+        figures = self._figures() | {"accuracy": share}
+        self.keep_best(figures)
+        log.info(self._verdict(figures))
+        return figures
+
+    @property
+    def prompt(self) -> str:  # type: ignore[override]
+        """Symbols to write back."""
+        length = max(self.stands.longest, 1)
+        ids = copy_sequences.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))
+        return self.vocabulary.decode(ids[: length + 2, 0])
+
+    def _verdict(self, figures: Figures) -> str:
+        symbols, share = figures["symbols"], figures["accuracy"]
+        spent = f"{figures['epochs']:,} batches and {figures['train_seconds']:.1f} s"
+        more = "Longer ones take more train.budget or a larger model.hidden."
+        if not self.stands.longest:
+            return f"Nothing is copied after {spent}: {share:.1%} of single symbols come back right. {more}"
+        return (
+            f"Copied: {self.stands.longest:,} random symbols out of {symbols}, read and then written back, "
+            f"{share:.1%} of them right, after {spent}. "
+            f"That is {figures['bits']:.0f} bits, {figures['bits_per_hidden_unit']:.2f} per hidden unit; "
+            f"Collins et al. (2016) found room for about one real number. {more}"
+        )

@@ -1,0 +1,193 @@
+"""One run of `task=lm`: the weights that score best on the valid part, and what they are worth at the end."""
+
+import copy
+import logging
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlstm.model.scores import NATS_PER_BIT
+from charlstm.model.torch_model import Model
+from charlstm.progress_bar import progress_bar
+from charlstm.runs.run import Run, Weights
+from charlstm.sampling.strategy import Strategy
+from charlstm.sampling.writer import Passage, Writer, mask, stream
+from charlstm.scoring import baselines, held_out
+from charlstm.state import BestScore, LanguageModelState, TaskState
+from charlstm.tasks.language_model import LanguageModelPlan
+from charlstm.training import machine
+from charlstm.training.loop import DivergedError, of_corpus
+from charlstm.training.optimizer import Average
+from charlstm.training.progress import Figures, Progress
+
+log = logging.getLogger("charlstm")
+
+SAMPLE_CHARACTERS = 400
+
+
+class LanguageModel(Run):
+    """The run: figures of every few steps, a score of the valid part now and then, the best weights kept."""
+
+    unit = "step"
+    plan: LanguageModelPlan
+
+    def __init__(self, plan: LanguageModelPlan, path: Path) -> None:
+        config, steps = plan.config, plan.decided.steps
+        model = plan.first_model()
+        # scores are those of a copy: whatever becomes of a score, training does not notice
+        self.scored = copy.deepcopy(model)
+        training = of_corpus(
+            model,
+            plan.corpus.train,
+            plan.start_token,
+            config,
+            steps=steps,
+            every=plan.every,
+            average=Average(model.parameters(), config.averaging * steps) if config.averaging else None,
+            autocast=machine.autocast(plan.machine.precision),
+            seed=plan.settings.seed,
+        )
+        super().__init__(plan, path, training)
+        self.found, self.since_best = BestScore(nats=None, step=0, averaged=False), 0
+
+    def state(self) -> LanguageModelState:
+        return LanguageModelState(best=self.found, since_best=self.since_best, decided=self.plan.decided)
+
+    def put_back(self, state: TaskState) -> None:
+        assert isinstance(state, LanguageModelState)
+        assert self.resumed is not None
+        if self.best and state.best.nats is not None and self.resumed.same_parts:
+            self.found, self.since_best = state.best, state.since_best
+            self.keep_best(self._figures())
+        else:
+            self.best = {}
+
+    def handle(self, progress: Progress) -> bool:
+        is_last = progress.step == self.training.steps
+        is_scored = progress.step % self.plan.evaluate_every == 0 or is_last
+        if is_scored:
+            with self.signals.breaking_off():
+                nats, averaged, weights = self._evaluate(progress)
+                if not math.isfinite(nats):
+                    raise DivergedError(f"the loss on the valid part is {nats} at step {progress.step}")
+                # one of a symbol that the valid part has not leaves no trace in its loss
+                if not all(np.isfinite(weight).all() for weight in weights.values()):
+                    raise DivergedError(f"a weight is not finite at step {progress.step}")
+                text = written(self.plan, self.training.model) if self.settings.tensorboard else ""
+        self.tracker.curves(progress.step, progress.curves())
+        if is_scored:
+            self._compare(BestScore(nats=nats, step=progress.step, averaged=averaged), weights)
+            self.tracker.curves(progress.step, {"valid/bits_per_char": nats / NATS_PER_BIT})
+            self.tracker.text(progress.step, "written", text)
+        best = self.found.nats
+        valid = "" if best is None else f", valid {best / NATS_PER_BIT:.3f}"
+        speed = f"{progress.chars_per_second:,.0f} chars/s"
+        self.tracker.advance(progress.step, f"{progress.bits_per_char:.3f} bits/char{valid}, {speed}")
+        patience = self.plan.config.patience
+        return patience is not None and self.since_best >= patience
+
+    def _compare(self, found: BestScore, weights: Weights) -> None:
+        """Keep what is better than all before."""
+        self.since_best += 1
+        if self.found.nats is None or (found.nats is not None and found.nats < self.found.nats):
+            self.found, self.best, self.since_best = found, weights, 0
+            self.keep_best(self._figures())
+            self.signals.save_wanted = True
+
+    def _evaluate(self, progress: Progress) -> tuple[float, bool, Weights]:
+        """The weights or their average, whichever is better on the valid part: the score in nats per symbol,
+        whether it is the average's, and a copy of them.
+
+        Where there is none, the average is taken as it is, under the loss of the training.
+        """
+        valid, start = self.plan.corpus.valid, self.vocabulary.start
+
+        def score(weights: Iterable[Tensor], averaged: bool) -> tuple[float, bool, Weights]:
+            with torch.no_grad():
+                for mine, weight in zip(self.scored.parameters(), weights, strict=True):
+                    mine.copy_(weight)
+            nats = held_out.carried(self.scored, valid, start).nats if len(valid) else progress.loss
+            return nats, averaged, {name: array.copy() for name, array in self.scored.weights().items()}
+
+        plain = score(self.training.model.parameters(), False)
+        if self.training.average is None:
+            return plain
+        averaged = score(self.training.average.averages, True)
+        return min(averaged, plain, key=lambda scored: scored[0])
+
+    def _figures(self) -> Figures:
+        nats = self.found.nats if len(self.plan.corpus.valid) else None
+        bits = None if nats is None else nats / NATS_PER_BIT
+        own = {"valid_nats": nats, "valid_bpc": bits, "best_step": self.found.step}
+        return self.figures({**own, "averaged": self.found.averaged})
+
+    def conclude(self) -> Figures:
+        weights = {name: torch.from_numpy(w) for name, w in self.best.items()}
+        self.scored.load_state_dict(weights)
+        with self.signals.breaking_off():
+            figures = self._figures() | _final_scores(self.plan, self.scored)
+        self.keep_best(figures)
+        _say_scores(self.plan, self.scored, figures)
+        return figures
+
+
+def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
+    """The scores of the best weights on all held-out parts, and those of simpler models."""
+    data, start = plan.corpus, plan.vocabulary.start
+    figures: Figures = {}
+    if len(data.test):
+        figures["test_nats"] = held_out.carried(model, data.test, start).nats
+        figures["test_bpc"] = figures["test_nats"] / NATS_PER_BIT
+    if len(data.valid) > 1:
+        figures["valid_windows_nats"] = held_out.fresh_windows(model, data.valid, start).nats
+    last = data.test if len(data.test) else data.valid
+    if plan.settings.eval.dynamic and len(last):
+        with progress_bar(len(last), "dynamic evaluation") as bar:
+            score = held_out.dynamic(model, data.train, last, start, advance=bar.update)
+        figures["dynamic_nats"], figures["dynamic_of"] = score.nats, "test" if len(data.test) else "valid"
+    if plan.settings.eval.baselines and len(last):
+        figures["baselines_bpc"] = baselines.table(
+            data.train, last, len(plan.vocabulary.characters), plan.corpus.as_bytes, start
+        )
+    return figures
+
+
+def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None:
+    """Say what came of it: a sample, and the scores beside those of simpler models."""
+    log.info("")
+    log.info(written(plan, model))
+    log.info("")
+    rows = [
+        ("valid part, state carried", figures["valid_nats"]),
+        ("valid part, windows of 256 from an empty context", figures.get("valid_windows_nats")),
+        ("test part, state carried", figures.get("test_nats")),
+        (f"{figures.get('dynamic_of')} part, dynamic evaluation", figures.get("dynamic_nats")),
+    ]
+    part = "test" if len(plan.corpus.test) else "valid"
+    rows += [
+        (f"{part} part, {name}", bits * NATS_PER_BIT)
+        for name, bits in figures.get("baselines_bpc", {}).items()
+    ]
+    log.info(f"{'bits':>8} {'nats':>8}  per character")
+    for name, nats in rows:
+        if nats is not None:
+            log.info(f"{nats / NATS_PER_BIT:8.4f} {nats:8.4f}  {name}")
+    log.info("")
+    seconds, speed = figures["train_seconds"], figures["chars_per_second"]
+    which = "their average" if figures["averaged"] else "the weights"
+    log.info(
+        f"{figures['steps']:,} steps in {seconds:.0f} s at {speed:,.0f} characters/s; "
+        f"best at step {figures['best_step']:,} ({which})."
+    )
+
+
+def written(plan: LanguageModelPlan, model: Model) -> str:
+    """What a model writes from the start token, at temperature 0.8; bytes that are no text as U+FFFD."""
+    strategy = Strategy(temperature=0.8, mask=mask(plan.vocabulary))
+    writer = Writer(model.in_numpy(), plan.vocabulary, strategy, [plan.settings.seed])
+    text = "".join(stream(writer, plan.vocabulary, Passage(SAMPLE_CHARACTERS)))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

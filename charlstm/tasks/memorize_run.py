@@ -1,0 +1,138 @@
+"""One run of `task=memorize`: the figures of each epoch, and the proof that the text is known by heart."""
+
+import copy
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from charlstm.model.torch_model import Model
+from charlstm.runs.run import Run, Weights
+from charlstm.runs.signals import Stopped
+from charlstm.sampling import writer
+from charlstm.state import MemorizeState, Proven, TaskState
+from charlstm.tasks.memorize import MemorizePlan
+from charlstm.text.vocabulary import Ids, Vocabulary
+from charlstm.training.loop import of_text
+from charlstm.training.progress import Figures, Progress
+
+log = logging.getLogger("charlstm")
+
+PRINTED_CHARACTERS = 2000
+SAMPLED_CHARACTERS = 200  # while training: writing takes longer than reading
+
+# A free run stops at its first error, so trying one is cheap; but it is pointless while, fed with the true
+# text, the model still gets this share of the characters wrong.
+WORTH_A_FREE_RUN = 0.9
+
+# Characters that free runs may write: so many in any case, and as many for each character that is trained on.
+FREE_CHARACTERS, FREE_SHARE = 20_000, 0.02
+
+
+class Memorize(Run):
+    """The run: figures of each epoch, and a free run after those that make one worth trying."""
+
+    def __init__(self, plan: MemorizePlan, path: Path) -> None:
+        model = plan.first_model()
+        super().__init__(plan, path, of_text(model, plan.ids, plan.config))
+        self.ids = plan.ids
+        self.proof = Proof(model, self.vocabulary, self.ids)
+        self.recalled_at_epoch: int | None = None
+
+    def state(self) -> MemorizeState:
+        proof = Proven(known=self.proof.known, longest=self.proof.longest, written=self.proof.written)
+        return MemorizeState(recalled_at_epoch=self.recalled_at_epoch, proof=proof)
+
+    def put_back(self, state: TaskState) -> None:
+        assert isinstance(state, MemorizeState)
+        assert self.resumed is not None
+        if self.resumed.same_parts:  # another text is not known by heart
+            self.recalled_at_epoch, proof = state.recalled_at_epoch, state.proof
+            vars(self.proof).update(vars(proof))
+
+    def handle(self, progress: Progress) -> bool:
+        config = self.settings.train
+        is_over = self.is_out_of_time(progress)
+        before = copy.copy(self.proof)
+        try:
+            with self.signals.breaking_off():
+                progress = self.proof.tried(progress)
+                is_last = progress.recalled or is_over or self.training.step == self.training.steps
+                sampled = progress.epoch % config.sample_every == 0 or is_last
+                written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None
+        except Stopped:
+            self.proof = before  # it will be tried again
+            raise
+        if progress.recalled:
+            self.recalled_at_epoch = progress.epoch
+        longest, whole = self.proof.longest, self.plan.text_length
+        free_run = f", free run {longest:,} of {whole:,}" if longest else ""
+        self.tracker.advance(progress.epoch, progress.shown() + free_run)
+        if progress.epoch % config.log_every == 0 or progress.recalled:
+            self.tracker.curves(progress.step, progress.curves())
+        if written is not None:
+            self.tracker.text(progress.step, "written", written)
+        return is_over or (self.proof.known and config.stop_at_recall)
+
+    def best_weights(self) -> Weights:
+        return self.training.model.weights()
+
+    def conclude(self) -> Figures:
+        with self.signals.breaking_off():
+            right = writer.recall(self.training.model.in_numpy(), self.vocabulary, self.ids)
+            written = self._written(PRINTED_CHARACTERS)
+        known, first = right == len(self.ids) - 1, self.recalled_at_epoch
+        figures = self.figures({"recalled_at_epoch": first, "recalled": known, "free_run": right})
+        self.keep_best(figures)
+        cut = "..." if len(self.ids) > PRINTED_CHARACTERS else ""
+        log.info(f"\n{written}{cut}\n")
+        log.info(self._verdict(figures, right))
+        return figures
+
+    def _written(self, most: int) -> str:
+        """What the model writes from the start token, taking the likeliest character each time."""
+        model = self.training.model.in_numpy()
+        return writer.likeliest(model, self.vocabulary, min(len(self.ids), most))
+
+    def _verdict(self, figures: Figures, right: int) -> str:
+        spent = f"{figures['epochs']} epochs and {figures['train_seconds']:.1f} s"
+        if figures["recalled"]:
+            first = figures["recalled_at_epoch"]
+            earlier = f" (for the first time after {first})" if first and first < figures["epochs"] else ""
+            return (
+                f"Exact: written back from the start token alone, end token included, after {spent}{earlier}."
+            )
+        return (
+            f"Not by heart after {spent}: of its own writing, {right:,} of {self.plan.text_length + 1:,} "
+            "characters (the end token counts as one) are right before the first error. Try more "
+            "train.epochs, a larger model.hidden or another seed."
+        )
+
+
+class Proof:
+    """Whether a text is known by heart: fed only its own output from the start token, the model writes it.
+
+    Free runs are tried as long as they cost little beside the training, counted in characters, so that every
+    machine tries the same.
+
+    Args:
+        text: ids `(N,)`, between the start and the end token.
+
+    Attributes:
+        known: whether a free run was exact.
+        longest: characters before the first error of the best free run so far.
+        written: by all free runs.
+    """
+
+    def __init__(self, model: Model, vocabulary: Vocabulary, text: Ids) -> None:
+        self.model, self.vocabulary, self.text = model, vocabulary, text
+        self.known, self.longest, self.written = False, 0, 0
+
+    def tried(self, progress: Progress) -> Progress:
+        """The same figures, with those of a free run if it is worth trying; `recalled` is true but once."""
+        affordable = FREE_CHARACTERS + progress.chars_seen * FREE_SHARE
+        if self.known or progress.accuracy < WORTH_A_FREE_RUN or self.written > affordable:
+            return progress
+        right = writer.recall(self.model.in_numpy(), self.vocabulary, self.text)
+        self.known = right == len(self.text) - 1
+        self.longest, self.written = max(self.longest, right), self.written + right + 1
+        return replace(progress, free_run=right, recalled=self.known)

@@ -1,0 +1,163 @@
+"""Sources -> the draft of a corpus: all that can be known of them after one pass, and their symbols.
+
+Which ids the symbols get is known only when the last of them has gone by. So that nothing is read again for
+that, the draft keeps their code points: of a small corpus in memory, of a large one in a file without a name.
+"""
+
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlstm.config.settings import DataConfig
+from charlstm.progress_bar import progress_bar
+from charlstm.text import source
+from charlstm.text.decoding import UndecodableError, refuse_binary, texts
+from charlstm.text.records import END, START, marked
+from charlstm.text.source import Source
+from charlstm.text.survey import SURROGATES, CodePoints, Facts, Survey
+from charlstm.text.vocabulary import Vocabulary
+
+
+class Draft:
+    """The symbols of sources, and what is known of them.
+
+    Args:
+        sources: are read here, each once.
+        folder: for the file of a large one; made if need be.
+
+    Attributes:
+        survey: of the sources that are kept.
+        kept: these; the others are not text, and `data.errors` says that they are left out.
+        digests, sizes: of all sources: SHA-256 in hexadecimal, and bytes.
+
+    Raises:
+        ValueError: a source cannot be read, or is not what it should be.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, sources: list[Source], config: DataConfig, folder: Path) -> None:
+        self.survey = Survey()
+        self.kept: list[Source] = []
+        self.digests: list[str] = []
+        self.sizes: list[int] = []
+        self._config, self._folder = config, folder
+        self._file = tempfile.SpooledTemporaryFile(dir=str(folder))  # noqa: SIM115  # until it is closed
+        self._pieces: list[tuple[np.dtype[Any], int]] = []
+        expected = sum(one.size for one in sources)
+        try:
+            self._fit(expected)
+            with progress_bar(expected, "encoding") as bar:
+                for one in sources:
+                    self._read(one, bar)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Forget the symbols."""
+        with contextlib.suppress(OSError):  # what is left to be written on a full disk
+            self._file.close()
+
+    def described(self) -> tuple[Vocabulary, Facts]:
+        """The vocabulary and the facts; ValueError if there are no characters, or wrong ones."""
+        config, survey = self._config, self.survey
+        name = f"data.path = {config.path}" if config.text is None else "data.text"
+        if not self.kept:
+            raise ValueError(
+                f"{name}: none of its {len(self.digests)} files is text in data.encoding = "
+                f"{config.encoding}; name another"
+            )
+        records = int(survey.counts[ord(START) : ord(END)].sum()) if config.records != "none" else 0
+        if survey.counts[SURROGATES].sum() != 2 * records:
+            raise ValueError(f"{name}: has lone surrogates in data.encoding = {config.encoding}; convert it")
+        counts = survey.counts.copy()
+        counts[SURROGATES] = 0
+        occur = np.flatnonzero(counts)
+        if not occur.size:
+            empty = "there are only empty records" if survey.characters else "the text is empty"
+            raise ValueError(f"{name}: {empty}; it needs at least one character")
+        often = occur[counts[occur] >= config.min_count]
+        if config.alphabet is not None:
+            vocabulary = Vocabulary(config.alphabet, unit=config.unit)
+            if missing := set(map(chr, occur)) - set(config.alphabet):
+                raise self._first_unknown(missing, vocabulary)
+        elif often.size:
+            unknown = len(often) < len(occur)
+            vocabulary = Vocabulary("".join(map(chr, often)), unknown=unknown, unit=config.unit)
+        else:
+            raise ValueError(
+                f"data.min_count = {config.min_count}: no character occurs that often; the most frequent one "
+                f"occurs {counts.max()} times"
+            )
+        return vocabulary, Facts(
+            source=name,
+            files=len(self.kept),
+            left_out=len(self.digests) - len(self.kept),
+            bytes=survey.size,
+            characters=survey.characters,
+            distinct=len(occur),
+            rare=int(counts.sum() - counts[often].sum()),
+            cr=survey.cr,
+            crlf=survey.crlf,
+            bom=survey.bom,
+            records=records,
+            symbols=int(survey.counts.sum()),
+        )
+
+    def symbols(self) -> Iterator[CodePoints]:
+        """The code points of all symbols, in pieces `(T,)`."""
+        self._file.seek(0)
+        for dtype, count in self._pieces:
+            yield np.frombuffer(self._file.read(count * dtype.itemsize), dtype)
+
+    def _first_unknown(self, missing: set[str], vocabulary: Vocabulary) -> ValueError:
+        # the one place where sources are read again: to say where it is, and to end there
+        for one in self.kept:
+            position = 0
+            for text in texts(one.blocks(), one.name, self._config):
+                for n, character in enumerate(text):
+                    if character in missing:
+                        return vocabulary.unknown_character(character, position + n, one.name)
+                position += len(text)
+        raise AssertionError("a character was counted that is not there")
+
+    def _read(self, one: Source, bar: Any) -> None:
+        config, found, before = self._config, Survey(), sum(self.sizes)
+        begin, pieces = self._file.tell(), len(self._pieces)
+        blocks = found.watch_bytes(one.blocks(), config)
+        wrong = None
+        try:
+            text = found.watch_text(texts(blocks, one.name, config))
+            for symbols in marked(text, config.records):
+                points = found.add(symbols)
+                self._file.write(points.data)
+                self._pieces.append((points.dtype, len(points)))
+                self._fit(before + found.size)
+                bar.update(before + found.size - bar.n)
+            if config.unit == "char" and not config.force and config.text is None:
+                refuse_binary(found.controls(), found.characters, one.name, one.blocks())
+        except UndecodableError as error:
+            wrong = error
+            if config.errors == "skip" or one.sha256:
+                deque(blocks, maxlen=0)  # what is left out is a part of the digest, too
+        self.digests.append(one.checked(found.sha256.hexdigest()))
+        self.sizes.append(found.size)
+        if wrong is None:
+            self.kept.append(one)
+            self.survey.merge(found)
+        elif config.errors == "skip":
+            self._file.seek(begin)
+            del self._pieces[pieces:]
+        else:
+            raise wrong
+
+    def _fit(self, size: int) -> None:
+        """Move the symbols to disk if those of so many bytes are too many for the memory."""
+        if size > source.SMALL:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file.rollover()

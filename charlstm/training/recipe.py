@@ -1,0 +1,106 @@
+"""What `auto` means: the settings that are decided by the text, in one place.
+
+The values of every key stand in `conf/`, the types in `config/settings.py`; here is the policy alone.
+"""
+
+import math
+from dataclasses import replace
+
+from charlstm.config.settings import TrainConfig
+from charlstm.config.values import Duration
+
+LONG_TEXT = 500
+"""Symbols above which a text is learnt by heart as segments side by side."""
+
+MOST_SEGMENTS = 64
+
+SOAP_LR_TIMES_HIDDEN = 3.5
+"""SOAP's best learning rate fell with the width (35 and 128 units), as theory would have it (Yang et al.
+2022, "Tensor Programs V")."""
+
+
+def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
+    """The same with all that is `auto` decided, to learn a text by heart.
+
+    A long text is learnt many times faster as segments side by side, for the products are larger and the
+    gradients have less far to go; and by SOAP.
+
+    Args:
+        symbols: ids of the text, the start and end token included.
+        hidden: units of a layer, H.
+
+    Raises:
+        ValueError: the layout cannot cut that text into `train.batch` streams.
+    """
+    layout, batch = config.layout, config.batch
+    if layout == "auto":
+        is_long = batch > 1 or symbols > LONG_TEXT
+        layout = "segments" if is_long else "sequence"
+        if is_long and batch == 1:
+            batch = min(symbols // 100, MOST_SEGMENTS)
+    optimizer, lr, decay = config.optimizer, config.lr, config.decay
+    if optimizer == "auto":
+        optimizer = "soap" if layout == "segments" and config.loss == "cross_entropy" else "adamw"
+    if lr == "auto":
+        lr = min(SOAP_LR_TIMES_HIDDEN / hidden, 0.1) if optimizer == "soap" else 0.01
+    if decay == "auto":
+        decay = "loss" if optimizer == "soap" else "none"
+    if layout == "sequence" and batch != 1:
+        raise ValueError(
+            f"train.batch = {batch}: train.layout=sequence reads the text as one sequence, so it "
+            "must be 1; or choose another layout, such as train.layout=segments"
+        )
+    if batch >= symbols:
+        raise ValueError(
+            f"train.batch = {batch}: a text of {symbols} symbols (the start and end token included) "
+            f"has at most {symbols - 1} streams with something to predict; choose at most {symbols - 1}"
+        )
+    return replace(config, layout=layout, batch=batch, optimizer=optimizer, lr=lr, decay=decay)
+
+
+def longest_window(config: TrainConfig, symbols: int) -> int:
+    """The most steps that gradients flow back through, in a text of so many symbols."""
+    if config.layout not in ("streams", "segments"):
+        return symbols - config.batch
+    longest = min(config.window, -(-(symbols - 1) // config.batch))
+    # segments: an epoch of one window may be longer than a pass by the golden ratio
+    return longest if config.layout == "streams" else math.ceil(1.6181 * longest)
+
+
+def for_corpus(config: TrainConfig, symbols: int) -> TrainConfig:
+    """The same for a language model of a text of `symbols` ids: with fewer streams or shorter windows if need
+    be.
+
+    Raises:
+        ValueError: fewer than two symbols.
+    """
+    if symbols < 2:
+        raise ValueError(f"the training part has {symbols} symbols; it needs at least 2")
+    # the cut may leave out up to a window of ids
+    if config.batch * config.window + config.window >= symbols:
+        batch = max((symbols - 1) // config.window - 1, 1)
+        config = replace(config, batch=min(config.batch, batch))
+    if config.batch * config.window + config.window >= symbols:
+        config = replace(config, window=max((symbols - 1) // 2, 1))
+    return config
+
+
+def steps_of(config: TrainConfig, symbols: int, seconds_per_step: float) -> int:
+    """The steps of a language model: `train.steps`, what `train.budget` holds, or `train.epochs` passes."""
+    if config.steps is not None:
+        return config.steps
+    if config.budget is not None:
+        return max(int(Duration.seconds(config.budget) / seconds_per_step), 1)
+    return config.epochs * max((symbols - 1) // (config.batch * config.window), 1)
+
+
+def refuse_undecided(config: TrainConfig) -> None:
+    """Check for a task that decides nothing by the text.
+
+    Raises:
+        ValueError: something is left to be decided, or follows from how well a text is known.
+    """
+    for key in ("optimizer", "lr", "decay"):
+        value = getattr(config, key)
+        if value == "auto" or (key, value) == ("decay", "loss"):
+            raise ValueError(f"train.{key} = {value}: works with task=memorize only; leave it out")

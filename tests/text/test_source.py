@@ -1,0 +1,126 @@
+import io
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from blocks import data
+
+from charlstm.text import source
+
+
+def contents(found):
+    return b"".join(found.blocks())
+
+
+def test_a_text_is_its_own_source(monkeypatch):
+    monkeypatch.setattr(source, "BLOCK", 3)
+    (found,) = source.find(data(text="héllo", path="ignored.txt"))
+    assert (found.name, found.size) == ("data.text", 6)
+    assert list(found.blocks()) == [b"h\xc3\xa9", b"llo"]
+
+
+def test_a_file_where_you_stand_comes_before_one_beside_train_py(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (found,) = source.find(data())
+    assert contents(found) == (source.PROJECT / "data" / "hello.txt").read_bytes()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "hello.txt").write_text("mine")
+    (found,) = source.find(data())
+    assert (found.name, found.size) == ("data.path = data/hello.txt", 4)
+    assert contents(found) == b"mine"
+
+
+def test_the_files_of_a_folder_come_in_the_order_of_their_paths(tmp_path):
+    for name in ("b.txt", "a.txt", "c.md", "sub/d.txt", "old-e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = source.find(data(path=tmp_path, exclude=("old-*",)))
+    assert [(one.name, one.size) for one in found] == [
+        (f"data.path = {tmp_path}/a.txt", 5),
+        (f"data.path = {tmp_path}/b.txt", 5),
+    ]
+    found = source.find(data(path=tmp_path, glob="**/*.txt"))
+    assert [contents(one).decode() for one in found] == ["a.txt", "b.txt", "old-e.txt", "sub/d.txt"]
+
+
+def test_the_standard_library_is_there():
+    config = data("data=python")
+    assert config.path == str(Path(json.__file__).parents[1])
+    found = source.find(config)
+    assert len(found) > 300
+    assert not any("/test/" in one.name or "site-packages" in one.name for one in found)
+
+
+def test_what_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").mkdir()
+    (tmp_path / "file").touch()
+    assert source.is_folder(data(path=tmp_path))
+    for path in ("-", "file", "missing", "a\0b", "x" * 5000):
+        assert not source.is_folder(data(path=path))
+    assert not source.is_folder(data(path=tmp_path, text="abc"))
+
+
+def test_paths_that_are_no_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, message in {
+        "missing.txt": "data.path = missing.txt: no such file",
+        tmp_path / "file" / "below": "no such file",
+        "a\0b": "cannot be read: embedded null",
+        tmp_path / "loop": "cannot be read: Too many levels of symbolic links",
+        "/dev/zero": "a device",
+        "x" * 5000: "cannot be read",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            source.find(data(path=path))
+    with pytest.raises(ValueError, match="data.path is not set"):
+        source.find(data(path=""))
+    with pytest.raises(ValueError, match="data.text: not valid Unicode at position 1; .* by data.path=..."):
+        source.find(data(text="a\udce9"))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/mem").exists(), reason="a file that even root cannot read: Linux only"
+)
+def test_a_file_that_cannot_be_read():
+    (found,) = source.find(data(path="/proc/self/mem"))
+    with pytest.raises(ValueError, match="data.path = /proc/self/mem: cannot be read: Input/output error"):
+        contents(found)
+
+
+@pytest.mark.parametrize("small", [1 << 20, 10])
+def test_what_comes_out_of_a_pipe_is_kept(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(source, "SMALL", small)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[b"abc" * 18])
+    writer.start()
+    for _ in range(2):  # by another run of a sweep
+        (found,) = source.find(data(path=tmp_path / "pipe"))
+        assert found.size == 54
+        for _ in range(2):
+            assert contents(found) == b"abc" * 18
+    writer.join()
+
+
+def test_standard_input(monkeypatch):
+    source._drained.cache_clear()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa\r\n\xe9"), encoding="ascii"))
+    for _ in range(2):
+        (found,) = source.find(data(path="-"))
+        assert contents(found) == b"\xef\xbb\xbfa\r\n\xe9"
+    source._drained.cache_clear()
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="data.path = -: standard input is closed"):
+        source.find(data(path="-"))
+
+
+def test_a_digest_can_be_asked_for():
+    (found,) = source.find(data(text="abc"))
+    right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert found.digest() == replace(found, sha256=right).digest() == right
+    with pytest.raises(ValueError, match=f"data.text: its SHA-256 is {right}, not that of data.sha256"):
+        replace(found, sha256="0" * 64).digest()
