@@ -62,7 +62,7 @@ class Checkpoint:
         weights: float32 arrays under the names of `model.Model`'s parameters.
         training: what else is needed to resume its training; None: the model can only be used.
         arrays: the same, that are arrays, by name.
-        records: what stood between a start and an end token of its text.
+        records: what stood between a start and an end token of its text; None: the first files do not say.
     """
 
     config: ModelConfig
@@ -74,7 +74,12 @@ class Checkpoint:
     weights: dict[str, NDArray[np.float32]]
     training: TrainingState | None = None
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-    records: Records = "none"
+    records: Records | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it may have learnt where a text ends; one long text without records has no end to learn."""
+        return self.task != "lm" or self.records != "none"
 
     @property
     def step(self) -> int:
@@ -297,7 +302,7 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
         figures=figures,
         provenance=provenance,
         weights=weights,
-        records=facts.records,
+        records=facts.records or (resumable.settings.data.records if resumable else None),
         training=resumable,
         arrays=of_training,
     )
@@ -314,4 +319,4 @@ class _Facts:
     # the first files do not say these
     unknown: bool = False
     unit: Unit = "char"
-    records: Records = "none"
+    records: Records | None = None

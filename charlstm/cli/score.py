@@ -42,7 +42,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
         raise ValueError(
             f"ckpt = {settings.ckpt}: their records are not of one kind; say with records=... how all read"
         )
-    scored = _measure(models, files, settings.records or models[0][1].records)
+    scored = _measure(models, files, settings.records or models[0][1].records or "none")
     totals = [surprisal.total(name, of_files) for name, of_files in zip(names, scored, strict=True)]
     rows: Iterable[surprisal.Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
     if settings.sort:

@@ -68,7 +68,7 @@ class Request:
             min_p=settings.min_p,
             repetition_penalty=settings.repetition_penalty,
             repetition_window=settings.repetition_window,
-            mask=writer.mask(self.vocabulary, settings.ban),
+            mask=writer.mask(self.vocabulary, settings.ban, ends=trained.ends),
         )
         usual = trained.text_length if trained.task == "memorize" else LENGTH
         self.length = usual if settings.length is None else settings.length

@@ -13,17 +13,21 @@ from charlstm.sampling.strategy import Floats, Integers, Strategy
 from charlstm.text.vocabulary import Ids, Vocabulary
 
 
-def mask(vocabulary: Vocabulary, ban: str = "") -> NDArray[np.float64]:
+def mask(vocabulary: Vocabulary, ban: str = "", *, ends: bool = True) -> NDArray[np.float64]:
     """A strategy's mask `(V,)`: the start token, which is never a target of training, the unknown token,
     which cannot be written, and what is banned.
 
-    Characters of `ban` that the vocabulary has not are never written anyway.
+    Args:
+        ban: characters; those that the vocabulary has not are never written anyway.
+        ends: whether texts end: where they do not, the end token was no target either.
 
     Raises:
         ValueError: nothing is left to write.
     """
     mask = np.zeros(len(vocabulary))
     mask[vocabulary.start] = -np.inf
+    if not ends:
+        mask[vocabulary.end] = -np.inf
     if vocabulary.unknown is not None:
         mask[vocabulary.unknown] = -np.inf
     for character in vocabulary.units(ban):

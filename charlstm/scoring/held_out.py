@@ -22,10 +22,13 @@ from charlstm.text.vocabulary import Ids
 
 Positions = NDArray[np.int64]
 
-STREAM = 2048  # characters that a stream scores at least, so that its run-in costs a quarter at most
+STRETCH = 1000  # symbols whose mean is looked at beside that of the whole part
+STREAM = 2000  # symbols that a stream scores at least, so that its run-in costs a quarter at most
 MOST_STREAMS = 64  # more would make the matrix products no faster
-RUN_IN = 512  # unscored characters that bring a zero state close to the one that was carried
-WINDOW = 64  # steps between two visits to Python
+RUN_IN = 500  # unscored symbols that bring a zero state close to the one that is carried
+COMPARED = 100  # the last of them, where two streams are compared
+AGREEMENT = 1e-3  # nats per symbol by which they may differ there in the mean
+WINDOW = 100  # steps between two visits to Python
 MOST_SCORES = 2**22  # numbers in a window's (T, B, V): 16 MiB, whatever the alphabet
 
 STATISTICS_STREAMS = 32  # side by side, so that the whole training part can be sampled in seconds
@@ -39,10 +42,14 @@ class Score(NamedTuple):
     Attributes:
         nats: per scored symbol; not finite where the model's scores are not.
         symbols: how many were scored.
+        worst: nats per symbol of the worst stretch of 1,000 symbols, or of all if they are fewer.
+        place: where that stretch begins.
     """
 
     nats: float
     symbols: int
+    worst: float = math.nan
+    place: int = 0
 
     @property
     def bits(self) -> float:
@@ -54,8 +61,9 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
     """The whole part from the start token and a zero state, which is carried from its begin to its end.
 
     Every symbol is scored exactly once. For speed a long part is read as parallel streams, whose number
-    depends on its length alone; each but the first begins 512 characters before the first one that it
-    scores, which keeps the result within 1e-3 nats of one unbroken stream's.
+    depends on its length alone; each but the first begins 500 symbols before the first one that it scores.
+    Where the last 100 of these do not cost it what they cost the stream before it, to 1e-3 nats in the mean,
+    it is read again from that one's last state, until all are one: at the worst one after the other.
 
     Args:
         ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
@@ -65,23 +73,60 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
     Raises:
         ValueError: there is nothing to score.
     """
-    ids = _without_leading(start, ids)
-    streams = min(max((len(ids) - RUN_IN) // STREAM, 1), MOST_STREAMS)
-    hop = -(-(len(ids) - RUN_IN) // streams)
-    begins = np.arange(streams) * hop
-    firsts = np.where(begins == 0, 0, begins + RUN_IN)
+    first, ids = _first(ids, start), _without_leading(start, ids)
+    if not len(ids):
+        return _score(0.0, 0)
+    streams = min(max(len(ids) // STREAM, 1), MOST_STREAMS)
+    hop = -(-len(ids) // (streams * STRETCH)) * STRETCH  # no stretch is cut
     with _evaluating(model):
-        nats, symbols = _read(model, ids, start, begins, firsts, hop + RUN_IN)
-    return _score(nats, symbols)
+        sums = _one_stream(model, ids, start, first, hop)
+    scored = np.add.reduceat(ids != start, np.arange(0, len(ids), STRETCH), dtype=np.int64)
+    whole = max(len(ids) // STRETCH, 1)  # what is left over is no stretch, unless it is all there is
+    means = sums[:whole] / scored[:whole]
+    worst = int(means.argmax())
+    score = _score(float(sums.sum()), int(scored.sum()))
+    return score._replace(worst=float(means[worst]), place=worst * STRETCH)
+
+
+def _one_stream(model: Model, ids: Ids, start: int, first: int | None, hop: int) -> NDArray[np.float64]:
+    """The nats of each stretch of ids, read as streams of `hop` symbols each of which continues the last."""
+    begins = np.arange(0, len(ids), hop)
+    sums = np.empty((len(begins), hop // STRETCH))
+    before = torch.zeros(COMPARED, 1, device=next(model.parameters()).device)
+    state, ends = None, None
+    if len(begins) > 1:
+        before, state = _read(model, ids, start, begins - RUN_IN, RUN_IN, None, first)
+        before = before[-COMPARED:]
+        for part in state:
+            part[:, 0] = 0
+    after = torch.empty_like(before)
+    again = np.arange(len(begins))
+    while len(again):
+        here = None if state is None else tuple(part[:, again] for part in state)
+        for k in range(hop // STRETCH):
+            nats, here = _read(model, ids, start, begins[again] + k * STRETCH, STRETCH, here)
+            sums[again, k] = nats.double().sum(0).cpu()
+        assert here is not None
+        ends = ends or tuple(map(torch.clone, here))
+        after[:, again] = nats[-COMPARED:]
+        for part, new in zip(ends, here, strict=True):
+            part[:, again] = new
+        differences = (before[:, 1:] - after[:, :-1]).abs().mean(0)
+        again = 1 + np.flatnonzero((differences > AGREEMENT).cpu())
+        before[:, again] = after[:, again - 1]
+        for part, end in zip(state or (), ends, strict=False):
+            part[:, again] = end[:, again - 1]
+    return sums.ravel()
 
 
 def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Score:
     """nanoGPT's protocol: consecutive windows, each from an empty context, averaged over all positions.
 
-    A window reads `window` symbols from a zero state, without a start token, and predicts the symbol after
-    each; the next one begins where it ended. Every symbol but the first is scored, most of them with less
-    context than `carried` gives them. nanoGPT itself (`estimate_loss` in its train.py) averages windows
-    drawn at random, of which this is the expectation but for the ends.
+    A window reads `window` symbols from a zero state and predicts the symbol after each; the next one begins
+    where it ended. Every symbol but the first is scored, most of them with less context than `carried` gives
+    them. In a text without records the start token, which tells nothing, is read before each window, as in
+    training. nanoGPT itself (`estimate_loss` in its train.py) averages windows drawn at random, of which this
+    is the expectation but for the ends.
 
     Args:
         ids, start: as for `carried`.
@@ -91,13 +136,15 @@ def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Scor
     """
     begins = np.arange(1, len(ids), window)
     batch = min(max(MOST_SCORES // (window * model.vocabulary_size), 1), MOST_STREAMS)
-    total, symbols = _nothing(model), 0
+    total, first = 0.0, _first(ids, start)
     with _evaluating(model):
-        for first in range(0, len(begins), batch):
-            here = begins[first : first + batch]
-            nats, scored = _read(model, ids, start, here, here, window)
-            total, symbols = total + nats, symbols + scored
-    return _score(total, symbols)
+        for k in range(0, len(begins), batch):
+            here, state = begins[k : k + batch], None
+            if first is not None:
+                _, state = _read(model, ids, start, here - 1, 1, None, first)
+            nats, _ = _read(model, ids, start, here, window, state)
+            total += nats.double().sum().item()
+    return _score(total, _scored(ids[1:], start))
 
 
 def dynamic(
@@ -147,18 +194,18 @@ def dynamic(
         steps = [lr / (s + EPSILON * mean) for s in size]
         backs = [(decay * s / mean).clamp(max=1) for s in size]  # beyond 1 it would overshoot
         trained = [w.detach().clone() for w in weights]
-        total, symbols, state = _nothing(model), 0, None
+        total, state = torch.zeros((), dtype=torch.float64, device=size[0].device), None
         for begin in range(0, len(ids), segment):
             at = np.arange(begin, min(begin + segment, len(ids)))[:, None]
-            nats, scored, state = _window(learner, ids, start, at, 0, state)
-            total, symbols, state = total + nats.detach().double().sum(), symbols + scored, detach(state)
+            nats, state = _window(learner, ids, start, at, state)
+            total, state = total + nats.detach().double().sum(), detach(state)
             gradients = torch.autograd.grad(nats.sum() / len(at), weights)
             with torch.no_grad():
                 for w, g, step, back, origin in zip(weights, gradients, steps, backs, trained, strict=True):
                     w.sub_(step * g + back * (w - origin))
             if advance is not None:
                 advance(len(at))
-    return _score(total, symbols)
+    return _score(total.item(), _scored(ids, start))
 
 
 def _gradient_size(
@@ -175,7 +222,7 @@ def _gradient_size(
     squares, state, steps = [torch.zeros_like(w) for w in weights], None, 0
     for begin in range(0, min(hop, STATISTICS_STEPS * segment), segment):
         at = begins + np.arange(begin, begin + segment)[:, None]
-        nats, _, state = _window(model, ids, start, at, 0, state)
+        nats, state = _window(model, ids, start, at, state)
         state, steps = detach(state), steps + 1
         gradients = torch.autograd.grad(nats.sum() / (segment * math.sqrt(streams)), weights)
         for square, gradient in zip(squares, gradients, strict=True):
@@ -184,41 +231,57 @@ def _gradient_size(
 
 
 def _read(
-    model: Model, ids: Ids, start: int, begins: Positions, firsts: Positions, steps: int
-) -> tuple[Tensor, int]:
-    """The nats of all symbols together, and their number, that parallel streams score from a zero state.
+    model: Model,
+    ids: Ids,
+    start: int,
+    begins: Positions,
+    steps: int,
+    state: State | None,
+    first: int | None = None,
+) -> tuple[Tensor, State]:
+    """Predict the symbols at `begins[b] ... begins[b] + steps - 1` by parallel streams, after `state`.
 
-    Stream b predicts the symbols at `begins[b] ... begins[b] + steps - 1` and scores them from `firsts[b]`.
+    Args:
+        first: what they read first, in place of the symbol before.
+
+    Returns:
+        Nats `(steps, B)`, as `_window` has them, and the state.
     """
     width = max(min(MOST_SCORES // (len(begins) * model.vocabulary_size), WINDOW), 1)
-    total, symbols, state = _nothing(model), 0, None
+    pieces = []
     for t in range(0, steps, width):
         at = begins + np.arange(t, min(t + width, steps))[:, None]
-        nats, scored, state = _window(model, ids, start, at, firsts, state)
-        total, symbols = total + nats.double().sum(), symbols + scored
-    return total, symbols
+        nats, state = _window(model, ids, start, at, state, None if t else first)
+        pieces.append(nats)
+    assert state is not None
+    return torch.cat(pieces), state
 
 
 def _window(
-    model: Model, ids: Ids, start: int, at: Positions, firsts: Positions | int, state: State | None
-) -> tuple[Tensor, int, State]:
+    model: Model, ids: Ids, start: int, at: Positions, state: State | None, first: int | None = None
+) -> tuple[Tensor, State]:
     """Predict the symbols at the positions `at (T, B)` of the part, each from the one before it.
 
     Returns:
-        Nats `(T, B)`, 0 where nothing is scored: before `firsts (B,)`, past the end, and start tokens; the
-        number of symbols scored; the state.
+        Nats `(T, B)`, 0 where nothing is scored: start tokens, and what lies outside of the part; the state.
     """
     device = next(model.parameters()).device
     last = len(ids) - 1
     inputs = np.where(at == 0, start, ids[(at - 1).clip(0, last)].astype(np.int64))
-    targets = ids[at.clip(max=last)].astype(np.int64)
-    scored = (at >= firsts) & (at <= last) & (targets != start)
+    if first is not None:
+        inputs[0] = first
+    targets = ids[at.clip(0, last)].astype(np.int64)
+    scored = (at >= 0) & (at <= last) & (targets != start)
     scores, state = model(torch.from_numpy(inputs).to(device), state)
     nats = functional.cross_entropy(
         scores.flatten(0, 1).float(), torch.from_numpy(targets).to(device).flatten(), reduction="none"
     )
-    nats = nats.where(torch.from_numpy(scored).to(device).flatten(), 0.0).view(at.shape)
-    return nats, int(scored.sum()), state
+    return nats.where(torch.from_numpy(scored).to(device).flatten(), 0.0).view(at.shape), state
+
+
+def _first(ids: Ids, start: int) -> int | None:
+    """What a reading from a zero state begins with: the start token; None for records, as in training."""
+    return None if len(ids) and ids[0] == start else start
 
 
 def _without_leading(start: int, ids: Ids) -> Ids:
@@ -226,15 +289,14 @@ def _without_leading(start: int, ids: Ids) -> Ids:
     return ids[1:] if len(ids) and ids[0] == start else ids
 
 
-def _nothing(model: nn.Module) -> Tensor:
-    """A sum of nats to begin with: in float64 on the model's device, so that no window waits for it."""
-    return torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
+def _scored(ids: Ids, start: int) -> int:
+    return int(np.count_nonzero(ids != start))
 
 
-def _score(nats: Tensor, symbols: int) -> Score:
+def _score(nats: float, symbols: int) -> Score:
     if symbols == 0:
         raise ValueError("the held-out part has no symbol to score; give it a larger share of the text")
-    return Score(nats.item() / symbols, symbols)
+    return Score(nats / symbols, symbols)
 
 
 @contextmanager

@@ -140,8 +140,11 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
     data, start = plan.corpus, plan.vocabulary.start
     figures: Figures = {}
     if len(data.test):
-        figures["test_nats"] = held_out.carried(model, data.test, start).nats
-        figures["test_bpc"] = figures["test_nats"] / NATS_PER_BIT
+        score = held_out.carried(model, data.test, start)
+        figures["test_nats"], figures["test_bpc"] = score.nats, score.bits
+        _say_if_lost("test", score, len(plan.vocabulary))
+    elif len(data.valid):
+        _say_if_lost("valid", held_out.carried(model, data.valid, start), len(plan.vocabulary))
     if len(data.valid) > 1:
         figures["valid_windows_nats"] = held_out.fresh_windows(model, data.valid, start).nats
     last = data.test if len(data.test) else data.valid
@@ -154,6 +157,16 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
             data.train, last, len(plan.vocabulary.characters), plan.corpus.as_bytes, start
         )
     return figures
+
+
+def _say_if_lost(part: str, score: held_out.Score, V: int) -> None:
+    """Warn of a place that costs more than if all V ids were equally likely."""
+    if score.worst > math.log(V):
+        log.warning(
+            f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
+            f"{score.worst / NATS_PER_BIT:.1f} bits there, and {math.log2(V):.1f} if it is guessed. Longer "
+            "training may help, or another seed."
+        )
 
 
 def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None:
@@ -187,7 +200,8 @@ def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None
 
 def written(plan: LanguageModelPlan, model: Model) -> str:
     """What a model writes from the start token, at temperature 0.8; bytes that are no text as U+FFFD."""
-    strategy = Strategy(temperature=0.8, mask=mask(plan.vocabulary))
+    ends = plan.settings.data.records != "none"
+    strategy = Strategy(temperature=0.8, mask=mask(plan.vocabulary, ends=ends))
     writer = Writer(model.in_numpy(), plan.vocabulary, strategy, [plan.settings.seed])
     text = "".join(stream(writer, plan.vocabulary, Passage(SAMPLE_CHARACTERS)))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

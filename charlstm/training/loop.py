@@ -36,8 +36,9 @@ class Training:
     """Windows -> new weights.
 
     One pass over the windows is an epoch: the recurrent state is zero before the first and carried from each
-    to the next. With `train.layout=segments` it is carried from epoch to epoch, too, and handed on from each
-    stream to the next where that one began: as training settles, it becomes that of one continuous run.
+    to the next, but for streams that begin anew. With `train.layout=segments` it is carried from epoch to
+    epoch, too, and handed on from each stream to the next where that one began: as training settles, it
+    becomes that of one continuous run.
 
     A step whose loss or gradient is not finite is skipped: weights, moments and state stay as they were.
 
@@ -167,6 +168,9 @@ class Training:
             self._here = self.epoch, self.windows(self.epoch)
         windows = self._here[1]
         window = windows[self.window]
+        if self.state is not None and window.anew is not None and window.anew.any():
+            kept = torch.from_numpy(~window.anew).to(self.device)
+            self.state = tuple(part.where(kept[:, None], 0) for part in self.state)
         inputs, targets = (
             torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
         )

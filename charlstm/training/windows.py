@@ -8,19 +8,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from charlstm.config.settings import TrainConfig
 from charlstm.text.vocabulary import Ids
+
+ANEW = 0.01
+"""The probability with which a stream of a corpus begins a window anew, with a zero state (Melis et al. 2018,
+"On the state of the art of evaluation in neural language models"). A model that hardly ever met the beginning
+of a text may stay lost after it, for as long as the text goes on."""
 
 
 class Window(NamedTuple):
     """T steps of B parallel streams: `inputs (T, B)` and, one symbol later, `targets (T, B)`, or those of
     the last steps alone. After `handover` steps, `1 ... T`, each stream takes over the state of the one
-    before it, and the first begins anew; None: nowhere."""
+    before it, and the first begins anew; None: nowhere. `anew (B,)` says which streams begin this window with
+    a zero state; None: those that have none yet."""
 
     inputs: Ids
     targets: Ids
     handover: int | None = None
+    anew: NDArray[np.bool_] | None = None
 
 
 def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
@@ -130,6 +138,7 @@ class ShiftedStreams(Sequence[Window]):
         shift = int(np.random.default_rng(seed).integers(window, size=epoch + 1)[-1])
         length = (len(ids) - 1 - shift) // batch
         self._ids, self._window, self._start = ids, window, start
+        self._seed, self._epoch = seed, epoch
         self._begins = [shift + b * length for b in range(batch)]
         self._windows = length // window
 
@@ -141,8 +150,10 @@ class ShiftedStreams(Sequence[Window]):
             raise IndexError(n)
         here, there = n * self._window, (n + 1) * self._window + 1
         text = np.stack([self._ids[begin + here : begin + there] for begin in self._begins], axis=1)
-        inputs, targets = text[:-1], text[1:]
-        if n == 0 and self._start is not None:
-            inputs = inputs.copy()
-            inputs[0] = self._start
-        return Window(inputs, targets)
+        inputs, targets = text[:-1].copy(), text[1:]
+        anew = np.random.default_rng((self._seed, self._epoch, n)).random(len(self._begins)) < (
+            ANEW if n else 1
+        )
+        if self._start is not None:
+            inputs[0, anew] = self._start
+        return Window(inputs, targets, anew=anew)

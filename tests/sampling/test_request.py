@@ -30,16 +30,19 @@ from charlstm.sampling.request import prompt_of
 from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 
+def random_checkpoint(task, records):
+    """Of a model that writes random letters."""
+    torch.manual_seed(0)
+    config, vocabulary = settings("model.hidden=9").model, Vocabulary("\nabcdeé")
+    weights = Model(config, len(vocabulary)).weights()
+    return Checkpoint(config, vocabulary, task, 1000, {}, {}, weights, records=records)
+
+
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
     """A checkpoint whose model writes random letters for ever."""
-    torch.manual_seed(0)
-    config, vocabulary = settings("model.hidden=9").model, Vocabulary("\nabcdeé")
-    model = Model(config, len(vocabulary))
-    with torch.no_grad():
-        model.head.bias[vocabulary.end] = -1e4
     path = tmp_path_factory.mktemp("endless") / "best.safetensors"
-    checkpoint.save(Checkpoint(config, vocabulary, "lm", 1000, {}, {}, model.weights()), path)
+    checkpoint.save(random_checkpoint("lm", "none"), path)
     return path
 
 
@@ -51,6 +54,19 @@ def asked(ckpt, *overrides):
 
 def written(ckpt, *overrides):
     return "".join(sample.write(asked(ckpt, *overrides)))
+
+
+@pytest.mark.parametrize(
+    ("task", "records", "ends"),
+    [("lm", "none", False), ("lm", "line", True), ("lm", None, True), ("memorize", "none", True)],
+)
+def test_only_what_was_learnt_as_an_end_ends_a_text(task, records, ends, tmp_path):
+    trained = random_checkpoint(task, records)
+    trained.weights["head.bias"][trained.vocabulary.end] = 3
+    checkpoint.save(trained, tmp_path / "best.safetensors")
+    request = request_module.Request(asked(tmp_path, "length=200", "temperature=1", "samples=20", "seed=1"))
+    lengths = [len(sample.text) for sample in request_module.samples(request)]
+    assert (lengths == [200] * 20) is not ends
 
 
 def test_a_seed_writes_the_same_text_in_every_way(endless, tmp_path, capsys):

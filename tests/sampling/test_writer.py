@@ -89,6 +89,13 @@ def test_the_start_token_and_what_is_banned_are_never_written():
     assert written == {0, 2, 4, 5, VOCABULARY.end}
 
 
+def test_what_never_ended_is_not_ended():
+    model = random_model()
+    model.head[1][VOCABULARY.end] = 1e4  # the model wants nothing but the end token
+    strategy = Strategy(temperature=100, mask=writer.mask(VOCABULARY, ends=False))
+    assert set(ids_of(Writer(model, VOCABULARY, strategy), 300)[:, 0].tolist()) == set(range(6))
+
+
 def test_a_ban_of_everything_is_refused():
     with pytest.raises(ValueError, match="bans all 6 characters"):
         writer.mask(VOCABULARY, ban="fedcba")

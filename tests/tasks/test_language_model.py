@@ -4,25 +4,27 @@ import json
 import math
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from pydoc_data.topics import topics
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import settings
-from resuming import plan
+from resuming import go, plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
 from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model
-from charlstm.scoring import held_out
+from charlstm.scoring import held_out, surprisal
 from charlstm.tasks import table
 from charlstm.text import corpus
 from charlstm.training import machine, speed
@@ -137,6 +139,31 @@ def test_score_finds_the_same(finished, text, tmp_path):
         assert done.returncode == 0, done.stderr
         (total,) = json.loads(done.stdout)["totals"]
         assert total["bits_per_char"] == pytest.approx(result[f"{part}_bpc"], abs=1e-4)
+
+
+TEXTS = {
+    "words": generated(40_000, seed=1),
+    "prose": "\n".join(topics.values())[:60_000],
+    "code": Path(statistics.__file__).read_text("utf-8"),
+}
+SPLIT = "data.split=[0.6,0.2,0.2]"
+UNBROKEN = [("words", 20, "float32"), ("prose", 60, "auto"), ("code", 150, "auto"), ("prose", 600, "float32")]
+
+
+@pytest.mark.parametrize(("name", "steps", "precision"), UNBROKEN)
+def test_the_score_is_that_of_one_unbroken_text(name, steps, precision, tmp_path):
+    (tmp_path / "text").write_text(TEXTS[name], encoding="utf-8")
+    request = [f"data.path={tmp_path / 'text'}", SPLIT, "task=lm", f"train.steps={steps}", "train.batch=8"]
+    request += ["train.window=32", "model.hidden=64", "model.layers=1", "eval.baselines=false"]
+    directory = go(tmp_path / "run", *request, f"precision={precision}", "threads=1", "tensorboard=false")
+    trained, parts = checkpoint.load(directory), parts_of(tmp_path / "text", SPLIT)
+    for part in ("valid", "test"):
+        ids = getattr(parts, part)
+        assert len(ids) > 2 * held_out.STREAM  # which is read by several streams
+        bits = surprisal.bits(trained.model(), trained.vocabulary, ids)
+        assert result_of(directory)[f"{part}_bpc"] == pytest.approx(bits.mean(), abs=0.005)
+        stretches = bits[: len(bits) // 1000 * 1000].reshape(-1, 1000).mean(axis=1)
+        assert stretches.max() < math.log2(len(trained.vocabulary))
 
 
 def test_the_curves(finished):

@@ -59,7 +59,9 @@ def by_hand(ids, steps, *overrides, start=START, seed=0):
             inputs, targets = (torch.tensor(part.astype("int64")) for part in window[:2])
             if k == 0:
                 before, epochs = None, epochs + 1
-                inputs[0] = inputs[0] if start is None else start
+            anew = torch.from_numpy(window.anew)
+            inputs[0] = inputs[0] if start is None else torch.where(anew, start, inputs[0])
+            before = before and tuple(part * ~anew[:, None] for part in before)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(len(figures), steps, config)
             scores, after = model(inputs, before)
@@ -76,8 +78,10 @@ def by_hand(ids, steps, *overrides, start=START, seed=0):
     return model, figures, epochs
 
 
+@pytest.mark.parametrize("anew", [0, 0.3])
 @pytest.mark.parametrize("start", [START, None])
-def test_training_is_what_it_says(start):
+def test_training_is_what_it_says(start, anew, monkeypatch):
+    monkeypatch.setattr(windows, "ANEW", anew)  # at 0.3, 8 of 24 times
     # 100 symbols in 3 streams make 4 windows of 7: the eighth and the ninth step cross from the second epoch
     # into the third, where the state is zero again, the start token (if any) comes first and the text
     # is cut elsewhere

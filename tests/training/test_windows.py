@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
@@ -12,6 +13,7 @@ from charlstm.config.settings import Layout
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import recipe
 from charlstm.training.windows import (
+    ANEW,
     LAYOUTS,
     Segments,
     ShiftedStreams,
@@ -96,7 +98,7 @@ def test_segments_are_read_round_and_round(symbols, batch, window):
     for epoch in range(6):
         cut = windows(epoch)
         counts.add(len(cut))
-        for inputs, targets, handover in cut:
+        for inputs, targets, handover, _ in cut:
             assert 0 < len(inputs) <= recipe.longest_window(config, symbols)
             assert inputs.shape == targets.shape == (len(inputs), batch)
             for t in range(len(inputs)):
@@ -194,6 +196,27 @@ def test_any_window_can_be_had_alone():
         assert (cut[n].inputs == window.inputs).all()
     with pytest.raises(IndexError):
         cut[len(cut)]
+
+
+@pytest.mark.parametrize("start", [500, None])
+def test_streams_begin_anew_now_and_then(start):
+    text, began = np.arange(30_000) % 500, []
+    for epoch in range(4):
+        for n, (window, plain) in enumerate(
+            zip(shifted(text, 20, 8, 3, epoch, start), shifted(text, 20, 8, 3, epoch), strict=True)
+        ):
+            assert window.anew.all() or n  # all of them at the beginning of an epoch
+            assert (window.targets == plain.targets).all()
+            expected = plain.inputs.copy()
+            if start is not None:
+                expected[0, window.anew] = start
+            assert (window.inputs == expected).all()
+            began += window.anew.tolist() if n else []
+    chosen = np.array(began).reshape(-1, 20)
+    expected, spread = ANEW * chosen.size, math.sqrt(ANEW * chosen.size)
+    assert abs(chosen.sum() - expected) < 4 * spread  # 4 standard deviations, of a fixed seed
+    assert (chosen.sum(axis=1) > 1).any()  # each stream by itself
+    assert chosen.any(axis=0).all()
 
 
 def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
