@@ -177,6 +177,7 @@ MUTATIONS = [
         "        _compare(fresh, blob)\n",
         "",
     ),
+    Mutation("directory: take one with other files", *DIRECTORY, "if not is_run and any", "if False and any"),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
     # learning by heart
     Mutation(

@@ -49,6 +49,9 @@ TEXTS = {
     ODD_NAME: "naïve. ".encode() * 20,
 }
 
+# names that a run has for files of its own
+MINE = ("config/config.yaml", "train.log", "multirun.yaml", "0/config/config.yaml", "limit.json", "1.txt")
+
 
 def make(folder: Path) -> Path:
     """All of them, in a folder that is given back."""
@@ -67,6 +70,9 @@ def make(folder: Path) -> Path:
         path = folder / f"used_by_{name.replace('/', '_')}" / name
         path.parent.mkdir(parents=True)
         path.write_text("not to be lost")
+    for name in MINE:
+        (folder / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "mine" / name).write_text("not to be lost")
     _checkpoints(folder)
     return folder
 

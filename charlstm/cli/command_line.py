@@ -8,19 +8,18 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm.checkpoint import LAST
 from charlstm.cli.terminal import answered, output
 from charlstm.config.compose import (
     CONF,
@@ -31,7 +30,7 @@ from charlstm.config.compose import (
     settings_of,
 )
 from charlstm.config.convert import RequestError
-from charlstm.runs.directory import holds_a_run, owned
+from charlstm.runs.directory import claimed
 from charlstm.runs.report import Outcome
 from charlstm.runs.resume import Saved, complete
 
@@ -106,8 +105,7 @@ def run(
             if planned is None:
                 sys.exit(0)
         sys.argv[1:] = arguments
-        key = "hydra.sweep.dir" if is_multirun else "hydra.run.dir"
-        with _answered_directory(key), _own_directory(key, arguments, make=is_simple):
+        with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
     sys.exit(max(codes, default=0))
 
@@ -162,36 +160,29 @@ def _answered_directory(key: str) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def _own_directory(key: str, overrides: Sequence[str], make: bool) -> Iterator[None]:
-    """See that nothing is harmed in the directory that the command line names, if it does; with `make`, own
-    it, before Hydra writes the first file there."""
-    given = {key: value for key, _, value in (argument.partition("=") for argument in overrides)}
-    resumed = Path(_value(given, "resume") or os.devnull).resolve()
-    name = _value(given, key)
-    if not name or "${" in name:  # which Hydra will know
-        yield
-        return
-    directory = Path(name)
-    with ExitStack() as held:
-        if make:
-            directory.mkdir(parents=True, exist_ok=True)
-            held.enter_context(owned(directory))
-        is_own = resumed in (directory.resolve(), (directory / LAST).resolve())
-        for path in directory.glob("*/") if key == "hydra.sweep.dir" else [directory]:
-            has_result = (path / "result.json").exists()
-            if holds_a_run(path) and not has_result and not is_own:
-                raise ValueError(
-                    f"{key} = {directory}: holds a run that can be resumed; name a new one, or give "
-                    f"resume={path}"
-                )
-            if has_result or (any(path.glob("*.safetensors")) and not is_own):
-                raise ValueError(f"{key} = {directory}: holds the result of another run; name a new one")
-        yield
+class OwnDirectory(Callback):
+    """Called by Hydra with what it is about to do, before it writes anything: `conf/train.yaml` names it.
 
+    The directory is held until `run` ends.
+    """
 
-def _value(given: Mapping[str, str], key: str) -> str:
-    """A value of the command line as Hydra reads it; empty where there is none."""
-    if key not in given:
-        return ""
-    return str(OverridesParser.create().parse_override(f"{key}={given[key]}").value() or "")
+    held = ExitStack()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Before the only run."""
+        self._hold("hydra.run.dir", config, "")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Before the first run of a sweep."""
+        sweep: Any = OmegaConf.to_container(config.hydra.sweep)
+        self._hold("hydra.sweep.dir", config, sweep["subdir"])
+
+    def _hold(self, key: str, config: DictConfig, subdir: str) -> None:
+        HydraConfig.instance().set_config(config)  # which values such as ${hydra:job.name} are looked up in
+        with answered(), _answered_directory(key):  # of what a callback raises Hydra makes a warning
+            path = Path(str(OmegaConf.select(config, key)))
+            for name in (subdir, str(config.hydra.output_subdir), f"{config.hydra.job.name}.log"):
+                if not (path / name).resolve().is_relative_to(path.resolve()):
+                    raise ValueError(f"{key} = {path}: {name} is not in it, but a run writes only there")
+            resumed = OmegaConf.select(config, "resume")
+            self.held.enter_context(claimed(path, key, Path(resumed) if resumed else None))

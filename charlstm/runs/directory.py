@@ -13,7 +13,52 @@ from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 
 log = logging.getLogger("charlstm")
 
+MARKER = ".charlstm"
+"""An empty file that is in every directory that a run of ours made its own."""
+
 _OWNED: set[Path] = set()  # by this process
+
+
+@contextmanager
+def claimed(directory: Path, key: str, resumed: Path | None = None) -> Iterator[None]:
+    """Within this context the directory is `owned`, and nothing is in it but what a run of ours wrote. It is
+    made if it is not there; else it must be empty, or that of a run that was never saved or is resumed.
+
+    Args:
+        key: what the command line calls it.
+        resumed: the run, or its checkpoint, that is resumed.
+
+    Raises:
+        ValueError: it holds something else, or another process owns it.
+        OSError: it cannot be made.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    marker = directory / MARKER
+    is_run = marker.exists() or (directory / "result.json").exists() or any(directory.glob("*.safetensors"))
+    foreign = f"{key} = {directory}: holds files that no run wrote; name a new or an empty folder"
+    if not is_run and any(directory.iterdir()):
+        raise ValueError(foreign)
+    with owned(directory, key):
+        check_unused(directory, key, resumed)
+        # runs of before left no marker
+        unknown = {"config", "train.log"} & {path.name for path in directory.iterdir()}
+        if unknown and not marker.exists() and not (directory / "config" / "overrides.yaml").exists():
+            raise ValueError(foreign)
+        marker.touch()
+        yield
+
+
+def check_unused(directory: Path, key: str, resumed: Path | None = None) -> None:
+    """Raise ValueError if a directory holds another run than the one that is resumed, or a result."""
+    is_own = resumed is not None and resumed.resolve() in (directory.resolve(), (directory / LAST).resolve())
+    has_result = (directory / "result.json").exists()
+    if holds_a_run(directory) and not has_result and not is_own:
+        raise ValueError(
+            f"{key} = {directory}: holds a run that can be resumed; name a new one, or give "
+            f"resume={directory}"
+        )
+    if has_result or (any(directory.glob("*.safetensors")) and not is_own):
+        raise ValueError(f"{key} = {directory}: holds the result of another run; name a new one")
 
 
 @contextmanager

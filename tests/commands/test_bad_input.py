@@ -11,12 +11,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from bad_files import ODD_NAME, TEXTS, make
+from bad_files import MINE, ODD_NAME, TEXTS, make
 from conftest import settings
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm import checkpoint
 from charlstm.cli import command_line, sample, score
 from charlstm.cli.train import planned
 from charlstm.config import compose
@@ -416,7 +417,40 @@ COMMANDS = {
     "TRAIN hydra.run.dir=/proc/x": (2, "error: hydra.run.dir: /proc/x cannot be made: No such file"),
     "TRAIN hydra.run.dir=short": (2, "error: hydra.run.dir: short cannot be made: File exists"),
     "TRAIN hydra.run.dir=short/x": (2, "error: hydra.run.dir: short/x cannot be made: Not a directory"),
-    "TRAIN hydra.run.dir=/proc hydra.output_subdir=null": (2, "error: hydra.run.dir: /proc/train.log cannot"),
+    "TRAIN hydra.run.dir=/proc": (
+        2,
+        "error: hydra.run.dir = /proc: holds files that no run wrote; name a new",
+    ),
+    "cd mine && TRAIN hydra.run.dir=.": (
+        2,
+        "error: hydra.run.dir = .: holds files that no run wrote; name a",
+    ),
+    "cd mine && TRAIN hydra.run.dir='${hydra:job.name}/..'": (
+        2,
+        "error: hydra.run.dir = train/..: holds fil",
+    ),
+    "TRAIN hydra.run.dir=mine/0 --config-name train": (2, "error: hydra.run.dir = mine/0: holds files that"),
+    "TRAIN hydra.run.dir=mine/new hydra.output_subdir=../config": (
+        2,
+        "error: hydra.run.dir = mine/new: ../c",
+    ),
+    "TRAIN hydra.run.dir=mine/new hydra.job.name=../train": (
+        2,
+        "error: hydra.run.dir = mine/new: ../train.l",
+    ),
+    "TRAIN -m seed=1 hydra.sweep.dir=mine": (
+        2,
+        "error: hydra.sweep.dir = mine: holds files that no run wrot",
+    ),
+    "TRAIN --multi seed=1 hydra.sweep.dir=mine/new hydra.sweep.subdir=..": (
+        2,
+        "error: hydra.sweep.dir = mine",
+    ),
+    "TRAIN resume=mine hydra.run.dir=mine": (2, "error: mine/last.safetensors: no such checkpoint"),
+    "CHARLSTM limit out=mine": (2, "error: out = mine: holds something other than a search; name a new"),
+    "SAMPLE ckpt=good out=mine": (2, "error: out = mine: not empty; name a new folder"),
+    "SAMPLE ckpt=good out=good": (2, "error: out = good: cannot be made: File exists"),
+    "SAMPLE ckpt=good prompt_file=two out=two": (2, "error: out = two: cannot be made: File exists"),
     f"TRAIN hydra.run.dir={LONG}": (2, "error: hydra.run.dir: xxx"),
     "TRAIN hydra.run.dir=used_by_result.json": (2, "error: hydra.run.dir = used_by_result.json: holds"),
     "TRAIN hydra.run.dir=used_by_best.safetensors": (2, "error: hydra.run.dir = used_by_best.safe"),
@@ -506,7 +540,11 @@ def test_nothing_is_lost_and_nothing_is_left(done, files):
         folder = files / f"used_by_{name.replace('/', '_')}"
         assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")] == [name]
         assert (folder / name).read_text() == "not to be lost"
-    assert (files / "short").read_bytes() == TEXTS["short"]
+    mine = [path for path in (files / "mine").rglob("*") if not path.is_dir()]
+    assert {path.relative_to(files / "mine").as_posix() for path in mine} == {*MINE}
+    assert {path.read_text() for path in mine} == {"not to be lost"}
+    assert {name: (files / name).read_bytes() for name in TEXTS} == TEXTS
+    assert checkpoint.load(files / "good").text_length == 12
     assert not (files / "outputs").exists()
     assert not (files / "multirun").exists()
     # whoever read or did not read what was said, the runs are whole

@@ -170,3 +170,48 @@ def test_a_save_and_a_resume_compute_one_digest_each(tmp_path, monkeypatch):
     assert len(computed) == 3
     assert resume.find(tmp_path).trained.step == 30
     assert len(computed) == 4
+
+
+def claim(folder, resumed=None):
+    """The refusal of a directory, if it is refused, in which case nothing there has changed."""
+    before = {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")}
+    try:
+        with directory.claimed(folder, "hydra.run.dir", resumed):
+            return None
+    except ValueError as refusal:
+        assert {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")} == before
+        return str(refusal).removeprefix(f"hydra.run.dir = {folder}: ")
+
+
+def test_a_run_claims_what_is_new_empty_or_its_own(tmp_path):
+    new = tmp_path / "new" / "er"
+    for _ in range(2):  # killed before it was first saved, it may begin again, whatever Hydra left
+        assert claim(new) is None
+        (new / "config").mkdir(exist_ok=True)
+        (new / "train.log").touch()
+    checkpoint.save(state(1), new / "last.safetensors")
+    assert claim(new).startswith("holds a run that can be resumed; name a new one, or give resume=")
+    assert claim(new, new) is None
+    assert claim(new, new / "last.safetensors") is None
+    assert claim(new, tmp_path).startswith("holds a run")
+    (new / "result.json").touch()
+    assert claim(new, new) == "holds the result of another run; name a new one"
+
+
+@pytest.mark.parametrize("name", ["train.log", "notes.txt", "config/config.yaml", ".hidden"])
+def test_a_run_touches_no_files_of_others(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    assert claim(tmp_path) == "holds files that no run wrote; name a new or an empty folder"
+    checkpoint.save(state(1), tmp_path / "last.safetensors")
+    replaces = name in ("train.log", "config/config.yaml")
+    assert (claim(tmp_path, tmp_path) is None) is not replaces
+
+
+def test_a_run_from_before_there_were_markers_is_resumed(tmp_path):
+    checkpoint.save(state(1), tmp_path / "last.safetensors")
+    (tmp_path / "config").mkdir()
+    for name in ("train.log", "config/config.yaml", "config/overrides.yaml"):
+        (tmp_path / name).touch()
+    assert claim(tmp_path).startswith("holds a run that can be resumed")
+    assert claim(tmp_path, tmp_path) is None
