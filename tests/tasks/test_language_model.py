@@ -93,8 +93,8 @@ def parts_of(text, *overrides):
 
 def test_the_run_directory_is_complete(finished):
     directory, said = finished
-    names = {path.name.split(".")[0] for path in directory.iterdir()}
-    assert names == {"config", "train", "best", "last", "step_000020", "result", "events"}
+    names = {path.name.split(".")[0] or path.name for path in directory.iterdir()}
+    assert names == {".charlstm", "config", "train", "best", "last", "step_000020", "result", "events"}
     result = result_of(directory)
     assert not set(RESULT_KEYS) - result.keys()
     assert (result["task"], result["steps"], result["chars_seen"]) == ("lm", 30, 30 * 4 * 16)
