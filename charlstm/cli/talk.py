@@ -1,5 +1,6 @@
 """A conversation with a model: it reads a line, continues it, and remembers both."""
 
+import io
 import shlex
 import sys
 from dataclasses import replace
@@ -59,7 +60,8 @@ class Talk:
                 "Type some text and the model continues it; :help says what else there is.",
                 file=sys.stderr,
             )
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        if isinstance(sys.stdin, io.TextIOWrapper):  # which that of a notebook is not
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         print(self._request.shown(""), end="")
         while True:
             try:

@@ -1,13 +1,14 @@
 """The terminal: how this process was started there, what goes to standard output and standard error, and what
 happens when nobody takes it."""
 
+import io
 import logging
 import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
@@ -41,8 +42,13 @@ def answered() -> Iterator[None]:
 
 def say(error: ValueError) -> None:
     """Print what is wrong with a request, a line for each problem."""
-    for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
+    for problem in problems_of(error):
         print(f"error: {problem}", file=sys.stderr)
+
+
+def problems_of(error: Exception) -> list[str]:
+    """What is wrong, a line each."""
+    return error.problems if isinstance(error, RequestError) else [str(error)]
 
 
 @contextmanager
@@ -58,16 +64,17 @@ def output() -> Iterator[bool]:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed; print(file=None) would take the other one
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  # until the process ends
-    sys.stdout.reconfigure(  # type: ignore[union-attr]
-        encoding="utf-8", errors="backslashreplace", newline=""
-    )
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
     try:
-        try:
-            with answered():
-                _refuse_lost_folder()
-                yield sys.stdout.isatty()
-        finally:
-            sys.stdout.flush()
+        with redirect_stdout(stream if isinstance(stream, io.TextIOWrapper) else _Notebook(stream)):
+            try:
+                with answered():
+                    _refuse_lost_folder()
+                    yield sys.stdout.isatty()
+            finally:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except FloatingPointError as error:
@@ -81,8 +88,22 @@ def output() -> Iterator[bool]:
 
 def let_bytes_through() -> None:
     """Write what a model of bytes writes to standard output as it is, be it UTF-8 or not."""
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+
+
+class _Notebook(io.TextIOBase):
+    """A standard output that is not made of bytes, as Jupyter's, which fails at a lone surrogate."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(text.encode("utf-8", "backslashreplace").decode())
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 class Terminal(logging.StreamHandler[TextIO]):
@@ -98,8 +119,9 @@ class Terminal(logging.StreamHandler[TextIO]):
 
 
 def _give_up_output(error: OSError) -> None:
-    # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
         print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
 

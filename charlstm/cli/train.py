@@ -14,27 +14,36 @@ without running, --hydra-help what else Hydra can do. All keys, with their defau
 """
 
 import logging
+import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from charlstm.cli import command_line, terminal
-from charlstm.config.settings import TrainSettings
+from charlstm.config.settings import DataConfig, TrainSettings
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved
 from charlstm.tasks import table
+from charlstm.text.corpus import Fingerprint
 
 log = logging.getLogger("charlstm")
 
 
 def main() -> None:
     """Train as the command line asks."""
-    command_line.run("train", TrainSettings, terminal.as_started(__doc__), planned, carried_out)
+    plan = partial(planned, texts={})
+    command_line.run("train", TrainSettings, terminal.as_started(__doc__), plan, carried_out)
 
 
-def planned(settings: TrainSettings, saved: Saved | None) -> Plan | None:
-    """The plan; with `check=true` it is printed, and there is nothing to carry out."""
+def planned(
+    settings: TrainSettings, saved: Saved | None, texts: dict[DataConfig, Fingerprint] | None = None
+) -> Plan | None:
+    """The plan; with `check=true` it is printed, and there is nothing to carry out. `texts` are those of the
+    earlier runs of a sweep, which must not have changed."""
     plan = table.plan(settings, saved)
+    if texts is not None and texts.setdefault(settings.data, plan.data) != plan.data:
+        raise ValueError(f"data.path = {settings.data.path}: the text has changed since the sweep began")
     if not settings.check:
         return plan
     for line in plan.describe():
@@ -57,9 +66,9 @@ def next_steps(outcome: Outcome, checkpoint: Path) -> Iterator[str]:
     path = shown(checkpoint)
     yield f"checkpoint  {path}"
     if outcome.resume is not None:
-        yield " ".join(
-            ["resume     ", terminal.this_command("train"), f"resume={path.parent}", *outcome.resume]
-        )
-    prompt = f' prompt="{outcome.prompt}"' if outcome.prompt else ""
-    yield f"write       {terminal.this_command('sample')} ckpt={path.parent}{prompt}"
-    yield f"curves      tensorboard --logdir {path.parent if path.is_absolute() else path.parts[0]}"
+        keys = shlex.join([f"resume={path.parent}", *outcome.resume])
+        yield f"resume      {terminal.this_command('train')} {keys}"
+    prompt = [f"prompt={outcome.prompt}"] if outcome.prompt else []
+    yield f"write       {terminal.this_command('sample')} {shlex.join([f'ckpt={path.parent}', *prompt])}"
+    curves = path.parent if path.is_absolute() else path.parts[0]
+    yield f"curves      tensorboard --logdir {shlex.quote(str(curves))}"

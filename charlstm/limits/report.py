@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -133,4 +134,4 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
     yield f"curves      tensorboard --logdir {shown(out)}"
     longest = max((limit.longest for limit in found if limit.longest), key=lambda t: t.length, default=None)
     if longest is not None:
-        yield f"write       python sample.py ckpt={shown(Path(longest.directory))}"
+        yield f"write       python sample.py {shlex.quote(f'ckpt={shown(Path(longest.directory))}')}"

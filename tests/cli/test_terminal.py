@@ -1,8 +1,15 @@
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import SENTENCE
 
-from charlstm.cli import terminal
+from charlstm.cli import terminal, train
+from charlstm.config import compose
+from charlstm.config.tool_settings import SampleSettings
+from charlstm.files import PROJECT
+from charlstm.runs.report import Outcome
 
 
 @pytest.mark.parametrize(
@@ -28,3 +35,98 @@ def test_a_command_is_named_as_this_process_was_started(monkeypatch, started, na
 
 def test_help_is_empty_where_python_was_told_to_drop_it():
     assert terminal.as_started(None) == ""
+
+
+class OutStream:
+    """Standard output as Jupyter has it: what is written becomes JSON in UTF-8, and there are no bytes."""
+
+    encoding = "UTF-8"
+
+    def __init__(self):
+        self.written = b""
+
+    def write(self, text):
+        self.written += text.encode("utf-8")
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return False
+
+
+def test_a_notebook_may_run_the_scripts(tmp_path, trained):
+    code = """
+import runpy, sys
+project, ckpt = sys.argv[1:]
+sys.path[:0] = [project, f"{project}/tests", f"{project}/tests/cli"]
+from test_terminal import OutStream
+train = ["train.py", "train.epochs=1", "hydra.run.dir=run"]
+for script, *arguments in (train, ["sample.py", f"ckpt={ckpt}"]):
+    usual, stream = sys.stdout, OutStream()
+    sys.argv, sys.stdout = [script, *arguments], stream
+    try:
+        runpy.run_path(f"{project}/{script}", run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, end.code
+    assert sys.stdout is stream
+    sys.stdout = usual
+    print(stream.written.decode(), end="\\0")
+"""
+    folders = [str(PROJECT), str(trained)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *folders], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said, sample, _ = done.stdout.split("\0")
+    assert "checkpoint  run/best.safetensors" in said
+    assert sample == SENTENCE
+
+
+def test_a_notebook_gets_no_lone_surrogates(monkeypatch):
+    stream = OutStream()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with terminal.output() as is_watched:
+        terminal.let_bytes_through()
+        print("caf\udce9 é")
+    assert not is_watched
+    assert stream.written.decode() == "caf\\udce9 é\n"
+    assert sys.stdout is stream
+
+
+def test_a_notebook_that_takes_no_more(monkeypatch, capsys):
+    stream = OutStream()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(stream, "flush", fail)
+    with pytest.raises(SystemExit) as stop, terminal.output():
+        pass
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: standard output cannot be written: No space left on device\n"
+
+
+def fail():
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["plain", "a b, c", 'it\'s $HOME `x` "y" ${z}', "two\nlines", "~", "é=(1)"])
+def test_what_is_suggested_can_be_pasted(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    outcome = Outcome(1, False, Path(name, "last.safetensors"), ("train.lr=0.1",), prompt=name)
+    first, *lines = train.next_steps(outcome, outcome.checkpoint)
+    assert first == f"checkpoint  {name}/last.safetensors"
+    commands = "\n".join(line[12:] for line in lines)
+    # the commands get what stands there: each argument, after a NUL
+    shell = f'python() {{ printf \'%s\\0\' "$@"; }}; tensorboard() {{ python "$@"; }}\n{commands}'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert done.stderr == ""
+    resume, write, curves = (
+        ["train.py", f"resume={name}", "train.lr=0.1"],
+        ["sample.py", f"ckpt={name}", f"prompt={name}"],
+        ["--logdir", name],
+    )
+    assert done.stdout.split("\0") == [*resume, *write, *curves, ""]
+    arguments = compose.quote_free_text(write[1:], SampleSettings)
+    asked = compose.compose("sample", SampleSettings, arguments)
+    assert (asked.ckpt, asked.prompt) == (name, name)
