@@ -51,6 +51,7 @@ PAGE = ("docs/recurrence.md", "tests/commands/test_docs.py")
 SNAPSHOT = ("charlstm/runs/snapshot.py", "tests/runs/test_snapshot.py")
 SAVING = ("charlstm/runs/saving.py", "tests/runs/test_saving.py")
 DIRECTORY = ("charlstm/runs/directory.py", "tests/runs/test_directory.py")
+SWEEP = "tests/commands/test_sweep.py"
 SESSION = "tests/runs/test_run.py -k curves"
 LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_says")
 OPTIMIZER = ("charlstm/training/optimizer.py", "tests/training/test_optimizer.py")
@@ -178,6 +179,21 @@ MUTATIONS = [
         "",
     ),
     Mutation("directory: take one with other files", *DIRECTORY, "if not is_run and any", "if False and any"),
+    Mutation("sweep: believe a changed text", "charlstm/cli/train.py", SWEEP, " != plan.data:", " is None:"),
+    Mutation(
+        "sweep: read conf/ for each run",
+        "charlstm/config/compose.py",
+        SWEEP,
+        "if str(path) not in self.read",
+        "if True",
+    ),
+    Mutation(
+        "sweep: cut texts up",
+        "charlstm/config/compose.py",
+        SWEEP,
+        "not (several and SEVERAL.fullmatch(value))",
+        "not several",
+    ),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
     # learning by heart
     Mutation(

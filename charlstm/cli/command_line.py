@@ -5,11 +5,14 @@ is checked, and reads `data.text=a,b` as a sweep. So every request is composed a
 runs it, and values of keys that take free text are quoted for Hydra's grammar first.
 """
 
+import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,18 +23,19 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm.cli.terminal import answered, output
+from charlstm.cli.terminal import answered, output, problems_of, say
 from charlstm.config.compose import (
     CONF,
     check_keys,
     compose,
+    files_read_once,
     keys_with_comments,
     quote_free_text,
     settings_of,
 )
 from charlstm.config.convert import RequestError
-from charlstm.runs.directory import claimed
-from charlstm.runs.report import Outcome
+from charlstm.runs.directory import check_unused, claimed
+from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
 
 S = TypeVar("S")
@@ -75,29 +79,27 @@ def run(
     saved: Saved | None = None
     flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
     is_simple = flags <= {"-h", "--help"}  # any other flag, such as --multirun, is Hydra's to understand
-    is_multirun = bool(flags & {"-m", "--multirun"})
+    is_multirun = any(flag == "-m" or flag.startswith("--m") for flag in flags)
+
+    def attempt(config: DictConfig, path: Path) -> Outcome:
+        if is_multirun:  # two runs may have been given one directory
+            check_unused(path, "hydra.sweep.subdir")
+        mine = planned if is_simple else plan(settings_of(config, settings_type), saved)
+        return Outcome(0) if mine is None else carry_out(mine, path)
 
     def run_one(config: DictConfig) -> None:
-        directory = Path(HydraConfig.get().runtime.output_dir)
-        mine = planned if is_simple else plan(settings_of(config, settings_type), saved)
-        if mine is None:
-            return
-        try:
-            with answered():
-                outcome = carry_out(mine, directory)
-        except OSError as error:
-            print(f"error: {directory}: the run cannot go on: {error}", file=sys.stderr)
-            sys.exit(1)
+        path = Path(HydraConfig.get().runtime.output_dir)
+        outcome = _told(partial(attempt, config, path), path, is_multirun)
         codes.append(outcome.code)
-        if outcome.stopped:  # and so are the runs that would come after it
+        if outcome.stopped or not is_multirun:  # the runs that would come after it are not wanted
             sys.exit(outcome.code)
 
-    with _interrupted(), output():
+    with _interrupted(), output(), files_read_once():
         if {"-h", "--help"} & flags:
             ask(name, settings_type, doc)
         if is_multirun:
-            _check_sweep(name, settings_type)
-            arguments, saved = sys.argv[1:], None
+            arguments = quote_free_text(sys.argv[1:], settings_type, several=True)
+            _check_sweep(name, settings_type, arguments)
         else:
             arguments, saved = complete(sys.argv[1:], settings_type)
         if is_simple:
@@ -107,12 +109,36 @@ def run(
         sys.argv[1:] = arguments
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+        if failed := sum(map(bool, codes)):  # of a sweep; the only run would have ended the process
+            say(ValueError(f"{failed} of {len(codes)} runs failed"))
     sys.exit(max(codes, default=0))
 
 
-def _check_sweep(name: str, settings_type: type[Any]) -> None:
+def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outcome:
+    """The outcome of a run; what ends it is said on standard error and in its log, and ends no other run."""
+    trace = None
+    try:
+        return attempt()
+    except (ValueError, OmegaConfBaseException) as error:
+        problems, code = problems_of(error), 2
+    except OSError as error:
+        problems, code = [f"{path}: the run cannot go on: {error}"], 1
+    except Exception as error:
+        if not is_multirun:
+            raise
+        problems, code, trace = [f"{type(error).__name__}: {error}"], 1, error
+    if is_multirun:
+        overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        which = f"{shown(path)} ({textwrap.shorten(' '.join(overrides), 200, placeholder='...')})"
+        problems = [f"{which}: {problem}" for problem in problems]
+    say(RequestError(problems))
+    logging.getLogger("charlstm.end").error("error: %s", "\n".join(problems), exc_info=trace)
+    return Outcome(code)
+
+
+def _check_sweep(name: str, settings_type: type[Any], arguments: Sequence[str]) -> None:
     """Look at the keys of a sweep before its first run; RequestError for what is wrong with them."""
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     _, problems = check_keys(name, settings_type, overrides, several=True)
     if any(override.startswith("resume=") for override in overrides):
         problems.append("resume: resumes one run; leave out --multirun")

@@ -1,15 +1,23 @@
 """conf/ + overrides -> typed settings, by Hydra, with our answers to what is wrong."""
 
+import copy
+import io
 import re
 import sysconfig
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import hydra
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,6 +25,9 @@ from charlstm.config.convert import RequestError, convert, keys_of, takes_text, 
 from charlstm.files import PROJECT
 
 CONF = PROJECT / "conf"
+
+QUOTED = r"""('(\\.|[^'\\])*'|"(\\.|[^"\\])*")"""
+SEVERAL = re.compile(rf"choice\(.*\)|{QUOTED}(,\s*{QUOTED})+", re.DOTALL)
 
 S = TypeVar("S")
 
@@ -35,7 +46,7 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     state, job = GlobalHydra.instance(), JobRuntime.instance().get("name")
     callers, state.hydra = state.hydra, None
     try:
-        with hydra.initialize_config_dir(str(CONF), job_name=job, version_base="1.3"):
+        with files_read_once(), hydra.initialize_config_dir(str(CONF), job_name=job, version_base="1.3"):
             config = hydra.compose(name, right)
         settings = settings_of(config, settings_type)
     except RequestError as error:
@@ -52,13 +63,74 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     return settings
 
 
-def quote_free_text(arguments: Sequence[str], settings_type: type[Any]) -> list[str]:
-    """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged."""
+@contextmanager
+def files_read_once() -> Iterator[None]:
+    """Within this context Hydra reads each file of `conf/` once, so that every run of a sweep gets what was
+    there when it began. What is wrong with a file is a RequestError with its place."""
+    Plugins.instance()  # which registers Hydra's own sources
+    sources = SourcesRegistry.instance().types
+    before = sources["file"]
+    if not issubclass(before, _Files):
+        sources["file"] = type("FilesOfNow", (_Files,), {"read": {}})
+    try:
+        yield
+    finally:
+        sources["file"] = before
+
+
+class _Files(FileConfigSource):
+    read: ClassVar[dict[str, ConfigResult]]
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        if str(path) not in self.read:
+            text = _text(path)
+            try:
+                header, config = self._get_header_dict(text), OmegaConf.load(io.StringIO(text))
+            except Exception as error:  # of YAML's parser, OmegaConf, or Hydra's for the first line
+                mark = getattr(error, "problem_mark", None)
+                problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+                raise _misfit(path, text[: mark.index] if mark else "", problem) from None
+            first = re.search(r"^[^#\s]", text, re.MULTILINE)
+            if not first:
+                raise _misfit(path, "", "has no keys; give it some, or delete it")
+            if not isinstance(config, DictConfig):
+                raise _misfit(path, text[: first.start()], "is a list; give keys with values, as seed: 1")
+            group, is_in_group, _ = config_path.partition("/")
+            if is_in_group and group in ("task", "experiment") and header["package"] != "_global_":
+                raise _misfit(path, "", "must begin with the line # @package _global_")
+            self.read[str(path)] = ConfigResult(self.provider, f"file://{self.path}", config, header)
+        return copy.deepcopy(self.read[str(path)])
+
+
+def _text(path: Path) -> str:
+    try:
+        blob = path.read_bytes()
+        text = blob.decode("utf-8")
+    except OSError as error:
+        raise RequestError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise _misfit(path, blob[: error.start].decode(), "is not UTF-8 here; save it as UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise _misfit(path, "", "begins with a byte order mark; save it as UTF-8 without one")
+    return text
+
+
+def _misfit(path: Path, before: str, problem: str) -> RequestError:
+    """The answer to what is wrong with a file after the text `before`."""
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    return RequestError([f"{path}, line {line}, column {column}: {problem}"])
+
+
+def quote_free_text(arguments: Sequence[str], settings_type: type[Any], several: bool = False) -> list[str]:
+    """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged; where there
+    may be several, those that ask for a run each, as 'a','b' or choice(a,b), are left."""
     free = {key for key, hint in keys_of(settings_type).items() if takes_text(hint)}
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        quoted.append(f"{key}={quote(value)}" if equals and key in free else argument)
+        is_text = equals and key in free and not (several and SEVERAL.fullmatch(value))
+        quoted.append(f"{key}={quote(value)}" if is_text else argument)
     return quoted
 
 
@@ -122,5 +194,5 @@ def settings_of(config: DictConfig, settings_type: type[S]) -> S:
 
 def keys_with_comments(name: str) -> str:
     """The keys of `conf/<name>.yaml` with their defaults and comments, as `--help` shows them."""
-    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    text = _text(CONF / f"{name}.yaml")
     return re.sub(r"\Adefaults:\n(  .*\n)*", "", text.partition("\nhydra:")[0]).strip()
