@@ -178,7 +178,7 @@ MUTATIONS = [
         "        _compare(fresh, blob)\n",
         "",
     ),
-    Mutation("directory: take one with other files", *DIRECTORY, "if not is_run and any", "if False and any"),
+    Mutation("directory: take one with other files", *DIRECTORY, "if names and (", "if False and ("),
     Mutation("sweep: believe a changed text", "charlstm/cli/train.py", SWEEP, " != plan.data:", " is None:"),
     Mutation(
         "sweep: read conf/ for each run",

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -91,15 +91,14 @@ def run(
         path = Path(HydraConfig.get().runtime.output_dir)
         outcome = _told(partial(attempt, config, path), path, is_multirun)
         codes.append(outcome.code)
-        if outcome.stopped or not is_multirun:  # the runs that would come after it are not wanted
+        if outcome.stopped:  # and so are the runs that would come after it
             sys.exit(outcome.code)
 
     with _interrupted(), output(), files_read_once():
         if {"-h", "--help"} & flags:
             ask(name, settings_type, doc)
         if is_multirun:
-            arguments = quote_free_text(sys.argv[1:], settings_type, several=True)
-            _check_sweep(name, settings_type, arguments)
+            arguments = _of_sweep(name, settings_type)
         else:
             arguments, saved = complete(sys.argv[1:], settings_type)
         if is_simple:
@@ -109,7 +108,7 @@ def run(
         sys.argv[1:] = arguments
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
-        if failed := sum(map(bool, codes)):  # of a sweep; the only run would have ended the process
+        if is_multirun and (failed := sum(map(bool, codes))):
             say(ValueError(f"{failed} of {len(codes)} runs failed"))
     sys.exit(max(codes, default=0))
 
@@ -122,6 +121,8 @@ def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outc
     except (ValueError, OmegaConfBaseException) as error:
         problems, code = problems_of(error), 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
         problems, code = [f"{path}: the run cannot go on: {error}"], 1
     except Exception as error:
         if not is_multirun:
@@ -136,14 +137,16 @@ def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outc
     return Outcome(code)
 
 
-def _check_sweep(name: str, settings_type: type[Any], arguments: Sequence[str]) -> None:
-    """Look at the keys of a sweep before its first run; RequestError for what is wrong with them."""
+def _of_sweep(name: str, settings_type: type[Any]) -> list[str]:
+    """The arguments of a sweep, quoted for Hydra; RequestError for what is wrong with their keys."""
+    arguments = quote_free_text(sys.argv[1:], settings_type, several=True)
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     _, problems = check_keys(name, settings_type, overrides, several=True)
     if any(override.startswith("resume=") for override in overrides):
         problems.append("resume: resumes one run; leave out --multirun")
     if problems:
         raise RequestError(problems)
+    return arguments
 
 
 @contextmanager
@@ -211,4 +214,4 @@ class OwnDirectory(Callback):
                 if not (path / name).resolve().is_relative_to(path.resolve()):
                     raise ValueError(f"{key} = {path}: {name} is not in it, but a run writes only there")
             resumed = OmegaConf.select(config, "resume")
-            self.held.enter_context(claimed(path, key, Path(resumed) if resumed else None))
+            self.held.enter_context(claimed(path, key, Path(resumed) if resumed else None, bool(subdir)))

@@ -419,17 +419,17 @@ COMMANDS = {
     "TRAIN hydra.run.dir=short/x": (2, "error: hydra.run.dir: short/x cannot be made: Not a directory"),
     "TRAIN hydra.run.dir=/proc": (
         2,
-        "error: hydra.run.dir = /proc: holds files that no run wrote; name a new",
+        "error: hydra.run.dir = /proc: holds other files; name a new",
     ),
     "cd mine && TRAIN hydra.run.dir=.": (
         2,
-        "error: hydra.run.dir = .: holds files that no run wrote; name a",
+        "error: hydra.run.dir = .: holds other files; name a",
     ),
     "cd mine && TRAIN hydra.run.dir='${hydra:job.name}/..'": (
         2,
-        "error: hydra.run.dir = train/..: holds fil",
+        "error: hydra.run.dir = train/..: holds oth",
     ),
-    "TRAIN hydra.run.dir=mine/0 --config-name train": (2, "error: hydra.run.dir = mine/0: holds files that"),
+    "TRAIN hydra.run.dir=mine/0 --config-name train": (2, "error: hydra.run.dir = mine/0: holds other files"),
     "TRAIN hydra.run.dir=mine/new hydra.output_subdir=../config": (
         2,
         "error: hydra.run.dir = mine/new: ../c",
@@ -440,7 +440,7 @@ COMMANDS = {
     ),
     "TRAIN -m seed=1 hydra.sweep.dir=mine": (
         2,
-        "error: hydra.sweep.dir = mine: holds files that no run wrot",
+        "error: hydra.sweep.dir = mine: holds other files",
     ),
     "TRAIN --multi seed=1 hydra.sweep.dir=mine/new hydra.sweep.subdir=..": (
         2,

@@ -172,11 +172,11 @@ def test_a_save_and_a_resume_compute_one_digest_each(tmp_path, monkeypatch):
     assert len(computed) == 4
 
 
-def claim(folder, resumed=None):
+def claim(folder, resumed=None, is_sweep=False):
     """The refusal of a directory, if it is refused, in which case nothing there has changed."""
     before = {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")}
     try:
-        with directory.claimed(folder, "hydra.run.dir", resumed):
+        with directory.claimed(folder, "hydra.run.dir", resumed, is_sweep):
             return None
     except ValueError as refusal:
         assert {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")} == before
@@ -202,7 +202,7 @@ def test_a_run_claims_what_is_new_empty_or_its_own(tmp_path):
 def test_a_run_touches_no_files_of_others(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    assert claim(tmp_path) == "holds files that no run wrote; name a new or an empty folder"
+    assert claim(tmp_path) == "holds other files; name a new or an empty folder"
     checkpoint.save(state(1), tmp_path / "last.safetensors")
     replaces = name in ("train.log", "config/config.yaml")
     assert (claim(tmp_path, tmp_path) is None) is not replaces
@@ -215,3 +215,12 @@ def test_a_run_from_before_there_were_markers_is_resumed(tmp_path):
         (tmp_path / name).touch()
     assert claim(tmp_path).startswith("holds a run that can be resumed")
     assert claim(tmp_path, tmp_path) is None
+
+
+def test_a_sweep_claims_what_is_new_or_empty(tmp_path):
+    for _ in range(2):
+        assert claim(tmp_path / "new", is_sweep=True) is None
+    for name in (directory.MARKER, "multirun.yaml"):
+        (tmp_path / "new" / name).touch()
+        assert claim(tmp_path / "new", is_sweep=True) == "holds other files; name a new or an empty folder"
+        (tmp_path / "new" / name).unlink()
