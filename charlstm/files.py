@@ -5,6 +5,7 @@ import io
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,10 +87,14 @@ def regular(path: Path) -> "Iterator[io.BufferedReader[io.FileIO]]":
 
 
 def cache() -> Path:
-    """The folder that `CHARLSTM_CACHE` names, or `charlstm` in `XDG_CACHE_HOME` or `~/.cache`."""
+    """The folder that `CHARLSTM_CACHE` names, or `charlstm` in `XDG_CACHE_HOME` or `~/.cache`; without a
+    home it is among the temporary files."""
     if given := os.environ.get("CHARLSTM_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "charlstm"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "charlstm"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"charlstm-{os.geteuid()}")
 
 
 @contextmanager

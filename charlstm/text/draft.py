@@ -15,7 +15,7 @@ import numpy as np
 
 from charlstm.config.settings import DataConfig
 from charlstm.progress_bar import progress_bar
-from charlstm.text import source
+from charlstm.text import cache, source
 from charlstm.text.decoding import UndecodableError, refuse_binary, texts
 from charlstm.text.records import END, START, marked
 from charlstm.text.source import Source
@@ -159,5 +159,5 @@ class Draft:
     def _fit(self, size: int) -> None:
         """Move the symbols to disk if those of so many bytes are too many for the memory."""
         if size > source.SMALL:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            cache.make(self._folder)
             self._file.rollover()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config.settings import DataConfig
+from charlstm.config.values import Count
 from charlstm.text.decoding import CONTROLS, has_byte_order_mark, may_have_mark
 from charlstm.text.vocabulary import as_code_points
 
@@ -98,14 +99,14 @@ class Facts:
     """
 
     source: str
-    files: int
-    left_out: int
-    bytes: int
-    characters: int
-    distinct: int
-    rare: int
-    cr: int
-    crlf: int
+    files: Count
+    left_out: Count
+    bytes: Count
+    characters: Count
+    distinct: Count
+    rare: Count
+    cr: Count
+    crlf: Count
     bom: bool
-    records: int
-    symbols: int
+    records: Count
+    symbols: Count

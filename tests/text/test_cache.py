@@ -1,5 +1,8 @@
 """Large corpora: one file of ids in the cache, encoded once."""
 
+import dataclasses
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +13,9 @@ from blocks import all_of, data
 from conftest import SENTENCE
 
 from charlstm.files import PROJECT
+from charlstm.text import cache as corpora
 from charlstm.text import corpus, source
+from charlstm.text.survey import Facts
 
 
 @pytest.fixture(autouse=True)
@@ -85,16 +90,103 @@ def test_the_same_text_by_another_name_is_the_same_file(tmp_path, cache):
     assert len(files_of(cache)) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "noise"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "noise", "a third of its ids"])
 def test_a_broken_file_is_made_anew(cache, damage):
     expected = corpus.read(data()).ids.tolist()
     (name,) = files_of(cache)
     path = cache / "corpora" / name
     blob = path.read_bytes()
     broken = {"cut": blob[:50], "empty": b"", "longer": b"x" + blob, "noise": b"\xff" * len(blob)}
+    broken["a third of its ids"] = bytes(len(SENTENCE) // 3) + blob[len(SENTENCE) // 3 :]
     path.write_bytes(broken[damage])
     assert corpus.read(data()).ids.tolist() == expected
     assert path.read_bytes() == blob
+
+
+def test_no_byte_can_be_another_nor_be_missing(cache):
+    corpus.read(data())
+    (name,) = files_of(cache)
+    path = cache / "corpora" / name
+    blob = path.read_bytes()
+    assert corpora.load(path) is not None
+    for at in range(len(blob)):
+        path.write_bytes(blob[:at] + bytes([blob[at] ^ 1 << at % 8]) + blob[at + 1 :])
+        assert corpora.load(path) is None, at
+        path.write_bytes(blob[:at])
+        assert corpora.load(path) is None, at
+    path.write_bytes(blob)
+    other = path.rename(path.with_name("0" + name[1:]))  # nor can it be that of another text
+    assert corpora.load(other) is None
+
+
+def sealed(path, ids, trailer):
+    """A file whose digest is right, whatever is in it."""
+    content = ids + trailer + len(trailer).to_bytes(8, "little")
+    path.write_bytes(content + hashlib.sha256(path.name.encode() + content).digest())
+    path.chmod(0o600)
+
+
+def test_what_does_not_fit_together_is_not_believed_under_its_right_digest(tmp_path):
+    path = tmp_path / "0.ids"
+    names = [field.name for field in dataclasses.fields(Facts)]
+    facts = dict.fromkeys(names, 1) | {"source": "a", "bom": False, "symbols": 3}
+    right = {"characters": "ab", "unknown": False, "unit": "char", "facts": facts}
+    sealed(path, bytes([0, 1, 3]), json.dumps(right).encode())
+    ids, *_ = corpora.load(path)
+    assert ids.tolist() == [0, 1, 3]
+    wrong = [
+        {key: value for key, value in right.items() if key != "facts"},
+        right | {"facts": facts | {"records": -1}},
+        right | {"facts": facts | {"cr": "1"}},
+        right | {"facts": facts | {"symbols": 4}},
+        right | {"characters": "a"},  # 3 is none of its ids
+        right | {"characters": "aa"},
+        right | {"characters": "".join(map(chr, range(300)))},  # of two bytes each
+        right | {"characters": 7},
+        right | {"unit": "bit"},
+        [right],
+        None,
+    ]
+    for known in map(json.dumps, wrong):
+        sealed(path, bytes([0, 1, 3]), known.encode())
+        assert corpora.load(path) is None, known
+    for trailer in (b"[" * 100_000, b"", b"\xff", b"NaN", json.dumps(right).encode() + b" {}"):
+        sealed(path, bytes([0, 1, 3]), trailer)
+        assert corpora.load(path) is None, trailer
+    sealed(path, b"", json.dumps(right | {"facts": facts | {"symbols": 0}}).encode())
+    assert corpora.load(path) is None
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_what_others_can_write_is_not_believed(cache, which, caplog):
+    expected = corpus.read(data()).ids.tolist()
+    (name,) = files_of(cache)
+    path = cache / "corpora" / name
+    assert (path.parent.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
+    (path if which == "file" else path.parent).chmod(0o722)
+    assert corpora.load(path) is None
+    assert corpus.read(data()).ids.tolist() == expected
+    if which == "file":  # it was made anew
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert corpora.load(path) is not None
+    else:
+        assert "belongs to another user, or others can write there; the corpus is encoded" in caplog.text
+        corpora.substitute.cache_clear()
+
+
+def test_what_belongs_to_another_user_is_not_believed(cache, monkeypatch):
+    corpus.read(data())
+    path = cache / "corpora" / files_of(cache)[0]
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    believed = corpora.load(path) is not None
+    assert believed == (uid == 0)  # who is master of the machine could do worse
+    if uid == 0:
+        os.chown(path, 12345, -1)
+        assert corpora.load(path) is None
+        os.chown(path, 0, -1)
+        os.chown(path.parent, 12345, -1)
+        assert corpora.load(path) is None
 
 
 def test_a_refused_text_leaves_nothing(tmp_path, cache):

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
+from charlstm.files import cache
 from charlstm.text import corpus, source
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
@@ -219,12 +220,12 @@ def watched(tmp_path, monkeypatch):
 
     class Digest:
         def __init__(self, blob=b""):
-            self.digest = sha256(blob)  # of a name
-            self.hexdigest = self.digest.hexdigest
+            self.sha256 = sha256(blob)  # of a name
+            self.digest, self.hexdigest = self.sha256.digest, self.sha256.hexdigest
 
         def update(self, blob):
             hashed[0] += len(blob)
-            self.digest.update(blob)
+            self.sha256.update(blob)
 
     monkeypatch.setattr(Path, "open", opened)
     monkeypatch.setattr(hashlib, "sha256", Digest)
@@ -265,10 +266,13 @@ def test_every_text_is_read_once_and_digested_once(kind, records, errors, tmp_pa
     first = corpus.read(data(**changes))
     files = 2 if kind == "folder" else 1
     size = len(blob) * files
-    assert hashed[0] == first.data.size == first.facts.bytes == size
+    # of a large one the file of ids, too, when it is written and whenever it is read
+    of_ids = sum(path.stat().st_size - 32 for path in (cache() / "corpora").glob("*.ids"))
+    assert first.data.size == first.facts.bytes == size
+    assert hashed[0] == size + 2 * of_ids
     assert list(read.values()) == [[len(blob)]] * files
     again = corpus.read(data(**changes))  # from the cache, if it is a large one
-    assert hashed[0] == 2 * size
+    assert hashed[0] == 2 * size + 3 * of_ids
     times = 1 if kind in ("pipe", "standard input") else 2
     assert list(read.values()) == [[len(blob)] * times] * files
     assert again.ids.tolist() == first.ids.tolist()
