@@ -32,6 +32,7 @@ from charlstm.model.numpy_model import NumpyModel, parameter_shapes
 from charlstm.state import TrainingState
 from charlstm.tensors import read_json, unpack
 from charlstm.text.vocabulary import Vocabulary
+from charlstm.training import memory
 from charlstm.training.progress import Figures
 
 FORMAT = 1
@@ -174,7 +175,7 @@ def _read(path: Path) -> bytearray:
         first = file.read(LONGEST_BEGIN)
         if _begin(first) is None:
             return bytearray(first)
-        if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        if size > memory.physical():
             raise MemoryError
         blob = bytearray(size)
         file.seek(0)

@@ -129,10 +129,14 @@ def _measure(
                     of_records = surprisal.of_records(model, trained.vocabulary, ids, bar.update)
                 except FloatingPointError as error:
                     raise ValueError(f"{name}: cannot score this text: {error}") from None
+                if trained.vocabulary.unit == "byte":
+                    texts = (files[file][place] for place in found[file])
+                    of_records = list(map(surprisal.of_characters, of_records, texts))
+                if len(of_records[0]) == len(files[file]):  # there is nothing else
+                    bits[file] = of_records[0]
+                    continue
                 bits[file] = np.full(len(files[file]), np.nan)
                 for place, here in zip(found[file], of_records, strict=True):
-                    if trained.vocabulary.unit == "byte":
-                        here = surprisal.of_characters(here, files[file][place])
                     bits[file][place] = here
             scored.append(bits)
     return scored

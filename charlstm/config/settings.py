@@ -95,7 +95,7 @@ class TrainConfig:
 
     layout: Layout
     batch: Annotated[int, Range(1, 100_000)]
-    window: Annotated[int, Range(1, 10_000_000)]
+    window: Annotated[int, Range(1, 10**12)]
     loss: Loss
     epochs: Annotated[int, Range(1, 10**9)]
     stop_at_recall: bool

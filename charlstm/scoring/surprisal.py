@@ -5,6 +5,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ PIECES = {
     "file": re.compile(r"(?s:.+)"),
 }
 """What a row can be. Each pattern leaves no character out: a word has the blanks after it, a line its end."""
+
+BLOCK = 1 << 16  # characters at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def bits(
     Raises:
         FloatingPointError: a state or a score is infinite or not a number.
     """
-    read = np.concatenate([[vocabulary.start], ids[:-1]])
+    read = np.concatenate([np.array([vocabulary.start], vocabulary.dtype), ids[:-1]])
     result = np.empty(len(ids))
     state = None
     for begin in range(0, len(ids), chunk):
@@ -115,10 +118,14 @@ def of_records(
 def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.float64]:
     """The bits of each character of a text, `(T,)`: the sum over its UTF-8 bytes, or where there was a byte
     that is no UTF-8, a lone surrogate in the text, those of that byte."""
-    code_points = as_code_points(text)
-    widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], code_points, side="right")
-    widths[(code_points >= 0xDC80) & (code_points <= 0xDCFF)] = 1
-    sums: NDArray[np.float64] = np.add.reduceat(bits_of_bytes, np.cumsum(widths) - widths)
+    sums, read = np.empty(len(text)), 0
+    for begin in range(0, len(text), BLOCK):
+        code_points = as_code_points(text[begin : begin + BLOCK])
+        widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], code_points, side="right")
+        widths[(code_points >= 0xDC80) & (code_points <= 0xDCFF)] = 1
+        ends = read + np.cumsum(widths)
+        sums[begin : begin + BLOCK] = np.add.reduceat(bits_of_bytes[: ends[-1]], ends - widths)
+        read = int(ends[-1])
     return sums
 
 
@@ -135,16 +142,26 @@ def rows(
     """
     for name, text in files.items():
         lines = [line.start() for line in PIECES["line"].finditer(text)]
-        columns = [of_files[name].tolist() for of_files in scored]
-        has_bits = [not math.isnan(bit) for bit in columns[0]]
+        columns = [of_files[name] for of_files in scored]
+        is_whole = not np.isnan(columns[0]).any()
         for piece in PIECES[per].finditer(text):
-            kept = [k for k in range(*piece.span()) if has_bits[k]]
+            first, kept = piece.start(), piece[0]
+            if not is_whole:
+                has_bits = ~np.isnan(columns[0][slice(*piece.span())])
+                first, kept = first + int(has_bits.argmax()), "".join(compress(kept, has_bits))
             if kept:
-                costs = tuple(math.fsum(column[k] for k in kept) for column in columns)
-                yield Row(name, bisect_right(lines, kept[0]), kept[0], "".join(text[k] for k in kept), costs)
+                costs = tuple(_sum(column[slice(*piece.span())]) for column in columns)
+                yield Row(name, bisect_right(lines, first), first, kept, costs)
 
 
 def total(checkpoint: str, of_files: Mapping[str, NDArray[np.float64]]) -> Total:
     """The bits of all texts together, without rounding on the way."""
-    every = [bit for of_file in of_files.values() for bit in of_file.tolist() if not math.isnan(bit)]
-    return Total(checkpoint, len(every), math.fsum(every))
+    characters = sum(int(np.count_nonzero(~np.isnan(bits))) for bits in of_files.values())
+    return Total(checkpoint, characters, _sum(*of_files.values()))
+
+
+def _sum(*columns: NDArray[np.float64]) -> float:
+    """The sum of bits, but for NaN, without rounding on the way. Python's numbers, which take four times the
+    memory, are there but a block at a time."""
+    blocks = (column[k : k + BLOCK] for column in columns for k in range(0, len(column), BLOCK))
+    return math.fsum(bit for block in blocks for bit in block.tolist() if bit == bit)

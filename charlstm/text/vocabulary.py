@@ -16,6 +16,7 @@ from charlstm.config.settings import Unit
 from charlstm.text.records import END, START
 
 CODE_POINTS = 0x110000
+BLOCK = 1 << 19  # characters encoded at a time
 
 Ids = NDArray[np.unsignedinteger[Any]]
 """Ids as they are stored: the smallest unsigned integer that holds the vocabulary."""
@@ -102,15 +103,19 @@ class Vocabulary:
                 position in `source`.
         """
         units = self.units(text)
-        wanted = as_code_points(units)
-        found = np.searchsorted(self._sorted, wanted).clip(max=len(self.characters) - 1)
-        is_unknown = self._sorted[found] != wanted
-        encoded: Ids = self._order[found].astype(self.dtype)
-        if self.unknown is not None:
-            encoded[is_unknown] = self.unknown
-        elif is_unknown.any():
-            first = int(is_unknown.argmax())
-            raise self.unknown_character(units[first], first, source)
+        encoded: Ids = np.empty(len(units), self.dtype)
+        for begin in range(0, len(units), BLOCK):  # places in the alphabet take 8 bytes each
+            block = units[begin : begin + BLOCK]
+            wanted = as_code_points(block)
+            found = np.searchsorted(self._sorted, wanted).clip(max=len(self.characters) - 1)
+            is_unknown = self._sorted[found] != wanted
+            ids = encoded[begin : begin + BLOCK]
+            ids[:] = self._order[found]
+            if self.unknown is not None:
+                ids[is_unknown] = self.unknown
+            elif is_unknown.any():
+                first = int(is_unknown.argmax())
+                raise self.unknown_character(block[first], begin + first, source)
         return encoded
 
     def unknown_character(self, character: str, position: int, source: str) -> UnknownCharacterError:

@@ -1,7 +1,9 @@
 """How much memory a training takes, before it takes it, and what would take less."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path, PurePath
 
 from charlstm.config.settings import ModelConfig, TrainConfig
 from charlstm.model.numpy_model import parameter_count
@@ -65,9 +67,27 @@ def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window
     return f"{' '.join(keys)} would fit"
 
 
-def physical() -> int:
-    """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def physical(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may take: those of the machine, or fewer in a container, as its
+    control group and those above it limit them, in version 1 or 2.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError):  # no Linux
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            folder = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            inner = PurePath(group.lstrip("/"))
+            # seen from within a container, its own group may be the root
+            for place in (inner, *inner.parents):
+                with suppress(OSError, ValueError):  # there is none, or it is "max"
+                    limits.append(int((folder / place / name).read_text()))
+    return min(limits)
 
 
 def _shown(size: int) -> str:

@@ -1,4 +1,5 @@
 import logging
+import os
 import re
 
 import numpy as np
@@ -26,6 +27,45 @@ def test_what_cannot_fit_is_refused_with_what_would():
         memory.check(smaller.model, smaller.train, 65, 64, int(share * needed))
     with pytest.raises(ValueError, match="a smaller train.window, or a shorter text"):
         memory.check(chosen.model, chosen.train, 100_000, 10**9, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/", {}, None),
+        ("0::/", {"memory.max": "max"}, None),
+        ("0::/", {"memory.max": "5000000"}, 5_000_000),
+        ("0::/a/b", {"a/b/memory.max": "max", "a/memory.max": "6000000"}, 6_000_000),
+        ("0::/a/b", {"a/b/memory.max": "6000000", "a/memory.max": "7000000"}, 6_000_000),
+        ("0::/elsewhere", {"memory.max": "8000000"}, 8_000_000),
+        ("4:memory:/a", {"memory/a/memory.limit_in_bytes": "9000000"}, 9_000_000),
+        ("4:cpu,memory:/a:b", {"memory/memory.limit_in_bytes": "9000000"}, 9_000_000),
+        ("4:memory:/", {"memory/memory.limit_in_bytes": str(2**63 - 4096)}, None),
+        ("4:cpu:/a", {"a/memory.max": "1", "memory/a/memory.limit_in_bytes": "1"}, None),
+        (
+            "1:memory:/a\n0::/",
+            {"memory/a/memory.limit_in_bytes": "4000000", "memory.max": "3000000"},
+            3_000_000,
+        ),
+    ],
+)
+def test_the_limits_of_a_container_count(tmp_path, groups, limits, expected):
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(groups + "\n")
+    for name, limit in limits.items():
+        place = tmp_path / "sys" / "fs" / "cgroup" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(limit + "\n")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory.physical(tmp_path) == (expected or machine)
+    assert memory.physical(tmp_path / "none") == machine
+
+
+@pytest.mark.parametrize("task", [MEMORIZE, LM], ids=["memorize", "lm"])
+def test_a_window_longer_than_the_text_is_not_refused_for_its_size(task, tmp_path):
+    (tmp_path / "text").write_text(text(), encoding="utf-8")
+    chosen = plan(*task, f"data.path={tmp_path / 'text'}", "train.window=1000000000000")
+    assert chosen.window <= 2 * len(text())
 
 
 def test_signs_of_no_memory():
