@@ -27,13 +27,15 @@ def main() -> None:
     with terminal.output():
         settings = command_line.ask("limit", LimitSettings, terminal.as_started(__doc__))
         search.check(settings)
-        log.addHandler(terminal.Terminal(sys.stdout))
+        handler = terminal.Terminal(sys.stdout)
+        handler.setFormatter(terminal.Visible())
+        log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False  # trials have a log of their own
         try:
             code = search.find(settings)
         except OSError as error:
-            print(f"error: out = {settings.out}: the search cannot go on: {error}", file=sys.stderr)
+            terminal.complain(f"out = {settings.out}: the search cannot go on: {error}")
             sys.exit(1)
         if code:
             arguments = [argument for argument in sys.argv[1:] if not argument.startswith("out=")]

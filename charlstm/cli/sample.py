@@ -32,7 +32,7 @@ def main() -> None:
             return
         last = ""
         for piece in write(settings):
-            print(piece, end="", flush=is_watched)
+            terminal.show(piece, flush=is_watched)
             last = piece or last
         if is_watched and not last.endswith("\n"):
             print()
@@ -123,4 +123,4 @@ def _save(out: str, request: Request) -> None:
                 (folder / f"{n:0{digits}}.txt").write_bytes(text)
     except OSError as error:
         raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
-    print(f"{n} texts and samples.jsonl in {folder}", file=sys.stderr)
+    print(f"{n} texts and samples.jsonl in {terminal.visible(str(folder))}", file=sys.stderr)

@@ -153,4 +153,4 @@ def main() -> None:
     """Score as the command line asks."""
     with terminal.output():
         for piece in score(command_line.ask("score", ScoreSettings, terminal.as_started(__doc__))):
-            print(piece, end="")
+            terminal.show(piece)

@@ -62,7 +62,7 @@ class Talk:
             )
         if isinstance(sys.stdin, io.TextIOWrapper):  # which that of a notebook is not
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-        print(self._request.shown(""), end="")
+        terminal.show(self._request.shown(""))
         while True:
             try:
                 line = input("> " if is_terminal else "")
@@ -85,9 +85,9 @@ class Talk:
         passage = request.passage()
         try:
             for piece in writer.stream(self._writer, request.vocabulary, passage):
-                print(piece, end="", flush=True)
+                terminal.show(piece, flush=True)
         except KeyboardInterrupt:
-            print("".join(map(request.vocabulary.text, passage.finish("interrupted"))), end="")
+            terminal.show("".join(map(request.vocabulary.text, passage.finish("interrupted"))))
         print(flush=True)
         if passage.ending == "end":  # nothing that was learnt goes on after it
             self._forget()
@@ -97,7 +97,7 @@ class Talk:
             print(HELP, file=sys.stderr)
         elif order == "settings":
             for key in CHANGEABLE:
-                print(f"{key}={getattr(self._request.settings, key)}", file=sys.stderr)
+                print(terminal.visible(f"{key}={getattr(self._request.settings, key)}"), file=sys.stderr)
         elif order == "reset":
             self._forget()
         elif "=" in order:

@@ -14,6 +14,9 @@ from typing import TextIO
 
 from charlstm.config.convert import RequestError
 
+ESCAPES = {n: ascii(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n\r"}
+"""Control characters, which a terminal obeys, by their numbers."""
+
 
 def this_command(name: str) -> str:
     """What is typed for the command `name` by who started this process as it was started: `charlstm train`,
@@ -43,7 +46,22 @@ def answered() -> Iterator[None]:
 def say(error: ValueError) -> None:
     """Print what is wrong with a request, a line for each problem."""
     for problem in problems_of(error):
-        print(f"error: {problem}", file=sys.stderr)
+        complain(problem)
+
+
+def complain(problem: object) -> None:
+    """Print what is wrong, in a line on standard error."""
+    print(f"error: {visible(str(problem))}", file=sys.stderr)
+
+
+def show(text: str, flush: bool = False) -> None:
+    """Write to standard output: as it is, or where that is a terminal, which obeys, `visible`."""
+    print(visible(text) if sys.stdout.isatty() else text, end="", flush=flush)
+
+
+def visible(text: str) -> str:
+    """The text with escapes in place of control characters, but for tabs and line ends."""
+    return text.translate(ESCAPES)
 
 
 def problems_of(error: Exception) -> list[str]:
@@ -78,7 +96,7 @@ def output() -> Iterator[bool]:
     except KeyboardInterrupt:
         sys.exit(130)
     except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         sys.exit(1)
     except OSError as error:
         _give_up_output(error)
@@ -87,8 +105,9 @@ def output() -> Iterator[bool]:
 
 
 def let_bytes_through() -> None:
-    """Write what a model of bytes writes to standard output as it is, be it UTF-8 or not."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    """Write what a model of bytes writes to standard output as it is, be it UTF-8 or not, unless people
+    watch."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(errors="surrogateescape")
 
 
@@ -118,12 +137,20 @@ class Terminal(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
+class Visible(logging.Formatter):
+    """Lines of a log that are `visible`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return visible(super().format(record))
+
+
 def _give_up_output(error: OSError) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
-        print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        complain(f"standard output cannot be written: {error.strerror}")
 
 
 def _refuse_lost_folder() -> None:

@@ -47,7 +47,7 @@ def planned(
     if not settings.check:
         return plan
     for line in plan.describe():
-        print(line)
+        terminal.show(f"{line}\n")
     print("Nothing was trained; leave out check=true to do it.")
     return None
 

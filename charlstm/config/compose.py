@@ -149,6 +149,12 @@ def groups() -> dict[str, list[str]]:
     return {path.name: sorted(choice.stem for choice in path.glob("*.yaml")) for path in folders}
 
 
+def downloads() -> set[tuple[str, str]]:
+    """The URLs, and the SHA-256 of what is there, that `conf/data` names."""
+    known = (OmegaConf.load(path) for path in (CONF / "data").glob("*.yaml"))
+    return {(str(OmegaConf.select(one, "url")), str(OmegaConf.select(one, "sha256"))) for one in known}
+
+
 def literal(value: Any) -> str:
     """A value as Hydra's grammar has it."""
     if isinstance(value, list):

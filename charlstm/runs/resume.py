@@ -9,12 +9,14 @@ from typing import Any
 
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
-from charlstm.config.compose import groups, literal, quote_free_text
+from charlstm.config.compose import downloads, groups, literal, quote_free_text
 from charlstm.config.convert import keys_of
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
 from charlstm.runs import directory
 from charlstm.state import Machine, TrainingState
+from charlstm.text import corpus as corpora
+from charlstm.text import source
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -96,6 +98,8 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[s
         raise ValueError(
             f"task = {given['task']}: the run that is resumed has {stored['task']}; leave it out"
         )
+    if not given.keys() & {"data.path", "data.text"}:
+        _refuse_strange(saved, stored["data.path"], given.get("data.url"))
     taken = [f"{key}={literal(value)}" for key, value in stored.items() if key not in given]
     return taken + quoted, saved
 
@@ -181,6 +185,39 @@ def resumed(
             f"{corpus.data.size:,} now); give it as it was, or resume_with_other_data=true"
         )
     return Resumed(saved.path, saved.trained, saved.refusals, changed, other)
+
+
+def _refuse_strange(saved: Saved, path: str | None, url: str | None) -> None:
+    """Check what the checkpoint alone names: anybody may have made it. It is downloaded only if it is one of
+    `conf/data`; and outside of the current folder it is read only if it is the text that was trained on.
+
+    Args:
+        path: where the text is.
+        url: that was given.
+
+    Raises:
+        ValueError: the user has to name it.
+    """
+    data = dataclasses.replace(saved.state.settings.data, path=path)
+    if data.text is not None or path in (None, "", "-"):
+        return
+    assert path is not None
+    try:
+        place = source.locate(path, "data.path")
+    except ValueError:
+        if data.url and url is None and (data.url, data.sha256) not in downloads():
+            raise ValueError(
+                f"data.url = {data.url}: only the checkpoint names it; "
+                f"if {path} shall be downloaded from there, give data.url, too"
+            ) from None
+        return  # what is not there is for others to answer
+    is_within = place.resolve().is_relative_to(Path.cwd().resolve()) and ".." not in Path(data.glob).parts
+    is_one = place.is_file() or place.is_dir()  # a pipe might never end
+    if not is_within and not (is_one and corpora.digest(data) == saved.state.data.sha256):
+        raise ValueError(
+            f"data.path = {path}: only the checkpoint names it, it is outside of the current folder, and it "
+            "is not the text that was trained on; if it shall be read all the same, give data.path, too"
+        )
 
 
 def _shown(vocabulary: Vocabulary) -> str:

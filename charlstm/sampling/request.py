@@ -20,6 +20,7 @@ from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 SIDE_BY_SIDE = 256  # streams of a batch at most: more are no faster, and their state might not fit the memory
 LENGTH = 1000  # characters that a language model writes, if nothing else is said
+LONGEST = 10**6  # that any model does: it is a file that says how long its text was
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Request:
             repetition_window=settings.repetition_window,
             mask=writer.mask(self.vocabulary, settings.ban, ends=trained.ends),
         )
-        usual = trained.text_length if trained.task == "memorize" else LENGTH
+        usual = min(trained.text_length, LONGEST) if trained.task == "memorize" else LENGTH
         self.length = usual if settings.length is None else settings.length
         self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed

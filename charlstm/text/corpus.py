@@ -134,9 +134,13 @@ def read(config: DataConfig) -> Corpus:
     cuts = _cuts(ids, config, vocabulary.start)
     train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
     name = "data.text" if config.text is not None else str(config.path)
-    several = hashlib.sha256("".join(digests).encode()).hexdigest()
-    data = Fingerprint(size=facts.bytes, sha256=digests[0] if len(digests) == 1 else several)
+    data = Fingerprint(size=facts.bytes, sha256=_joint(digests))
     return Corpus(vocabulary, ids, train, valid, test, replace(facts, source=name), data)
+
+
+def digest(config: DataConfig) -> str:
+    """The SHA-256 of the fingerprint of what `data` asks for; nothing of it is decoded. Raises as `read`."""
+    return _joint([one.digest() for one in source.find(config)])
 
 
 def refuse_for_memorize(config: DataConfig) -> None:
@@ -150,6 +154,10 @@ def refuse_for_memorize(config: DataConfig) -> None:
         raise ValueError("data.errors = skip: leaves out files of a folder, with task=lm; use replace")
     if source.is_folder(config):
         raise ValueError(f"data.path = {config.path}: a folder; name a file in it")
+
+
+def _joint(digests: list[str]) -> str:
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _cached(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]] | None:

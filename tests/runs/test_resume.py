@@ -1,5 +1,7 @@
 """What `resume=` takes over, refuses and says; that it leads to the same is in `runs/test_run.py`."""
 
+import dataclasses
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -104,6 +106,66 @@ def test_another_text_is_refused_unless_it_is_wanted(stopped):
     assert (found.same_place, found.same_parts, found.same_training) == (False, False, False)
     # which is not taken over by who goes on from there
     assert "resume_with_other_data" not in resume.find(stopped / "lm").values()
+
+
+def strange(stopped, file, **data):
+    """A run like that of task=lm whose checkpoint names another text."""
+    trained = checkpoint.load(stopped / "lm" / checkpoint.LAST)
+    settings = trained.training.settings
+    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, **data))
+    training = dataclasses.replace(trained.training, settings=settings)
+    checkpoint.save(dataclasses.replace(trained, training=training), file)
+    return f"resume={file}"
+
+
+def test_a_checkpoint_alone_names_no_text_outside_of_the_current_folder_but_its_own(
+    stopped, tmp_path, monkeypatch
+):
+    here, outside = tmp_path / "here", tmp_path / "outside"
+    for folder in (here, outside):
+        folder.mkdir()
+        (folder / "secret.txt").write_text("secret")
+        os.mkfifo(folder / "pipe")
+    shutil.copy(stopped / "text", outside / "same.txt")
+    (here / "link.txt").symlink_to(outside / "secret.txt")
+    monkeypatch.chdir(here)
+    wrong = {
+        "absolute": {"path": str(outside / "secret.txt")},
+        "relative": {"path": "../outside/secret.txt"},
+        "link": {"path": "link.txt"},
+        "pipe": {"path": str(outside / "pipe")},
+        "folder": {"path": str(outside)},
+        "glob": {"path": ".", "glob": "../outside/*.txt"},
+    }
+    for name, data in wrong.items():
+        asked = strange(stopped, tmp_path / name, **data)
+        with pytest.raises(ValueError, match="only the checkpoint names it, it is outside of the") as caught:
+            compose(asked, "resume_with_other_data=true")
+        assert str(caught.value).startswith(f"data.path = {data['path']}: ")
+        assert compose(asked, f"data.path={data['path']}").data.path == data["path"]  # now the user does
+        assert compose(asked, "data.text=abc").data.text == "abc"
+    for name, path in {"same": outside / "same.txt", "own": "secret.txt"}.items():
+        asked = strange(stopped, tmp_path / name, path=str(path))
+        assert compose(asked).data.path == str(path)
+
+
+def test_a_checkpoint_alone_names_no_url_but_those_that_everybody_has(stopped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = compose("data=shakespeare").data
+    other = {"path": "none", "url": "http://127.0.0.1:1/text", "sha256": known.sha256}
+    for name, data in {
+        "other": other,
+        "known, other sum": {**other, "url": known.url, "sha256": "0" * 64},
+    }.items():
+        asked = strange(stopped, tmp_path / name, **data)
+        with pytest.raises(ValueError, match=f"data.url = {data['url']}: only the checkpoint names it"):
+            compose(asked)
+        assert compose(asked, f"data.url={data['url']}").data.url == data["url"]
+        (tmp_path / "none").write_text("it is there")
+        compose(asked)
+        (tmp_path / "none").unlink()
+    asked = strange(stopped, tmp_path / "known", path="none", url=known.url, sha256=known.sha256)
+    assert compose(asked).data.url == known.url
 
 
 def test_versions_and_threads_that_differ_are_said(stopped):

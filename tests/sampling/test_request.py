@@ -426,3 +426,9 @@ def test_a_prompt_file_may_be_empty_and_a_text_may_not(tmp_path):
     assert (
         prompt_of(command_line.compose("sample", SampleSettings, [f"prompt_file={tmp_path / 'empty'}"])) == ""
     )
+
+
+def test_a_file_cannot_ask_for_a_text_without_end():
+    trained = dataclasses.replace(random_checkpoint("memorize", "none"), text_length=10**15)
+    assert request_module.Request(asked("any"), trained).length == 10**6
+    assert request_module.Request(asked("any", "length=2000000"), trained).length == 2 * 10**6

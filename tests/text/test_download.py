@@ -109,6 +109,7 @@ def test_what_cannot_be_downloaded_is_named_with_the_reason(server, cache):
         f"{server}/none": "404 Client Error: File not found",
         "http://127.0.0.1:1/text": "Connection refused",
         "ftp://127.0.0.1/text": "No connection adapters were found for",
+        f"file://{cache.parent}/remote/text": "No connection adapters were found for",
         "text": "Invalid URL 'text': No scheme supplied",
     }.items():
         said = refused(url)
