@@ -41,6 +41,8 @@ from charlstm.runs.resume import Saved, complete
 S = TypeVar("S")
 P = TypeVar("P")
 
+PATHS = ("data.path", "resume", "ckpt", "path", "out", "prompt_file", "hydra.run.dir", "hydra.sweep.dir")
+
 
 def ask(name: str, settings_type: type[S], doc: str) -> S:
     """The settings that the command line asks for; `--help` and wrong requests end the process here.
@@ -50,6 +52,7 @@ def ask(name: str, settings_type: type[S], doc: str) -> S:
         settings_type: the dataclass that its keys fill.
         doc: what `--help` says before the keys.
     """
+    _go_home()
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(doc.strip(), keys_with_comments(name), sep="\n\n")
@@ -74,6 +77,7 @@ def run(
             be wrong, before any directory is made; None: there is nothing to carry out.
         carry_out: gets the plan and the run directory.
     """
+    _go_home()
     codes: list[int] = []
     planned: P | None = None
     saved: Saved | None = None
@@ -88,6 +92,8 @@ def run(
         return Outcome(0) if mine is None else carry_out(mine, path)
 
     def run_one(config: DictConfig) -> None:
+        # with hydra.job.chdir, too, paths begin where they were typed
+        os.chdir(HydraConfig.get().runtime.cwd)
         path = Path(HydraConfig.get().runtime.output_dir)
         outcome = _told(partial(attempt, config, path), path, is_multirun)
         codes.append(outcome.code)
@@ -111,6 +117,13 @@ def run(
         if is_multirun and (failed := sum(map(bool, codes))):
             say(ValueError(f"{failed} of {len(codes)} runs failed"))
     sys.exit(max(codes, default=0))
+
+
+def _go_home() -> None:
+    """Put the user's home in place of `~` in paths, where a shell, after the `=`, leaves it alone."""
+    for n, (key, equals, value) in enumerate(argument.partition("=") for argument in sys.argv):
+        if key in PATHS:
+            sys.argv[n] = key + equals + ",".join(map(os.path.expanduser, value.split(",")))
 
 
 def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outcome:

@@ -220,6 +220,22 @@ def test_several_runs_by_multirun(command, tmp_path):
     assert len(losses) == 2
 
 
+@pytest.mark.parametrize(("flags", "key"), [([], "hydra.run.dir"), (["--multirun"], "hydra.sweep.dir")])
+def test_paths_begin_where_they_were_typed_and_at_home(command, tmp_path, monkeypatch, flags, key):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "mine.txt").write_text("mine")
+    more = ["seed=1", "train.epochs=2", "hydra.job.chdir=true", "data.path=mine.txt", f"{key}=~/runs"]
+    done = command("train.py", *flags, *more)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "home" / "runs" / ("0" if flags else "")
+    assert json.loads((run / "result.json").read_text())["checkpoint"] == str(run / "best.safetensors")
+    assert checkpoint.load(run / checkpoint.LAST).training.folder == str(tmp_path)
+    assert command("sample.py", f"ckpt=~/runs/{run.name if flags else ''}").returncode == 0
+    if not flags:  # the text is found again
+        done = command("train.py", "resume=~/runs", "train.epochs=3", "data.path=~/../mine.txt")
+        assert done.returncode == 0, done.stderr
+
+
 def test_other_texts(command, tmp_path):
     (tmp_path / "my text, = 'é'.txt").write_text("Ünïcödé, ja!\r\n", encoding="utf-8", newline="")
     done = command("train.py", "data.path=my text, = 'é'.txt", "model.layers=1", "hydra.run.dir=run")
