@@ -23,7 +23,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm.cli.terminal import answered, output, problems_of, say
+from charlstm.cli.terminal import answered, output, say
 from charlstm.config.compose import (
     CONF,
     check_keys,
@@ -132,7 +132,7 @@ def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outc
     try:
         return attempt()
     except (ValueError, OmegaConfBaseException) as error:
-        problems, code = problems_of(error), 2
+        problems, code = getattr(error, "problems", [" ".join(str(error).split())]), 2
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -146,7 +146,9 @@ def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outc
         which = f"{shown(path)} ({textwrap.shorten(' '.join(overrides), 200, placeholder='...')})"
         problems = [f"{which}: {problem}" for problem in problems]
     say(RequestError(problems))
-    logging.getLogger("charlstm.end").error("error: %s", "\n".join(problems), exc_info=trace)
+    log = logging.getLogger("charlstm.end")
+    if log.handlers:  # or standard error would have it twice
+        log.error("error: %s", "\n".join(problems), exc_info=trace)
     return Outcome(code)
 
 

@@ -45,7 +45,7 @@ def answered() -> Iterator[None]:
 
 def say(error: ValueError) -> None:
     """Print what is wrong with a request, a line for each problem."""
-    for problem in problems_of(error):
+    for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
         complain(problem)
 
 
@@ -62,11 +62,6 @@ def show(text: str, flush: bool = False) -> None:
 def visible(text: str) -> str:
     """The text with escapes in place of control characters, but for tabs and line ends."""
     return text.translate(ESCAPES)
-
-
-def problems_of(error: Exception) -> list[str]:
-    """What is wrong, a line each."""
-    return error.problems if isinstance(error, RequestError) else [str(error)]
 
 
 @contextmanager

@@ -70,5 +70,5 @@ def next_steps(outcome: Outcome, checkpoint: Path) -> Iterator[str]:
         yield f"resume      {terminal.this_command('train')} {keys}"
     prompt = [f"prompt={outcome.prompt}"] if outcome.prompt else []
     yield f"write       {terminal.this_command('sample')} {shlex.join([f'ckpt={path.parent}', *prompt])}"
-    curves = path.parent if path.is_absolute() else path.parts[0]
+    curves = path.parent if path.is_absolute() else Path(*path.parent.parts[:1])
     yield f"curves      tensorboard --logdir {shlex.quote(str(curves))}"

@@ -179,12 +179,13 @@ def check_keys(
             continue
         key = parsed.key_or_group
         is_group, is_sweep = key in choices and name == "train", parsed.is_sweep_override()
+        asked = getattr(parsed.value(), "list", []) if is_sweep else [parsed.value()]
         if not (is_group or key.startswith(("hydra.", "hydra/")) or key in known):
             problems.append(unknown_key(key, [*known, *choices] if name == "train" else known))
         elif is_sweep and not several:
             mend = "add --multirun to run them one after another" if name == "train" else "put a list in [ ]"
             problems.append(f"{override}: several values; {mend}")
-        elif is_group and not is_sweep and parsed.value() not in [*choices[key], None]:
+        elif is_group and any(getattr(one, "text", one) not in [*choices[key], None] for one in asked):
             problems.append(f"{override}: no such {key}; there are {' | '.join(choices[key])}")
         else:
             right.append(override)

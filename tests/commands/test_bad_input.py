@@ -446,6 +446,11 @@ COMMANDS = {
         2,
         "error: hydra.sweep.dir = mine",
     ),
+    "TRAIN -m experiment=names,nope hydra.sweep.dir=mine/new": (
+        2,
+        "error: experiment=names,nope: no such exp",
+    ),
+    "TRAIN -m hydra.sweep.dir=run0 model.hidden=4 train.epochs=2 seed=1,2 | head -0": (0, ""),
     "TRAIN resume=mine hydra.run.dir=mine": (2, "error: mine/last.safetensors: no such checkpoint"),
     "CHARLSTM limit out=mine": (2, "error: out = mine: holds something other than a search; name a new"),
     "SAMPLE ckpt=good out=mine": (2, "error: out = mine: not empty; name a new folder"),

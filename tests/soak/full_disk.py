@@ -109,7 +109,7 @@ def intact(where: Path) -> list[str]:
         checkpoint.load(where / LAST)
     except checkpoint.CheckpointError as error:
         return [str(error)]
-    return [f"{path.name} is left" for path in where.glob(".*")]
+    return [f"{path.name} is left" for path in where.glob(".charlstm-*")]
 
 
 def full_at_the_start(disk: Path, folder: Path) -> list[str]:
