@@ -21,38 +21,25 @@ _OWNED: set[Path] = set()  # by this process
 
 @contextmanager
 def claimed(directory: Path, key: str, resumed: Path | None, is_sweep: bool = False) -> Iterator[None]:
-    """Within this context the directory is `owned`, and nothing is in it but what a run of ours wrote.
-
-    It is made if it is not there; else it must be empty, or that of a run that was never saved or is resumed.
-
-    Args:
-        key: what the command line calls it.
-        resumed: the run, or its checkpoint, that is resumed.
-        is_sweep: whether it is for the directories of several runs; then it must be empty.
+    """Within this context the directory is `owned`, and nothing is in it but what a run of ours wrote: it is
+    new, empty, or that of a run that was never saved or is resumed. That of a sweep must be new or empty.
 
     Raises:
         ValueError: it holds something else, or another process owns it.
         OSError: it cannot be made.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _check_known(directory, key, is_sweep)  # nobody's lock is to be met in a folder that is not ours
+    names = {path.name for path in directory.iterdir()}
+    # older runs left no marker, but what they were asked for
+    is_saved = any(name == "result.json" or name.endswith(".safetensors") for name in names)
+    asked = not names & {"config", "train.log"} or (directory / "config" / "overrides.yaml").exists()
+    if names and (is_sweep or not (MARKER in names or (is_saved and asked))):
+        raise ValueError(f"{key} = {directory}: holds other files; name a new or an empty folder")
     with owned(directory, key):
-        _check_known(directory, key, is_sweep)
         check_unused(directory, key, resumed)
         if not is_sweep:
             (directory / MARKER).touch()
         yield
-
-
-def _check_known(directory: Path, key: str, is_sweep: bool) -> None:
-    names = {path.name for path in directory.iterdir()}
-    is_saved = any(name == "result.json" or name.endswith(".safetensors") for name in names)
-    # older runs left no marker, but what they were asked for
-    is_older = is_saved and (
-        not names & {"config", "train.log"} or (directory / "config" / "overrides.yaml").exists()
-    )
-    if names and (is_sweep or not (MARKER in names or is_older)):
-        raise ValueError(f"{key} = {directory}: holds other files; name a new or an empty folder")
 
 
 def check_unused(directory: Path, key: str, resumed: Path | None = None) -> None:
