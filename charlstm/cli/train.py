@@ -64,11 +64,12 @@ def carried_out(plan: Plan, path: Path) -> Outcome:
 def next_steps(outcome: Outcome, checkpoint: Path) -> Iterator[str]:
     """Where the checkpoint lies and what to do with it, a line each."""
     path = shown(checkpoint)
+    run = shlex.quote(str(path.parent))
     yield f"checkpoint  {path}"
     if outcome.resume is not None:
-        keys = shlex.join([f"resume={path.parent}", *outcome.resume])
-        yield f"resume      {terminal.this_command('train')} {keys}"
-    prompt = [f"prompt={outcome.prompt}"] if outcome.prompt else []
-    yield f"write       {terminal.this_command('sample')} {shlex.join([f'ckpt={path.parent}', *prompt])}"
+        keys = shlex.join(outcome.resume)
+        yield f"resume      {terminal.this_command('train')} resume={run} {keys}".rstrip()
+    prompt = f" prompt={shlex.quote(outcome.prompt)}" if outcome.prompt else ""
+    yield f"write       {terminal.this_command('sample')} ckpt={run}{prompt}"
     curves = path.parent if path.is_absolute() else Path(*path.parent.parts[:1])
     yield f"curves      tensorboard --logdir {shlex.quote(str(curves))}"

@@ -131,7 +131,7 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
             f"{growth.models} models; of a line through the origin, {growth.through_origin:.3f})."
         )
     yield f"picture     {shown(out / PICTURE) if plot.available() else plot.NEEDED}"
-    yield f"curves      tensorboard --logdir {shown(out)}"
+    yield f"curves      tensorboard --logdir {shlex.quote(str(shown(out)))}"
     longest = max((limit.longest for limit in found if limit.longest), key=lambda t: t.length, default=None)
     if longest is not None:
-        yield f"write       python sample.py {shlex.quote(f'ckpt={shown(Path(longest.directory))}')}"
+        yield f"write       python sample.py ckpt={shlex.quote(str(shown(Path(longest.directory))))}"

@@ -65,7 +65,7 @@ def test_the_next_steps_are_named_from_where_one_stands(tmp_path, monkeypatch, p
     run, curves = ("outputs/run", "outputs") if place == "here" else (path.parent, path.parent)
     assert list(next_steps(Outcome(0, False, path, ("train.lr=0.1",), "ab>"), path))[1:] == [
         f"resume      python train.py resume={run} train.lr=0.1",
-        f"write       python sample.py ckpt={run} 'prompt=ab>'",
+        f"write       python sample.py ckpt={run} prompt='ab>'",
         f"curves      tensorboard --logdir {curves}",
     ]
 
