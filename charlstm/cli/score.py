@@ -132,8 +132,8 @@ def _measure(
                 if trained.vocabulary.unit == "byte":
                     texts = (files[file][place] for place in found[file])
                     of_records = list(map(surprisal.of_characters, of_records, texts))
-                if len(of_records[0]) == len(files[file]):  # there is nothing else
-                    bits[file] = of_records[0]
+                bits[file] = of_records[0]
+                if len(bits[file]) == len(files[file]):  # there is nothing else
                     continue
                 bits[file] = np.full(len(files[file]), np.nan)
                 for place, here in zip(found[file], of_records, strict=True):

@@ -188,29 +188,21 @@ def resumed(
 
 
 def _refuse_strange(saved: Saved, path: str | None, url: str | None) -> None:
-    """Check what the checkpoint alone names: anybody may have made it. It is downloaded only if it is one of
-    `conf/data`; and outside of the current folder it is read only if it is the text that was trained on.
-
-    Args:
-        path: where the text is.
-        url: that was given.
-
-    Raises:
-        ValueError: the user has to name it.
-    """
+    """Check what the checkpoint alone names, which anybody may have made: the text's `path`, unless it is in
+    the current folder or is what was trained on, and where it is downloaded from, unless `conf/data` or the
+    user, by `url`, names that; ValueError if the user has to name it."""
     data = dataclasses.replace(saved.state.settings.data, path=path)
     if data.text is not None or path in (None, "", "-"):
         return
-    assert path is not None
     try:
-        place = source.locate(path, "data.path")
-    except ValueError:
-        if data.url and url is None and (data.url, data.sha256) not in downloads():
-            raise ValueError(
-                f"data.url = {data.url}: only the checkpoint names it; "
-                f"if {path} shall be downloaded from there, give data.url, too"
-            ) from None
-        return  # what is not there is for others to answer
+        place = source.locate(str(path), "data.path")
+    except ValueError:  # which is for others to answer
+        if not data.url or url is not None or (data.url, data.sha256) in downloads():
+            return
+        raise ValueError(
+            f"data.url = {data.url}: only the checkpoint names it; if {path} shall be downloaded from there, "
+            "give data.url, too"
+        ) from None
     is_within = place.resolve().is_relative_to(Path.cwd().resolve()) and ".." not in Path(data.glob).parts
     is_one = place.is_file() or place.is_dir()  # a pipe might never end
     if not is_within and not (is_one and corpora.digest(data) == saved.state.data.sha256):

@@ -7,7 +7,7 @@ every setting that matters, so it is never stale; it appears whole and at once, 
 A file is believed only if its digest is right and nobody else can have written it; otherwise the sources are
 encoded anew. The digest is the one that sources are known by: it is strong, and an id takes about as many
 bytes as its character, so it costs about as much as that of the sources, which is computed anyway: a seventh
-of encoding them, and the memory of one block.
+of encoding them.
 """
 
 import atexit
@@ -36,7 +36,6 @@ from charlstm.text.vocabulary import Ids, Vocabulary
 log = logging.getLogger("charlstm")
 
 FORMAT = 3
-BLOCK = 1 << 19  # bytes digested at a time
 DIGEST = 32  # bytes of a SHA-256
 
 Stored = tuple[Ids, Vocabulary, Facts]
@@ -80,17 +79,15 @@ def load(path: Path) -> Stored | None:
                 return None
             blob = np.memmap(file, np.uint8, "r")
         content, digest = blob[:-DIGEST], hashlib.sha256(path.name.encode())
-        for begin in range(0, len(content), BLOCK):
-            digest.update(content[begin : begin + BLOCK].data)
+        digest.update(content.data)
         if digest.digest() != bytes(blob[-DIGEST:]):
             return None
         begin = len(content) - 8 - int.from_bytes(content[-8:].tobytes(), "little")
         known = convert(_Known, json.loads(content[begin:-8].tobytes()))
         vocabulary = Vocabulary(known.characters, unknown=known.unknown, unit=known.unit)
         ids = content[:begin].view(vocabulary.dtype)
-        if not 0 < len(ids) == known.facts.symbols or ids.max() >= len(vocabulary):
-            return None
-        return ids, vocabulary, known.facts
+        is_fit = 0 < len(ids) == known.facts.symbols and ids.max() < len(vocabulary)
+        return (ids, vocabulary, known.facts) if is_fit else None
     except (OSError, ValueError, RecursionError):
         return None
 
