@@ -2,6 +2,7 @@
 # make test    set up everything and pass the tests; ARGS="tests/text -x" are passed on
 # make quick   lint and what is tested within one process, in less than a minute
 # make lint    format, lint, types, layering
+# make oldest  pass the tests with the oldest versions that pyproject.toml allows, in an environment of their own
 # The set-up happens once and again when the requirements change. PYTHON=python3.12 chooses the interpreter.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 QUICK := tests/cells tests/cli tests/config tests/model/test_torch_model.py tests/text tests/training \
 	--ignore tests/training/test_loop.py --ignore tests/training/test_streams.py tests/test_checkpoint.py
 
-.PHONY: setup train test quick lint
+.PHONY: setup train test quick lint oldest
 .DEFAULT_GOAL := train
 
 train: setup
@@ -34,6 +35,12 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+oldest:
+	@$(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[dev]"
+	@.venv-oldest/bin/python -m pytest --numprocesses auto --maxprocesses 8 $(QUICK) tests/commands/test_commands.py \
+		$(ARGS)
 
 setup: $(READY)
 

