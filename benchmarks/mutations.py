@@ -246,6 +246,7 @@ MUTATIONS = [
         "self.length * math.log(self.symbols) if",
     ),
     Mutation("copy: read the true symbols", *COPYING, "stepper(written)", "stepper(wanted)"),
+    Mutation("copy: believe the examination", *COPYING, "if share >= PASSED:", "if share >= 0:"),
     # what a run goes on from
     Mutation(
         "resume: no hidden state",

@@ -130,12 +130,14 @@ class LanguageModelState:
 
 @dataclass(frozen=True, kw_only=True)
 class CopyState:
-    """What `task=copy` has to know to be resumed: the length in hand, the longest that was passed, and the
-    share of symbols right in the latest examination."""
+    """What `task=copy` has to know to be resumed: the length in hand, the longest that was passed, the share
+    of symbols right in the latest examination, and what was passed before the longest, with weights that are
+    kept, too."""
 
     length: Annotated[int, Range(1, 10**9)]
     longest: Count
     share: Annotated[float, Range(0, 1)]
+    before: Count = 0
 
 
 TaskState = MemorizeState | LanguageModelState | CopyState
@@ -231,7 +233,10 @@ def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str
         expected[f"state/{k}"] = (kind, (model.layers, None, model.hidden))
     shapes: dict[str, Shape] = {name: weight.shape for name, weight in weights.items()}
     kinds = {name.partition("/")[0] for name in arrays}
-    for kind in kinds & {"average", "best"}:
+    kept = kinds & {"average", "best"}
+    if isinstance(state.task, CopyState) and state.task.before:
+        kept |= {"best", "best/before"}
+    for kind in kept:
         expected |= {f"{kind}/{name}": ("f4", shape) for name, shape in shapes.items()}
     if "soap" in kinds:
         expected |= _of_soap(shapes, arrays)

@@ -1,14 +1,14 @@
 """One run of `task=copy`: longer and longer sequences of random symbols, read and then written back."""
 
 import logging
-import math
+from dataclasses import replace
 from pathlib import Path
 
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.runs.run import Run, Weights
 from charlstm.state import CopyState, TaskState
 from charlstm.tasks import copy_sequences
-from charlstm.tasks.copy_sequences import EXAMINATION, PROOF, SEQUENCES, TRAINING
+from charlstm.tasks.copy_sequences import EXAMINATION, PASSED, PROOF, TRAINING
 from charlstm.tasks.copying import CopyPlan
 from charlstm.tasks.memorize_run import WORTH_A_FREE_RUN
 from charlstm.training.loop import Training
@@ -64,21 +64,32 @@ class Copy(Run):
         model = NumpyModel(self.settings.model, weights)
         with self.signals.breaking_off():
             *passed, failed = copy_sequences.climb(model, self.vocabulary, self.stands.length, seeds)
-        longest = passed[-1][0] if passed else self.stands.longest
-        self.stands = CopyState(length=failed[0], longest=longest, share=failed[1])
+        self.stands = replace(self.stands, length=failed[0], share=failed[1])
         if passed:
+            before = self.stands.longest
+            old = self._passed(before)
+            self.stands = replace(self.stands, longest=passed[-1][0], before=before)
             self.best = weights
+            if before:  # in case that this examination was passed by luck
+                self.best |= {f"before/{name}": weight for name, weight in old.items()}
             self.keep_best(self._figures())
             self.signals.save_wanted = True
 
-    def _figures(self) -> Figures:
+    def _figures(self, share: float = PASSED) -> Figures:
+        """With this share of the symbols right; before the proof, with no more than what it will ask for."""
         longest, symbols, model = self.stands.longest, self.settings.copy.symbols, self.settings.model
-        bits = longest * math.log2(symbols)
+        bits = copy_sequences.bits(longest, symbols, share)
         own = {"longest": longest, "symbols": symbols, "bits": bits}
         return self.figures({**own, "bits_per_hidden_unit": bits / (model.layers * model.hidden)})
 
     def best_weights(self) -> Weights:
-        return self.best or self._averaged()
+        return self._passed(self.stands.longest)
+
+    def _passed(self, length: int) -> Weights:
+        """The weights that passed this length, of the two lengths that are kept; the present ones, if there
+        are none."""
+        kept, start = self.best or self._averaged(), "before/" if 0 < length <= self.stands.before else ""
+        return {name: kept[start + name] for name in self.training.optimizer.names}
 
     def _averaged(self) -> Weights:
         """A copy of the weights' average."""
@@ -88,14 +99,14 @@ class Copy(Run):
         return {name: array.cpu().numpy().copy() for name, array in named}
 
     def conclude(self) -> Figures:
-        # what passed one of many examinations may have passed by luck: what is said comes from a larger one
-        # of its own, whose share of symbols right is known to some 0.05 %
-        length, seeds = max(self.stands.longest, 1), (self.settings.seed, PROOF)
-        ids = copy_sequences.sequences(self.vocabulary, length, 10 * SEQUENCES, seeds)
-        model = NumpyModel(self.settings.model, self.best_weights())
+        # what passed one of many examinations may have passed by luck
+        config, seed, length = self.settings.model, self.settings.seed, max(self.stands.longest, 1)
         with self.signals.breaking_off():
-            share = copy_sequences.right(model, self.vocabulary, ids)
-        figures = self._figures() | {"accuracy": share}
+            longest, share = copy_sequences.prove(
+                lambda tried: NumpyModel(config, self._passed(tried)), self.vocabulary, length, seed
+            )
+        self.stands = replace(self.stands, longest=longest)
+        figures = self._figures(share) | {"accuracy": share}
         self.keep_best(figures)
         log.info(self._verdict(figures))
         return figures

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from conftest import settings
 from resuming import assert_same, compose, go, plan
 
-from charlstm.checkpoint import load
+from charlstm.checkpoint import load, save
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.torch_model import Model
 from charlstm.tasks import copy_sequences
@@ -141,20 +142,73 @@ def test_a_model_climbs_to_the_first_length_that_it_fails():
     ]
 
 
+def test_a_proof_steps_down_to_what_it_passes():
+    vocabulary = copy_sequences.vocabulary(4)
+    tried, model = [], delay_line(vocabulary, 5)
+
+    def asked(length):
+        tried.append(length)
+        return model
+
+    assert copy_sequences.prove(asked, vocabulary, 8, seed=1) == (5, pytest.approx(1))
+    assert tried == [8, 7, 6, 5]
+    length, share = copy_sequences.prove(asked, vocabulary, 2, seed=1)
+    assert (length, tried[4:]) == (0, [2, 1])
+    assert share < 0.5
+
+
+@pytest.mark.parametrize("symbols", [2, 3, 26])
+def test_bits_of_known_values(symbols):
+    V = symbols
+    assert copy_sequences.bits(11, V, 1.0) == pytest.approx(11 * math.log2(V), rel=1e-12)
+    assert copy_sequences.bits(11, V, 1 / V) == pytest.approx(0, abs=1e-12)  # as by guessing
+    # the mutual information of the symmetric channel, from its table of joint probabilities
+    error = 0.012
+    joint = np.full((V, V), error / (V - 1) / V)
+    np.fill_diagonal(joint, (1 - error) / V)
+    known = (joint * np.log2(joint * V * V)).sum()
+    assert copy_sequences.bits(11, V, 1 - error) == pytest.approx(11 * known, rel=1e-9)
+
+
+def test_an_examination_that_is_passed_by_luck_sets_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(copy_sequences, "EXAMINED", 0.6)
+    directory = go(tmp_path / "run", *TINY, "tensorboard=false")
+    result, examined = result_of(directory), load(directory / "last.safetensors").training.task.longest
+    assert result["longest"] < examined
+    vocabulary, length = copy_sequences.vocabulary(2), max(result["longest"], 1)
+    fresh = copy_sequences.sequences(vocabulary, length, 10_000, (77,))
+    share = copy_sequences.right(load(directory / "best.safetensors").model(), vocabulary, fresh)
+    assert share == pytest.approx(result["accuracy"], abs=0.01)  # of some 10,000 symbols
+    assert (result["longest"] > 0) == (result["accuracy"] >= 0.99)
+    assert result["bits"] == copy_sequences.bits(result["longest"], 2, result["accuracy"])
+
+
+def test_a_run_that_kept_the_weights_of_one_length_alone_goes_on(whole, tmp_path):
+    stopped = go(tmp_path / "stopped", *TINY, stop_before=259) / "last.safetensors"
+    trained = load(stopped)
+    assert trained.training.task.before > 0
+    kept = {name: a for name, a in trained.arrays.items() if not name.startswith("best/before/")}
+    state = replace(trained.training, task=replace(trained.training.task, before=0))
+    save(replace(trained, arrays=kept, training=state), stopped)
+    last = result_of(go(tmp_path / "last", f"resume={stopped.parent}"))
+    assert (last["longest"], last["accuracy"]) == tuple(result_of(whole)[k] for k in ("longest", "accuracy"))
+
+
 def test_a_run_finds_out_how_much_it_can_copy(whole):
     result, best = result_of(whole), load(whole / "best.safetensors")
     longest = result["longest"]
     assert longest >= 2
     assert result["task"] == "copy"
-    assert result["bits"] == longest * math.log2(2)
-    assert result["bits_per_hidden_unit"] == longest / 16
+    assert result["bits"] == copy_sequences.bits(longest, 2, result["accuracy"])
+    assert result["bits_per_hidden_unit"] == result["bits"] / 16
     assert result["steps"] == 260
     # the model that is kept is the one that was examined, on symbols that it never saw
     vocabulary = copy_sequences.vocabulary(2)
     assert best.vocabulary == vocabulary
     fresh = copy_sequences.sequences(vocabulary, longest, 1000, (12345,))
     assert copy_sequences.right(best.model(), vocabulary, fresh) > 0.98
-    assert result["accuracy"] > 0.98  # of other symbols than those that 99 % were right of
+    proof = copy_sequences.sequences(vocabulary, longest, 10_000, (0, copy_sequences.PROOF, longest))
+    assert result["accuracy"] == copy_sequences.right(best.model(), vocabulary, proof) >= 0.99
 
 
 def test_sample_writes_a_prompt_back(whole, command):
