@@ -111,12 +111,13 @@ class BestScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What was measured for a language model, or follows from that."""
+    """What was measured for a language model, or follows from that; `ahead` as in `Training`."""
 
     precision: Kernel
     threads: Threads
     seconds_per_step: Annotated[float, Range(0, 1e9, above=True)]
     steps: Annotated[int, Range(1, 10**12)]
+    ahead: Annotated[int, Range(-(10**12), 10**12)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,6 +149,8 @@ class Resumed(Saved):
                 yield f"{name} {now[name]} (was {before}): the last bits may differ"
         if self.other_data:
             yield "the text is another than before"
+        if not self.same_place:
+            yield f"other windows than before: after {self.state.numbers.epoch:,} epochs the next begins anew"
 
 
 def resumed(
@@ -174,9 +176,12 @@ def resumed(
         if key == "copy.symbols" or (key.startswith("model.") and key != "model.engine"):
             raise ValueError(f"{key} = {now[key]}: the run that is resumed has {before[key]}; leave it out")
     if vocabulary != saved.trained.vocabulary:
+        mend = (
+            "give a text that has them" if saved.trained.vocabulary.unknown else "data.alphabet can name them"
+        )
         raise ValueError(
             f"resume = {settings.resume}: was trained on {_shown(saved.trained.vocabulary)}, "
-            f"which are not the {_shown(vocabulary)} of this text; data.alphabet can name them"
+            f"which are not the {_shown(vocabulary)} of this text; {mend}"
         )
     other = corpus is not None and not corpus.matches(saved.state.data)
     if corpus is not None and other and not settings.resume_with_other_data:

@@ -73,7 +73,7 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     """Put a training of the same model where a snapshot was taken.
 
     Args:
-        same_place: its data are the same, and cut in the same way; otherwise the next epoch begins. What the
+        same_place: its data are the same, and cut in the same way; otherwise the epoch begins anew. What the
             snapshot has not, such as averages, stays as it is.
 
     Raises:
@@ -112,7 +112,6 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     state = (arrays[f"state/{k}"].to(training.device, dtype) for k, dtype in enumerate(dtypes))
     training.state = tuple(state) or None
     if not same_place:
-        training.epoch += training.window > 0
         training.window, training.state = 0, None
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 UPDATES_PER_EVALUATION = 25
 
+SPEED = ("threads", "precision", "device", "model", "train.batch", "train.window", "train.dropout")
+"""Keys that a step's time depends on, beside the text."""
+
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
     """What it takes to train on the corpus.
@@ -66,26 +69,44 @@ class LanguageModelPlan(Plan):
         Raises:
             ValueError: the machine has not what was asked for.
         """
-        if before := self._decided_before("precision", "device"):
-            precision = before.precision
-        else:
-            precision = machine.choose_precision(self.settings.precision, self.device)
-        if before := self._decided_before("threads"):
-            threads, seconds = before.threads, before.seconds_per_step
+        before = self._decided_before("precision", "device")
+        asked = before.precision if before else self.settings.precision
+        precision = machine.choose_precision(asked, self.device)
+        if same_speed := self._decided_before(*SPEED):
+            threads, seconds = same_speed.threads, same_speed.seconds_per_step
         else:
             threads, seconds = self._fastest(precision)
-        lengths = ("train.steps", "train.budget", "train.epochs", "train.batch", "train.window", "data.split")
-        steps = recipe.steps_of(self.config, len(self.corpus.train), seconds)
-        if (before := self._decided_before(*lengths)) and self.resumed and not self.resumed.other_data:
-            steps = before.steps
-        return Decided(precision=precision, threads=threads, seconds_per_step=seconds, steps=steps)
+        steps, ahead = recipe.steps_of(self.config, len(self.corpus.train), seconds), 0
+        if self.resumed is not None and self.config.steps is None:
+            ahead = self._ahead(seconds, same_speed is not None)
+        return Decided(
+            precision=precision,
+            threads=threads,
+            seconds_per_step=seconds,
+            steps=max(steps + ahead, 1),
+            ahead=ahead,
+        )
 
     def _decided_before(self, *keys: str) -> Decided | None:
-        """What the run that is resumed decided, if there is one and these keys are as they were."""
+        """What the run that is resumed decided, if these keys and the device are the same; else None."""
         if self.resumed is None or not self.resumed.unchanged(*keys):
             return None
-        assert isinstance(self.resumed.state.task, LanguageModelState)
-        return self.resumed.state.task.decided
+        state = self.resumed.state
+        assert isinstance(state.task, LanguageModelState)
+        return state.task.decided if state.provenance.device == str(self.device) else None
+
+    def _ahead(self, seconds_per_step: float, same_speed: bool) -> int:
+        """How many more steps the resumed run has made than its epochs, or its time, would take now."""
+        assert self.resumed is not None
+        is_timed = self.config.budget is not None
+        before = self._decided_before("train.steps", "train.budget")
+        if before and self.resumed.same_place and (same_speed or not is_timed):
+            return before.ahead
+        done = self.resumed.state.numbers
+        if is_timed:
+            return done.step - int(done.seconds / seconds_per_step)
+        window = done.window if self.resumed.same_place else 0
+        return done.step - done.epoch * recipe.steps_per_epoch(self.config, len(self.corpus.train)) - window
 
     def _fastest(self, precision: Kernel) -> tuple[int, float]:
         """The number of threads that makes a step shortest, and the seconds that it takes."""

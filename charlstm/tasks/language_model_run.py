@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ class LanguageModel(Run):
             autocast=machine.autocast(plan.machine.precision),
             seed=plan.settings.seed,
         )
+        training.ahead = plan.decided.ahead
         super().__init__(plan, path, training)
         self.found, self.since_best = BestScore(nats=None, step=0, averaged=False), 0
 
@@ -63,8 +65,8 @@ class LanguageModel(Run):
         if self.best and state.best.nats is not None and self.resumed.same_parts:
             self.found, self.since_best = state.best, state.since_best
             self.keep_best(self._figures())
-        else:
-            self.best = {}
+        else:  # of other parts the score is another, which is known at the first evaluation or the end
+            self.found = replace(state.best, nats=None)
 
     def handle(self, progress: Progress) -> bool:
         is_last = progress.step == self.training.steps
@@ -104,20 +106,26 @@ class LanguageModel(Run):
 
         Where there is none, the average is taken as it is, under the loss of the training.
         """
-        valid, start = self.plan.corpus.valid, self.vocabulary.start
 
         def score(weights: Iterable[Tensor], averaged: bool) -> tuple[float, bool, Weights]:
             with torch.no_grad():
                 for mine, weight in zip(self.scored.parameters(), weights, strict=True):
                     mine.copy_(weight)
-            nats = held_out.carried(self.scored, valid, start).nats if len(valid) else progress.loss
-            return nats, averaged, {name: array.copy() for name, array in self.scored.weights().items()}
+            copied = {name: array.copy() for name, array in self.scored.weights().items()}
+            return self._nats(progress), averaged, copied
 
         plain = score(self.training.model.parameters(), False)
         if self.training.average is None:
             return plain
         averaged = score(self.training.average.averages, True)
         return min(averaged, plain, key=lambda scored: scored[0])
+
+    def _nats(self, progress: Progress) -> float:
+        """The score of `scored` on the valid part or, where there is none, the loss of the training."""
+        valid = self.plan.corpus.valid
+        return (
+            held_out.carried(self.scored, valid, self.vocabulary.start).nats if len(valid) else progress.loss
+        )
 
     def _figures(self) -> Figures:
         nats = self.found.nats if len(self.plan.corpus.valid) else None
@@ -126,9 +134,14 @@ class LanguageModel(Run):
         return self.figures({**own, "averaged": self.found.averaged})
 
     def conclude(self) -> Figures:
-        weights = {name: torch.from_numpy(w) for name, w in self.best.items()}
-        self.scored.load_state_dict(weights)
+        assert self.progress is not None
         with self.signals.breaking_off():
+            if not self.best:  # it ended before its first evaluation
+                _, averaged, self.best = self._evaluate(self.progress)
+                self.found = BestScore(nats=None, step=self.training.step, averaged=averaged)
+            self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
+            if self.found.nats is None:
+                self.found = replace(self.found, nats=self._nats(self.progress))
             figures = self._figures() | _final_scores(self.plan, self.scored)
         self.keep_best(figures)
         _say_scores(self.plan, self.scored, figures)
@@ -203,5 +216,8 @@ def written(plan: LanguageModelPlan, model: Model) -> str:
     ends = plan.settings.data.records != "none"
     strategy = Strategy(temperature=0.8, mask=mask(plan.vocabulary, ends=ends))
     writer = Writer(model.in_numpy(), plan.vocabulary, strategy, [plan.settings.seed])
-    text = "".join(stream(writer, plan.vocabulary, Passage(SAMPLE_CHARACTERS)))
+    try:
+        text = "".join(stream(writer, plan.vocabulary, Passage(SAMPLE_CHARACTERS)))
+    except FloatingPointError as error:  # which takes nothing from the scores
+        return f"Nothing can be written: {error}."
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -45,6 +45,10 @@ class Memorize(Run):
     def put_back(self, state: TaskState) -> None:
         assert isinstance(state, MemorizeState)
         assert self.resumed is not None
+        training = self.training
+        # cut in other windows than before, the epochs to come take another number of steps
+        training.ahead = training.step - training.epoch * len(training.windows(0)) - training.window
+        training.steps += training.ahead
         if self.resumed.same_parts:  # another text is not known by heart
             self.recalled_at_epoch, proof = state.recalled_at_epoch, state.proof
             vars(self.proof).update(vars(proof))

@@ -54,6 +54,8 @@ class Training:
         before_step: called before each step is made, if there is anything to call.
         step, epoch: done.
         window: how many of the epoch's are done.
+        ahead: steps made beyond those that the epochs done, or the time, would take with the windows of now;
+            the learning rate does not count them.
         state: after the last window; None: zero.
         lr_factor: of the learning rate, for whoever has reason to lower it.
         settling: another one, of `train.decay=loss`.
@@ -77,7 +79,7 @@ class Training:
         scale = LossScale(self.device) if autocast == torch.float16 else None
         self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
         self.before_step: Callable[[], object] | None = None
-        self.step = self.epoch = self.window = self.chars_seen = 0
+        self.step = self.epoch = self.window = self.ahead = self.chars_seen = 0
         self.state: State | None = None
         self.lr, self.lr_factor, self.seconds = config.peak_lr, 1.0, 0.0
         self.settling = Settling()
@@ -137,7 +139,7 @@ class Training:
         loss, norm, correct, weight, chars, made = self.sums
         in_a_row, most, skipped = self.wrong
         # the last figures may not be missing: who handles them may have something to do at the end
-        if most >= TOO_MANY[self.config.on_nonfinite] or (not made and self.step == self.steps):
+        if most >= TOO_MANY[self.config.on_nonfinite] or (not made and self.step >= self.steps):
             times = f" {most} times in a row" if most > 1 else ""
             raise DivergedError(
                 f"the loss or a gradient was no finite number{times} before step {self.step + 1}"
@@ -174,7 +176,7 @@ class Training:
         inputs, targets = (
             torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
         )
-        lr = learning_rate(self.step, self.steps, self.config) * self.lr_factor
+        lr = learning_rate(self.step - self.ahead, self.steps - self.ahead, self.config) * self.lr_factor
         if self.config.decay == "loss":
             lr *= self.settling.factor
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made

@@ -1,5 +1,6 @@
 """The figures of a training under way."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,17 @@ from charlstm.config.values import Count, Nonnegative
 
 Figures = dict[str, Any]
 """Results of a run by name, as `result.json` and checkpoints keep them: each task has its own."""
+
+
+def finite(figures: Figures) -> Figures:
+    """The same, with None in place of each number that is not finite, which JSON has not."""
+    return {
+        name: finite(value) if isinstance(value, dict) else _finite(value) for name, value in figures.items()
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,12 @@ def steps_of(config: TrainConfig, symbols: int, seconds_per_step: float) -> int:
         return config.steps
     if config.budget is not None:
         return max(int(Duration.seconds(config.budget) / seconds_per_step), 1)
-    return config.epochs * max((symbols - 1) // (config.batch * config.window), 1)
+    return config.epochs * steps_per_epoch(config, symbols)
+
+
+def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
+    """Of a language model; where the text is cut may make one of them fewer."""
+    return max((symbols - 1) // (config.batch * config.window), 1)
 
 
 def refuse_undecided(config: TrainConfig) -> None:

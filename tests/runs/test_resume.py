@@ -1,20 +1,25 @@
 """What `resume=` takes over, refuses and says; that it leads to the same is in `runs/test_run.py`."""
 
 import dataclasses
+import json
 import os
 import shutil
 from types import SimpleNamespace
 
 import pytest
-from resuming import LM, MEMORIZE, compose, go, text
+import torch
+from resuming import LM, MEMORIZE, assert_same, compose, go, numbers_of, plan, text
 
 from charlstm import checkpoint
 from charlstm.checkpoint import CheckpointError
 from charlstm.files import PROJECT
+from charlstm.model.torch_model import Model
 from charlstm.runs import resume
+from charlstm.scoring import held_out
 from charlstm.state import Machine
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
+from charlstm.training import speed
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,8 @@ ANEW = {
 @pytest.mark.parametrize(("given", "said"), ANEW.items())
 def test_values_given_anew_are_used_and_said(stopped, given, said):
     found, lines = differences(compose(f"resume={stopped / 'lm'}", given), stopped / "lm")
-    assert lines == [said]
+    anew = "other windows than before: after 1 epochs the next begins anew"
+    assert lines == [said, *([anew] if "split" in given else [])]
     assert not found.unchanged(given.partition("=")[0])
     assert not found.unchanged(given.partition(".")[0].partition("=")[0])
     # data that are cut otherwise have other windows
@@ -102,7 +108,8 @@ def test_another_text_is_refused_unless_it_is_wanted(stopped):
         differences(compose(f"resume={stopped / 'lm'}"), stopped / "lm", other=other)
     wanted = compose(f"resume={stopped / 'lm'}", "resume_with_other_data=true")
     found, said = differences(wanted, stopped / "lm", other=other)
-    assert said == ["the text is another than before"]
+    assert said[0] == "the text is another than before"
+    assert said[1:] == ["other windows than before: after 1 epochs the next begins anew"]
     assert (found.same_place, found.same_parts, found.same_training) == (False, False, False)
     # which is not taken over by who goes on from there
     assert "resume_with_other_data" not in resume.find(stopped / "lm").values()
@@ -216,3 +223,176 @@ def test_a_resume_of_nothing_or_of_another_task_is_refused(stopped):
         compose("resume=")
     with pytest.raises(ValueError, match="task = memorize: the run that is resumed has lm; leave it out"):
         compose(f"resume={stopped / 'lm'}", "task=memorize")
+
+
+@pytest.fixture(scope="module")
+def ended(stopped):
+    """Runs of all tasks in the middle of an epoch, before the first figures, and at their end."""
+    copy = ["task=copy", "model.hidden=9", "model.layers=1", "train.batch=4", "train.epochs=20"]
+    given = {
+        "memorize": [*MEMORIZE, "train.decay=linear"],
+        "lm": [*LM, f"data.path={stopped / 'text'}"],
+        "epochs": [*LM, f"data.path={stopped / 'text'}", *EPOCHS],
+        "unknown": [*LM, f"data.path={stopped / 'rare'}", "data.min_count=3"],
+        "copy": [*copy, "train.log_every=5", "threads=1", "save.every=null"],
+    }
+    (stopped / "rare").write_text(text() + "zzyy")
+    (stopped / "backwards").write_text(text()[::-1])
+    for name, arguments in given.items():
+        go(stopped / f"{name} early", *arguments, stop_before=2)
+        go(stopped / f"{name} middle", *arguments, stop_before=22 if name in ("memorize", "epochs") else 13)
+        go(stopped / f"{name} end", *arguments)
+    return stopped
+
+
+EPOCHS = [
+    "train.steps=null",
+    "train.budget=null",
+    "train.epochs=4",
+    "train.averaging=0",
+    "train.decay=linear",
+    "train.warmup=0",
+]
+# of 70 symbols, and of 365: the windows of an epoch
+WINDOWS = {
+    ("memorize", "train.batch=7"): 3,
+    ("memorize", "train.window=9"): 4,
+    ("memorize", "train.layout=segments"): 9,
+    ("memorize", "train.layout=staggered"): 1,
+    ("memorize", "train.layout=sequence train.batch=1"): 1,
+    ("memorize", "train.layout=streams"): None,  # as it was
+    ("epochs", "train.batch=2"): 22,
+    ("epochs", "train.window=4"): 30,
+}
+
+
+@pytest.mark.parametrize(("name", "given"), WINDOWS)
+def test_epochs_mean_epochs_whatever_the_windows(ended, tmp_path, name, given):
+    windows, rates = WINDOWS[name, given], []
+    before = numbers_of(ended / f"{name} middle")
+    resumed = [f"resume={ended / f'{name} middle'}", *given.split()]
+    go(tmp_path / "0", *resumed, before_step=lambda training: rates.append(training.lr))
+    last = numbers_of(tmp_path / "0")
+    if windows is None:
+        assert_same(tmp_path / "0", ended / f"{name} end")
+        return
+    assert before.window > 0
+    assert before.epoch in (1, 2)
+    assert last.step == before.step + (4 - before.epoch) * windows
+    # where the text is cut may make an epoch of a language model shorter by a window
+    assert (last.epoch, last.window) == (4, 0) if name == "memorize" else last.epoch == 4
+    # the learning rate is that of the epochs done
+    assert rates[1] == pytest.approx(plan(*resumed).config.peak_lr * (1 - before.epoch / 4))
+    # and stopped once more it comes to the same
+    go(tmp_path / "1", *resumed, stop_before=before.step + 1)
+    assert_same(go(tmp_path / "2", f"resume={tmp_path / '1'}"), tmp_path / "0")
+    # with nothing left to do, nothing is done
+    again = go(tmp_path / "3", f"resume={tmp_path / '0'}", "train.batch=2", "train.layout=streams")
+    assert numbers_of(again).step == last.step
+
+
+@pytest.mark.parametrize("given", ["train.batch=2", "train.window=4", "train.batch=2 train.window=5"])
+def test_steps_mean_steps_whatever_the_windows(ended, tmp_path, given):
+    go(tmp_path / "run", f"resume={ended / 'lm middle'}", *given.split())
+    assert numbers_of(tmp_path / "run").step == 40
+
+
+def test_a_budget_is_counted_out_anew_where_a_step_takes_another_time(stopped, tmp_path, monkeypatch):
+    seconds = iter([0.01, 0.02])
+    monkeypatch.setattr(speed, "seconds_per_step", lambda *_, **__: next(seconds))
+    given = [*LM, f"data.path={stopped / 'text'}", "train.steps=null", "train.budget=0.4s"]
+    run = go(tmp_path / "run", *given, stop_before=5)
+    state = checkpoint.load(run / "last.safetensors").training
+    assert state.task.decided.steps == 40
+    assert plan(f"resume={run}", "eval.times=3").decided == state.task.decided  # which nobody measured anew
+    for change in ("train.batch=2", "train.window=4", "precision=auto"):
+        seconds = iter([0.02])
+        decided = plan(f"resume={run}", change).decided
+        assert decided.seconds_per_step == 0.02
+        assert decided.steps == 6 + 20 - int(state.numbers.seconds / 0.02)
+
+
+REFUSED = {
+    "data.split=[0.5,0.3,0.2]": None,
+    "data.split=[1,0,0]": None,
+    "data.split=[0.6,0,0.4]": None,
+    "data.path={}/backwards resume_with_other_data=true": None,
+    "data.path={}/backwards": "the text has changed since",
+    "data.path={}/rare data.min_count=3 resume_with_other_data=true": "characters and an unknown one of this",
+    "data.path={}/rare resume_with_other_data=true": "which are not the 11 characters of this text",
+    "data.unit=byte": "which are not the 9 bytes of this text",
+    "data.min_count=65": "characters and an unknown one of this",
+    "data.min_count=3": None,
+    "data.alphabet=abcdefg": "which is not among the 7 known characters",
+    "data.alphabet=hgfedcba ": "which are not the 9 characters of this text",
+    "data.alphabet= abcdefgh": None,
+    "seed=5": None,
+    "precision=float32": None,
+    "precision=auto": None,
+    "device=cpu": None,
+    "threads=2": None,
+    "train.steps=2": None,
+    "train.steps=null train.budget=0.00001s": None,
+    "train.batch=100": None,
+    "train.window=1000": None,
+    "train.averaging=0": None,
+    "model.engine=plain": None,
+}
+
+
+@pytest.mark.parametrize("where", ["early", "middle", "end"])
+@pytest.mark.parametrize("given", REFUSED)
+def test_a_language_model_goes_on_or_is_refused(ended, tmp_path, where, given):
+    request = [f"resume={ended / f'lm {where}'}", *given.format(ended).replace("= ", "=_").split()]
+    request = [argument.replace("=_", "= ").replace("hgfedcba", "hgfedcba ") for argument in request]
+    if REFUSED[given] is not None:
+        with pytest.raises(ValueError, match=REFUSED[given]) as refused:
+            plan(*request)
+        assert "\n" not in str(refused.value)
+        return
+    run = go(tmp_path / "run", *request)
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    # what is said is what the model that is left scores on the parts that there are now
+    best, parts = checkpoint.load(run), plan(*request).corpus
+    model = Model(best.config, len(best.vocabulary))
+    model.load_state_dict({name: torch.from_numpy(w) for name, w in best.weights.items()})
+    for part, ids in (("valid", parts.valid), ("test", parts.test)):
+        said = result.get(f"{part}_nats")
+        scored = held_out.carried(model, ids, best.vocabulary.start).nats if len(ids) else None
+        assert said == pytest.approx(scored, abs=1e-6) if scored else said is None
+    if where == "end" and "steps" not in given:
+        assert numbers_of(run).step == 40
+
+
+@pytest.mark.parametrize("where", ["early", "middle", "end"])
+def test_a_model_with_an_unknown_token_needs_a_text_that_has_one(ended, tmp_path, where):
+    run, other = ended / f"unknown {where}", "resume_with_other_data=true"
+    (tmp_path / "more").write_text(text() + "wvvw")
+    assert go(tmp_path / "run", f"resume={run}", f"data.path={tmp_path / 'more'}", other, "data.min_count=4")
+    with pytest.raises(ValueError, match=r"and an unknown one, which are not the 9 .*; give a text that has"):
+        plan(f"resume={run}", f"data.path={ended / 'text'}", other)
+
+
+OTHERS = {
+    "memorize": [
+        *(
+            "data.text={} resume_with_other_data=true",
+            "seed=3",
+            "threads=2",
+            "train.epochs=1",
+            "train.loss=mse",
+        ),
+        *("train.optimizer=soap", "train.decay=loss", "data.encoding=latin-1", "precision=bfloat16"),
+    ],
+    "copy": ["seed=3", "threads=2", "train.epochs=2", "train.batch=9", "train.lr=0.1", "train.log_every=9"],
+}
+
+
+@pytest.mark.parametrize("where", ["early", "middle", "end"])
+@pytest.mark.parametrize(("name", "given"), [(name, given) for name in OTHERS for given in OTHERS[name]])
+def test_another_task_goes_on(ended, tmp_path, name, where, given):
+    sentence = "".join(reversed(plan(*MEMORIZE).vocabulary.characters))
+    request = [argument.format(sentence) for argument in given.split()]
+    run = go(tmp_path / "run", f"resume={ended / f'{name} {where}'}", *request)
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    assert result["epochs"] >= (20 if name == "copy" else 4) or "epochs" in given

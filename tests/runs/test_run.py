@@ -186,10 +186,10 @@ def test_a_moved_text_is_the_same_and_another_is_not(whole, corpus, tmp_path):
     with pytest.raises(ValueError, match="the text has changed since"):
         go(tmp_path / "refused", f"resume={run}", f"data.path={tmp_path / 'other'}")
     given = [f"resume={run}", f"data.path={tmp_path / 'other'}", "resume_with_other_data=true"]
-    # in the middle of an epoch, of which no more is seen
+    # in the middle of an epoch, which begins anew
     stopped = go(tmp_path / "stopped", *given, stop_before=19)
     assert numbers_of(run).window > 0
-    assert (numbers_of(stopped).epoch, numbers_of(stopped).window) == (numbers_of(run).epoch + 1, 2)
+    assert (numbers_of(stopped).epoch, numbers_of(stopped).window) == (numbers_of(run).epoch, 2)
     last = go(tmp_path / "other run", *given)
     assert numbers_of(last).step == 40
     assert result_of(last)["best_step"] > 17  # the score of the other text's valid part is none of this one's
