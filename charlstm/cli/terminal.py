@@ -71,8 +71,7 @@ def output() -> Iterator[bool]:
     A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
     Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
     or a closed output (`>&-`) by silence, a full disk and a model whose numbers overflow by a line and exit
-    code 1, Ctrl-C by exit code 130.
-    Files that are read within must answer for their own OSErrors.
+    code 1, Ctrl-C by exit code 130, an OSError of any other file by a line that names it.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed; print(file=None) would take the other one
@@ -86,6 +85,11 @@ def output() -> Iterator[bool]:
                 with answered():
                     _refuse_lost_folder()
                     yield sys.stdout.isatty()
+            except OSError as error:
+                sys.stdout.flush()  # which fails again if that is what has failed
+                what = f"{error.filename}: " if error.filename else ""
+                complain(f"{what}cannot be read or written: {error.strerror or error}")
+                sys.exit(1)
             finally:
                 sys.stdout.flush()
     except KeyboardInterrupt:

@@ -14,14 +14,15 @@ log = logging.getLogger("charlstm")
 
 
 def write_result(directory: Path, result: Mapping[str, Any]) -> None:
-    """Write a run's final figures to `result.json`, for programs.
+    """Write a run's final figures, all of them finite, to `result.json`, for programs.
 
     Raises:
         OSError: it cannot be written.
     """
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     with files.whole(directory / "result.json") as file:
-        file.write(text.encode() + b"\n")
+        # a path may have a lone surrogate, whose escape is JSON's, too
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def shown(path: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import checkpoint
-from charlstm.checkpoint import BEST, LAST, Checkpoint
+from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
 from charlstm.config.values import Duration
 from charlstm.runs import directory, snapshot
 from charlstm.runs.plan import Plan
@@ -23,7 +23,7 @@ from charlstm.runs.tracker import Tracker
 from charlstm.state import Course, Provenance, TaskState, TrainingState
 from charlstm.training import machine
 from charlstm.training.loop import DivergedError, Training
-from charlstm.training.progress import Figures, Progress
+from charlstm.training.progress import Figures, Progress, finite
 from charlstm.training.schedule import Settling
 
 log = logging.getLogger("charlstm")
@@ -92,6 +92,7 @@ class Run(ABC):
                 with Tracker(self.path, total, self.unit, self.done(), first, curves) as self.tracker:
                     self._train()
                 if self.signals.received is None:
+                    self.progress = self.progress or self.training.take_figures()
                     return self._finish(self.conclude())
             except Stopped:
                 pass
@@ -224,13 +225,15 @@ class Run(ABC):
             task=self.settings.task,
             text_length=self.plan.text_length,
             records=self.settings.data.records,
-            figures=figures,
+            figures=finite(figures),
             provenance={**machine.versions(), "seed": self.settings.seed},
             weights=weights,
         )
 
     def _finish(self, figures: Figures) -> Outcome:
-        figures = {**figures, "checkpoint": str(self.path / BEST)}
+        if lost := [name for name, value in figures.items() if finite({name: value}) != {name: value}]:
+            log.warning(f"Not finite, and null in result.json: {', '.join(lost)}.")
+        figures = {**finite(figures), "checkpoint": str(self.path / BEST)}
         if self.resumed is not None:
             figures["resumed_from"] = str(self.resumed.path)
         unsaved = self._saving.unsaved or self._unsaved_best
@@ -245,18 +248,26 @@ class Run(ABC):
         # asked to stop when all was done, this run is whole, but what would come after it is not wanted
         return Outcome(code, self.signals.received is not None, best, prompt=self.prompt)
 
+    def _unsaved(self) -> str | None:
+        """Why there is no last state of this run that can be read; None: there is."""
+        try:
+            checkpoint.load(self.path / LAST)
+        except CheckpointError as error:
+            return self._saving.unsaved or str(error)
+        return self._saving.unsaved
+
     def _stopped(self) -> Outcome:
         name = signal.Signals(self.signals.received or signal.SIGTERM).name
         said = f"Stopped by {name} after step {self.training.step:,}"
-        if self._saving.unsaved is not None:
-            log.error(f"{said}; error: {self._saving.unsaved}")
+        if unsaved := self._unsaved():
+            log.error(f"{said}; error: {unsaved}")
             return Outcome(1, stopped=True)
         log.info(f"{said}; everything is saved.")
         return Outcome(self.signals.exit_code(), True, self.path / LAST, (), self.prompt)
 
     def _diverged(self, error: ArithmeticError) -> Outcome:
-        if self._saving.unsaved is not None:
-            log.error(f"error: {error}. The last good state could not be saved: {self._saving.unsaved}")
+        if unsaved := self._unsaved():
+            log.error(f"error: {error}. The last good state could not be saved: {unsaved}")
             return Outcome(1)
         log.error(f"error: {error}. The last good state is saved.")
         slower = f"train.lr={self.training.config.peak_lr / 10:g}"

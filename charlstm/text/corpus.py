@@ -13,6 +13,7 @@ from charlstm.config.settings import DataConfig
 from charlstm.config.values import Range, refuse
 from charlstm.text import cache, source
 from charlstm.text.cache import Stored
+from charlstm.text.decoding import check_unicode
 from charlstm.text.draft import Draft
 from charlstm.text.source import Source
 from charlstm.text.survey import Facts
@@ -127,6 +128,7 @@ def read(config: DataConfig) -> Corpus:
             f"data.min_count = {config.min_count}: data.alphabet says already which characters are known; "
             "leave one of them out"
         )
+    check_unicode(config.alphabet or "", "data.alphabet")
     if config.text is not None:
         config = replace(config, encoding="utf-8")  # which it was, before it was decoded
     found = source.find(config)

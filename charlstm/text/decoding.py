@@ -57,15 +57,14 @@ def decoded(blob: bytes, name: str, encoding: str = "utf-8", key: str | None = N
         return blob.decode(encoding).removeprefix("\ufeff")
 
 
-def check_unicode(text: str, key: str, instead: str) -> None:
+def check_unicode(text: str, key: str, instead: str | None = None) -> None:
     """Check a text that `key` gave on the command line, in place of `instead`, which names a file; ValueError
     if the shell handed over bytes that are no text."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{key}: not valid Unicode at position {error.start}; give it in a file, such as by {instead}=..."
-        ) from None
+        mend = f"give it in a file, such as by {instead}=..." if instead else "leave that out"
+        raise ValueError(f"{key}: not valid Unicode at position {error.start}; {mend}") from None
 
 
 def refuse_binary(controls: int, characters: int, name: str, blocks: Iterable[bytes]) -> None:
