@@ -86,9 +86,9 @@ def output() -> Iterator[bool]:
                     _refuse_lost_folder()
                     yield sys.stdout.isatty()
             except OSError as error:
-                sys.stdout.flush()  # which fails again if that is what has failed
-                what = f"{error.filename}: " if error.filename else ""
-                complain(f"{what}cannot be read or written: {error.strerror or error}")
+                if error.filename is None:  # then it is that of standard output
+                    raise
+                complain(f"{error.filename}: cannot be read or written: {error.strerror}")
                 sys.exit(1)
             finally:
                 sys.stdout.flush()

@@ -90,12 +90,12 @@ def test_soap_and_a_rate_that_falls_with_the_loss_go_on_too(steps):
     assert_equal(other_end, end)
 
 
-def test_with_other_windows_the_next_epoch_begins():
+def test_with_other_windows_the_epoch_begins_anew():
     training = training_of()
     losses(training, 3)
     taken, other = snapshot.take(training), training_of()
     snapshot.put_back(taken, other, same_place=False)
-    assert (other.step, other.epoch, other.window, other.state) == (3, 1, 0, None)
+    assert (other.step, other.epoch, other.window, other.state) == (3, 0, 0, None)
     losses(training, 6 - 3)  # to the end of an epoch, where nothing is left out
     assert training.window == 0
     snapshot.put_back(snapshot.take(training), other, same_place=False)

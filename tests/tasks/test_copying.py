@@ -79,7 +79,7 @@ def test_a_sequence_is_symbols_twice_between_tokens():
 def test_only_what_comes_after_the_separator_is_a_target():
     vocabulary = copy_sequences.vocabulary(4)
     ids = copy_sequences.sequences(vocabulary, 3, 6, (1, 2, 5))
-    inputs, targets, _ = copy_sequences.window(vocabulary, 3, 6, (1, 2, 5))
+    inputs, targets, *_ = copy_sequences.window(vocabulary, 3, 6, (1, 2, 5))
     assert np.array_equal(inputs, ids[:8])
     assert np.array_equal(targets, ids[5:])
     assert len(inputs) == copy_sequences.steps(3)
