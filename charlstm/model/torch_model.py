@@ -3,6 +3,7 @@
 `numpy_model.py` is the same network for sampling; both know the weights by the same names.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -150,18 +151,20 @@ def locked_dropout(x: Tensor, p: float) -> Tensor:
 
 
 def drop_weights(weight: Tensor, p: float) -> Tensor:
-    """Zero each weight with probability p, rounded to a 256th, and scale up the others.
+    """Zero each weight with probability p and scale up the others.
 
-    Eight weights share one random number of 64 bits, a byte each: torch's own dropout draws one for each,
-    which takes as long as a third of the LSTM's backward pass.
+    Eight weights share one random number of 64 bits, a byte each, and one whose byte does not decide gets
+    another: torch's own dropout draws one for each, which takes a CPU as long as a third of the LSTM's
+    backward pass.
     """
-    dropped = round(p * 256)
-    if not dropped:
-        return weight
-    draws = torch.empty(-(-weight.numel() // 8), dtype=torch.int64, device=weight.device)
-    draws.random_(-(2**63), None)
-    kept = draws.view(torch.uint8)[: weight.numel()].view_as(weight) >= dropped
-    return weight * (kept * (256 / (256 - dropped)))
+    if not p or weight.is_cuda:  # a GPU would have to wait to hear how many are undecided
+        return functional.dropout(weight, p) if p else weight
+    draws = torch.empty(-(-weight.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    draw, (rest, whole) = draws.view(torch.uint8)[: weight.numel()], math.modf(p * 256)
+    factor = (draw >= int(whole)).to(weight.dtype).mul_(1 / (1 - p))
+    undecided = (draw == int(whole)).nonzero().squeeze(1)
+    factor[undecided[torch.rand(len(undecided), dtype=torch.float64) < rest]] = 0
+    return weight * factor.view_as(weight)
 
 
 def detach(state: State) -> State:

@@ -10,7 +10,7 @@ from conftest import settings
 from charlstm.config.settings import Cell, DropoutConfig
 from charlstm.model.numpy_model import NumpyModel, parameter_count
 from charlstm.model.stepper import Stepper
-from charlstm.model.torch_model import FUSED, KERNELS, Model, detach, locked_dropout
+from charlstm.model.torch_model import FUSED, KERNELS, Model, detach, drop_weights, locked_dropout
 from charlstm.sampling.strategy import Strategy
 
 V, H, L, T, B = 7, 5, 3, 11, 2
@@ -267,6 +267,16 @@ def test_dropped_weights_are_zero_for_a_whole_window_and_the_others_learn(cell, 
     before = weight.detach().clone()
     model(ids)
     assert torch.equal(weight, before)  # what is dropped is a copy
+
+
+@pytest.mark.parametrize("p", [0.0004, 0.001, 1 / 256, 0.1, 0.3, 0.999])
+def test_weights_are_dropped_with_just_that_probability(p):
+    torch.manual_seed(0)
+    kept = drop_weights(torch.ones(1000, 2001), p)
+    share = (kept == 0).double().mean().item()
+    # 4 standard errors; 0.1 rounded to a 256th would be off by 7, 0.001 by 45 of them
+    assert share == pytest.approx(p, abs=4 * (p * (1 - p) / kept.numel()) ** 0.5)
+    assert kept.unique().tolist() == pytest.approx([0, 1 / (1 - p)])
 
 
 def test_weight_drop_leaves_a_layer_without_past_alone():
