@@ -109,7 +109,7 @@ class Model:
 
     def score(self, text: str) -> float:
         """The mean of `bits`: bits per character, the figure of `charlstm score`. Raises as `bits` does."""
-        return surprisal.total("", {"text": self.bits(text)}).bits_per_char
+        return surprisal.total("", {"": text}, {"": self.bits(text)}).bits_per_char
 
     def trace(self, text: str) -> Terms:
         """Every gate while the model reads a text after the start token: arrays `(T, L, H)` by the letters of

@@ -1,4 +1,4 @@
-"""Say how well a trained model predicts a text, in bits per character.
+"""Say how well a trained model predicts a text, in bits per character and per byte of UTF-8.
 
     charlstm score ckpt=outputs/... path=book.txt                of the whole text
     charlstm score ckpt=runs/a,runs/b text="how long" per=word   of two models, word by word
@@ -43,7 +43,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
             f"ckpt = {settings.ckpt}: their records are not of one kind; say with records=... how all read"
         )
     scored = _measure(models, files, settings.records or models[0][1].records or "none")
-    totals = [surprisal.total(name, of_files) for name, of_files in zip(names, scored, strict=True)]
+    totals = [surprisal.total(name, files, bits) for name, bits in zip(names, scored, strict=True)]
     rows: Iterable[surprisal.Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
     if settings.sort:
         rows = sorted(rows, key=lambda row: -row.bits_per_char[0])

@@ -114,7 +114,7 @@ class Run(ABC):
         """What `result.json` and the checkpoint keep: the task's own figures among those of all tasks."""
         assert self.progress is not None
         common = {"params": self.plan.parameters, **vars(self.plan.machine)}
-        return {**self.progress.figures(), "task": self.settings.task, **own, **common}
+        return {**self.progress.figures(self.vocabulary.unit), "task": self.settings.task, **own, **common}
 
     def keep_best(self, figures: Figures) -> None:
         """Make `best.safetensors`, or note why that is not possible."""
@@ -203,7 +203,9 @@ class Run(ABC):
     def _as_checkpoint(self, state: Snapshot) -> Checkpoint:
         best = {f"best/{name}": array for name, array in self.best.items()}
         return dataclasses.replace(
-            self._model_file(state.weights, self.progress.figures() if self.progress else {}),
+            self._model_file(
+                state.weights, self.progress.figures(self.vocabulary.unit) if self.progress else {}
+            ),
             arrays={**state.arrays, **best},
             training=TrainingState(
                 numbers=state.numbers,

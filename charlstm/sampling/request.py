@@ -16,7 +16,7 @@ from charlstm.sampling import writer
 from charlstm.sampling.strategy import Floats, Strategy
 from charlstm.sampling.writer import Passage, Writer
 from charlstm.text import decoding, source
-from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
+from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary, widths
 
 SIDE_BY_SIDE = 256  # streams of a batch at most: more are no faster, and their state might not fit the memory
 LENGTH = 1000  # characters that a language model writes, if nothing else is said
@@ -34,6 +34,7 @@ class Sample:
         ending: why it ended: `end` (the end token), `stop`, `length` or `interrupted`.
         bits_per_char: -log2 of the probability that the model gave to the text, for each of its characters;
             None where it has none.
+        bits_per_byte: the same for each of its bytes in UTF-8.
     """
 
     prompt: str
@@ -41,6 +42,7 @@ class Sample:
     seed: int
     ending: str
     bits_per_char: float | None
+    bits_per_byte: float | None
 
 
 class Request:
@@ -181,7 +183,9 @@ def _side_by_side(request: Request, seeds: Sequence[int]) -> list[Sample]:
         if passage.ending is None:
             text.append(passage.finish("interrupted"))
         written = "".join(text)
-        per_char = sum(float(step[k]) for step in bits[: len(written)]) / len(written) if written else None
         shown = request.vocabulary.text(written)
-        samples.append(Sample(request.prompt, shown, seed, str(passage.ending), per_char))
+        # written may be bytes, of which a character has several
+        cost = sum(float(step[k]) for step in bits[: len(written)])
+        per = [cost / size if size else None for size in (len(shown), int(widths(shown).sum()))]
+        samples.append(Sample(request.prompt, shown, seed, str(passage.ending), *per))
     return samples

@@ -4,9 +4,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 
+import numpy as np
+
 from charlstm.scoring.surprisal import Row, Total
 
 Report = Callable[[str | None, Sequence[Total], Iterable[Row]], Iterator[str]]
+
+FIGURES = ("bits_per_char", "bits_per_byte", "bits")
 
 
 def as_text(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
@@ -22,33 +26,33 @@ def as_text(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> It
             yield _aligned([*figures, *places, last], widths)
         yield "\n"
     for total in totals:
-        per_char, characters = f"{total.bits_per_char:.4f}", f"{total.characters:,}"
-        yield f"{per_char} bits per character   {characters} characters   {total.checkpoint}\n"
+        bits = f"{total.bits_per_char:.4f} bits per character   {total.bits_per_byte:.4f} per byte"
+        yield f"{bits}   {total.characters:,} characters   {total.checkpoint}\n"
 
 
 def as_tsv(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
     """A header and the rows, or the checkpoints if there are no rows; numbers in full precision."""
     if per is None:
-        yield "bits_per_char\tbits\tcharacters\tcheckpoint\n"
+        yield _tabbed([*FIGURES, "characters", "checkpoint"])
         for total in totals:
-            yield _tabbed([total.bits_per_char, total.bits, total.characters, escaped(total.checkpoint)])
+            yield _tabbed([*_figures(total), total.characters, escaped(total.checkpoint)])
         return
     yield _tabbed([escaped(name) for name in _header(per, totals)])
     for row in rows:
         yield _tabbed([*_figures(row), *_places(row, per)])
     if per == "file":
-        figures = [figure for total in totals for figure in (total.bits_per_char, total.bits)]
+        figures = [figure for total in totals for figure in _figures(total)]
         yield _tabbed([*figures, totals[0].characters, "total"])
 
 
 def as_json(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
     """One object; each row is an object on a line of its own."""
-    shown = [asdict(total) | {"bits_per_char": total.bits_per_char} for total in totals]
+    shown = [asdict(total) | dict(zip(FIGURES, _figures(total), strict=True)) for total in totals]
     yield f'{{"per": {_json(per)},\n"totals": {_json(shown)},\n"rows": ['
     comma = "\n"
     for row in rows:
         piece = {} if per == "file" else {"line": row.line, "position": row.position, "text": row.text}
-        figures = {"characters": len(row.text), "bits": row.bits, "bits_per_char": row.bits_per_char}
+        figures = {"characters": len(row.text)} | {name: getattr(row, name) for name in FIGURES}
         yield comma + _json({"file": row.file, **piece, **figures})
         comma = ",\n"
     yield "]}\n"
@@ -66,12 +70,13 @@ def escaped(text: str) -> str:
 
 def _header(per: str, totals: Sequence[Total]) -> list[str]:
     suffixes = [f":{total.checkpoint}" for total in totals] if len(totals) > 1 else [""]
-    figures = [f"{figure}{suffix}" for suffix in suffixes for figure in ("bits_per_char", "bits")]
+    figures = [f"{figure}{suffix}" for suffix in suffixes for figure in FIGURES]
     return [*figures, "characters", *(["file"] if per == "file" else ["line", "position", "file", "text"])]
 
 
-def _figures(row: Row) -> list[float]:
-    return [figure for pair in zip(row.bits_per_char, row.bits, strict=True) for figure in pair]
+def _figures(of: Row | Total) -> list[float]:
+    """Of a row, those of one checkpoint after the other."""
+    return np.stack([getattr(of, name) for name in FIGURES], axis=-1).ravel().tolist()
 
 
 def _places(row: Row, per: str) -> list[str]:

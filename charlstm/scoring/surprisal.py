@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.scores import surprisal
-from charlstm.text.vocabulary import Ids, Vocabulary, as_code_points
+from charlstm.text.vocabulary import Ids, Vocabulary, widths
 
 PIECES = {
     "char": re.compile(r"(?s:.)"),
@@ -48,19 +48,31 @@ class Row:
         """`bits` divided by the characters."""
         return tuple(bits / len(self.text) for bits in self.bits)
 
+    @property
+    def bits_per_byte(self) -> tuple[float, ...]:
+        """`bits` divided by the bytes of UTF-8."""
+        size = len(self.text.encode("utf-8", "surrogateescape"))
+        return tuple(bits / size for bits in self.bits)
+
 
 @dataclass(frozen=True)
 class Total:
-    """What all texts together cost one checkpoint."""
+    """What all texts together cost one checkpoint; bytes are those of UTF-8."""
 
     checkpoint: str
     characters: int
+    bytes: int
     bits: float
 
     @property
     def bits_per_char(self) -> float:
         """`bits` divided by the characters."""
         return self.bits / self.characters
+
+    @property
+    def bits_per_byte(self) -> float:
+        """`bits` divided by the bytes."""
+        return self.bits / self.bytes
 
 
 def bits(
@@ -120,11 +132,9 @@ def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.f
     that is no UTF-8, a lone surrogate in the text, those of that byte."""
     sums, read = np.empty(len(text)), 0
     for begin in range(0, len(text), BLOCK):
-        code_points = as_code_points(text[begin : begin + BLOCK])
-        widths = 1 + np.searchsorted([0x80, 0x800, 0x10000], code_points, side="right")
-        widths[(code_points >= 0xDC80) & (code_points <= 0xDCFF)] = 1
-        ends = read + np.cumsum(widths)
-        sums[begin : begin + BLOCK] = np.add.reduceat(bits_of_bytes[: ends[-1]], ends - widths)
+        sizes = widths(text[begin : begin + BLOCK])
+        ends = read + np.cumsum(sizes)
+        sums[begin : begin + BLOCK] = np.add.reduceat(bits_of_bytes[: ends[-1]], ends - sizes)
         read = int(ends[-1])
     return sums
 
@@ -154,10 +164,15 @@ def rows(
                 yield Row(name, bisect_right(lines, first), first, kept, costs)
 
 
-def total(checkpoint: str, of_files: Mapping[str, NDArray[np.float64]]) -> Total:
-    """The bits of all texts together, without rounding on the way."""
-    characters = sum(int(np.count_nonzero(~np.isnan(bits))) for bits in of_files.values())
-    return Total(checkpoint, characters, _sum(*of_files.values()))
+def total(checkpoint: str, files: Mapping[str, str], of_files: Mapping[str, NDArray[np.float64]]) -> Total:
+    """The bits of all texts together, without rounding on the way; arguments as for `rows`."""
+    characters = size = 0
+    for name, bits in of_files.items():
+        for k in range(0, len(bits), BLOCK):
+            is_one = ~np.isnan(bits[k : k + BLOCK])
+            characters += int(is_one.sum())
+            size += int(widths(files[name][k : k + BLOCK])[is_one].sum())
+    return Total(checkpoint, characters, size, _sum(*of_files.values()))
 
 
 def _sum(*columns: NDArray[np.float64]) -> float:

@@ -16,7 +16,8 @@ from charlstm.training import machine, memory, recipe
 if TYPE_CHECKING:
     import torch
 
-UPDATES_PER_EVALUATION = 25
+UPDATES_PER_EVALUATION = 25  # at least
+UNITS = {"char": "characters", "byte": "bytes"}
 
 SPEED = ("threads", "precision", "device", "model", "train.batch", "train.window", "train.dropout")
 """Keys that a step's time depends on, beside the text."""
@@ -133,14 +134,22 @@ class LanguageModelPlan(Plan):
     @property
     def every(self) -> int:
         """Steps between two figures: the bar moves at least twice a second, and not so often that asking for
-        figures costs anything."""
-        often = max(self.decided.steps // self.settings.eval.times, 1) // UPDATES_PER_EVALUATION
-        return max(min(often, int(0.5 / self.decided.seconds_per_step)), 1)
+        figures costs anything. A divisor of `stride`."""
+        return min(1 << max(int(0.5 / self.decided.seconds_per_step).bit_length() - 1, 0), self.stride)
 
     @property
-    def evaluate_every(self) -> int:
-        """Steps between two scores of the valid part, a multiple of `every`."""
-        return max(self.decided.steps // self.settings.eval.times, 1) // self.every * self.every
+    def stride(self) -> int:
+        """The valid part is scored after multiples of it, however fast the machine is: a power of two."""
+        most = self.decided.steps // self.settings.eval.times // UPDATES_PER_EVALUATION
+        return 1 << max(most.bit_length() - 1, 0)
+
+    def is_scored(self, step: int) -> bool:
+        """Whether the valid part is scored after this step: `eval.times` of them, spread evenly, the last one
+        at the end; every step if there are fewer."""
+        steps, times = self.decided.steps, self.settings.eval.times
+        before = (step - 1) // self.stride * self.stride
+        is_one = step % self.stride == 0 or step == steps
+        return is_one and step * times // steps > before * times // steps
 
     @property
     def start_token(self) -> int | None:
@@ -157,12 +166,12 @@ class LanguageModelPlan(Plan):
             )
         on = self.machine
         yield f"{self.model}; {on.device}, {on.precision}, {on.shown_threads}"
-        chars = config.batch * config.window
+        chars, units = config.batch * config.window, UNITS[self.vocabulary.unit]
         needed = memory.training_bytes(self.settings.model, config, len(self.vocabulary), config.window)
         yield (
-            f"{decided.steps:,} steps of {chars:,} characters, "
+            f"{decided.steps:,} steps of {chars:,} {units}, "
             f"{decided.steps * chars / len(self.corpus.train):.1f} epochs, "
-            f"at {chars / decided.seconds_per_step:,.0f} characters/s: "
+            f"at {chars / decided.seconds_per_step:,.0f} {units}/s: "
             f"about {decided.steps * decided.seconds_per_step / 60:.1f} minutes, evaluations not counted; "
             f"about {needed / 2**20:,.0f} MiB besides PyTorch itself"
         )

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import baselines, held_out
 from charlstm.state import BestScore, LanguageModelState, TaskState
-from charlstm.tasks.language_model import LanguageModelPlan
+from charlstm.tasks.language_model import UNITS, LanguageModelPlan
+from charlstm.text.vocabulary import Extent
 from charlstm.training import machine
 from charlstm.training.loop import DivergedError, of_corpus
 from charlstm.training.optimizer import Average
@@ -69,8 +71,7 @@ class LanguageModel(Run):
             self.found = replace(state.best, nats=None)
 
     def handle(self, progress: Progress) -> bool:
-        is_last = progress.step == self.training.steps
-        is_scored = progress.step % self.plan.evaluate_every == 0 or is_last
+        is_scored = self.plan.is_scored(progress.step)
         if is_scored:
             with self.signals.breaking_off():
                 nats, averaged, weights = self._evaluate(progress)
@@ -80,15 +81,16 @@ class LanguageModel(Run):
                 if not all(np.isfinite(weight).all() for weight in weights.values()):
                     raise DivergedError(f"a weight is not finite at step {progress.step}")
                 text = written(self.plan, self.training.model) if self.settings.tensorboard else ""
-        self.tracker.curves(progress.step, progress.curves())
+        unit = self.vocabulary.unit
+        self.tracker.curves(progress.step, progress.curves(unit))
         if is_scored:
             self._compare(BestScore(nats=nats, step=progress.step, averaged=averaged), weights)
-            self.tracker.curves(progress.step, {"valid/bits_per_char": nats / NATS_PER_BIT})
+            self.tracker.curves(progress.step, {f"valid/bits_per_{unit}": nats / NATS_PER_BIT})
             self.tracker.text(progress.step, "written", text)
         best = self.found.nats
         valid = "" if best is None else f", valid {best / NATS_PER_BIT:.3f}"
-        speed = f"{progress.chars_per_second:,.0f} chars/s"
-        self.tracker.advance(progress.step, f"{progress.bits_per_char:.3f} bits/char{valid}, {speed}")
+        speed = f"{progress.chars_per_second:,.0f} {unit}s/s"
+        self.tracker.advance(progress.step, f"{progress.bits_per_char:.3f} bits/{unit}{valid}, {speed}")
         patience = self.plan.config.patience
         return patience is not None and self.since_best >= patience
 
@@ -129,9 +131,14 @@ class LanguageModel(Run):
 
     def _figures(self) -> Figures:
         nats = self.found.nats if len(self.plan.corpus.valid) else None
-        bits = None if nats is None else nats / NATS_PER_BIT
-        own = {"valid_nats": nats, "valid_bpc": bits, "best_step": self.found.step}
+        own = {**_scored("valid", nats, self.valid), "best_step": self.found.step}
         return self.figures({**own, "averaged": self.found.averaged})
+
+    @cached_property
+    def valid(self) -> Extent:
+        """What the valid part holds."""
+        begin = len(self.plan.corpus.train)
+        return self.plan.corpus.extent(begin, begin + len(self.plan.corpus.valid))
 
     def conclude(self) -> Figures:
         assert self.progress is not None
@@ -142,34 +149,58 @@ class LanguageModel(Run):
             self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
             if self.found.nats is None:
                 self.found = replace(self.found, nats=self._nats(self.progress))
-            figures = self._figures() | _final_scores(self.plan, self.scored)
+            figures = self._figures() | _final_scores(self.plan, self.scored, self.valid)
         self.keep_best(figures)
         _say_scores(self.plan, self.scored, figures)
         return figures
 
 
-def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
+def _scored(name: str, nats: float | None, extent: Extent) -> Figures:
+    """A score of so many nats per symbol: also in bits per character, and per byte of UTF-8."""
+    bpc, bpb = (None, None) if nats is None else extent.each(nats / NATS_PER_BIT * extent.symbols)
+    return {f"{name}_nats": nats, f"{name}_bpc": bpc, f"{name}_bpb": bpb}
+
+
+def _final_scores(plan: LanguageModelPlan, model: Model, valid: Extent) -> Figures:
     """The scores of the best weights on all held-out parts, and those of simpler models."""
     data, start = plan.corpus, plan.vocabulary.start
     figures: Figures = {}
+    last, extent = data.valid, valid
     if len(data.test):
-        score = held_out.carried(model, data.test, start)
-        figures["test_nats"], figures["test_bpc"] = score.nats, score.bits
+        last, extent = data.test, data.extent(len(data.ids) - len(data.test), len(data.ids))
+        score = held_out.carried(model, last, start)
+        figures |= _scored("test", score.nats, extent)
         _say_if_lost("test", score, len(plan.vocabulary))
     elif len(data.valid):
         _say_if_lost("valid", held_out.carried(model, data.valid, start), len(plan.vocabulary))
     if len(data.valid) > 1:
-        figures["valid_windows_nats"] = held_out.fresh_windows(model, data.valid, start).nats
-    last = data.test if len(data.test) else data.valid
+        nats = held_out.fresh_windows(model, data.valid, start).nats
+        figures |= _scored("valid_windows", nats, valid)
     if plan.settings.eval.dynamic and len(last):
         with progress_bar(len(last), "dynamic evaluation") as bar:
             score = held_out.dynamic(model, data.train, last, start, advance=bar.update)
-        figures["dynamic_nats"], figures["dynamic_of"] = score.nats, "test" if len(data.test) else "valid"
+        figures |= _scored("dynamic", score.nats, extent)
+        figures["dynamic_of"] = "test" if len(data.test) else "valid"
     if plan.settings.eval.baselines and len(last):
-        figures["baselines_bpc"] = baselines.table(
-            data.train, last, len(plan.vocabulary.characters), plan.corpus.as_bytes, start
-        )
+        figures |= _baselines(plan, len(last))
     return figures
+
+
+def _baselines(plan: LanguageModelPlan, symbols: int) -> Figures:
+    """What simpler models and compressors make of the last so many symbols of the corpus."""
+    data, begin, train = plan.corpus, len(plan.corpus.ids) - symbols, len(plan.corpus.train)
+    end = min(begin + baselines.HELD_OUT, len(data.ids))
+    ngrams = baselines.ngrams(data.train, data.ids[begin:end], data.alphabet, plan.vocabulary.start)
+    extent = data.extent(begin, end)
+    bits = {name: per_symbol * extent.symbols for name, per_symbol in ngrams.items()}
+    try:
+        text = data.original(max(train - baselines.TRAIN, 0), train)
+        bits |= baselines.compressed(text, data.original(begin, end))
+    except (ValueError, OSError) as error:
+        log.warning(f"There is nothing to compress: {error}")
+    each = {name: extent.each(total) for name, total in bits.items()}
+    bpc, bpb = ({name: one[k] for name, one in each.items()} for k in (0, 1))
+    return {"baselines_bpc": bpc, "baselines_bpb": bpb}
 
 
 def _say_if_lost(part: str, score: held_out.Score, V: int) -> None:
@@ -187,26 +218,28 @@ def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None
     log.info("")
     log.info(written(plan, model))
     log.info("")
-    rows = [
-        ("valid part, state carried", figures["valid_nats"]),
-        ("valid part, windows of 256 from an empty context", figures.get("valid_windows_nats")),
-        ("test part, state carried", figures.get("test_nats")),
-        (f"{figures.get('dynamic_of')} part, dynamic evaluation", figures.get("dynamic_nats")),
-    ]
+    rows = {
+        "valid": "valid part, state carried",
+        "valid_windows": "valid part, windows of 256 from an empty context",
+        "test": "test part, state carried",
+        "dynamic": f"{figures.get('dynamic_of')} part, dynamic evaluation",
+    }
+    costs = {said: [figures.get(f"{name}_{unit}") for unit in ("bpc", "bpb")] for name, said in rows.items()}
     part = "test" if len(plan.corpus.test) else "valid"
-    rows += [
-        (f"{part} part, {name}", bits * NATS_PER_BIT)
-        for name, bits in figures.get("baselines_bpc", {}).items()
-    ]
-    log.info(f"{'bits':>8} {'nats':>8}  per character")
-    for name, nats in rows:
-        if nats is not None:
-            log.info(f"{nats / NATS_PER_BIT:8.4f} {nats:8.4f}  {name}")
+    for name, bits in figures.get("baselines_bpc", {}).items():
+        after = " after the training part" if name in baselines.COMPRESSORS else ""
+        costs[f"{part} part, {name}{after}"] = [bits, figures["baselines_bpb"][name]]
+    log.info(f"{'bits/char':>9} {'bits/byte':>9} {'nats/char':>9} {'perplexity':>10}")
+    for said, (bits, per_byte) in costs.items():
+        if bits is not None:
+            shown = "-" if per_byte is None else f"{per_byte:.4f}"
+            perplexity = 2**bits if bits < 1000 else math.inf
+            log.info(f"{bits:9.4f} {shown:>9} {bits * NATS_PER_BIT:9.4f} {perplexity:10.4g}  {said}")
     log.info("")
     seconds, speed = figures["train_seconds"], figures["chars_per_second"]
     which = "their average" if figures["averaged"] else "the weights"
     log.info(
-        f"{figures['steps']:,} steps in {seconds:.0f} s at {speed:,.0f} characters/s; "
+        f"{figures['steps']:,} steps in {seconds:.0f} s at {speed:,.0f} {UNITS[plan.vocabulary.unit]}/s; "
         f"best at step {figures['best_step']:,} ({which})."
     )
 

@@ -1,7 +1,9 @@
 """A request for text -> its vocabulary and its ids: the one way, whatever the task."""
 
+import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -15,9 +17,10 @@ from charlstm.text import cache, source
 from charlstm.text.cache import Stored
 from charlstm.text.decoding import check_unicode
 from charlstm.text.draft import Draft
+from charlstm.text.records import END, START
 from charlstm.text.source import Source
 from charlstm.text.survey import Facts
-from charlstm.text.vocabulary import Encoder, Ids, Vocabulary
+from charlstm.text.vocabulary import Encoder, Extent, Ids, Vocabulary, as_code_points
 
 PARTS = ("train", "valid", "test")
 
@@ -47,6 +50,7 @@ class Corpus:
         train, valid, test: views of them, the parts that `data.split` gives; some may be empty.
         facts: for reports.
         data: by which its bytes are known again.
+        sources, config: by which they are read again.
     """
 
     vocabulary: Vocabulary
@@ -56,6 +60,8 @@ class Corpus:
     test: Ids
     facts: Facts
     data: Fingerprint
+    sources: list[Source]
+    config: DataConfig
 
     def matches(self, before: Fingerprint) -> bool:
         """Whether this is the text that an earlier run was trained on: the same bytes, or, as the first runs
@@ -76,9 +82,50 @@ class Corpus:
                     f"{part} gets {size}, which leaves nothing to predict; give it more, or 0, or more text"
                 )
 
-    def as_bytes(self, ids: Ids) -> bytes:
-        """The text of ids, as a file has it."""
-        return self.vocabulary.decode(ids).encode("utf-8", "surrogateescape")
+    @property
+    def alphabet(self) -> int:
+        """How many ids can follow: all but the start token's and, without records, the end token's."""
+        return len(self.vocabulary) - (1 if self.facts.records else 2)
+
+    def original(self, begin: int, end: int) -> bytes:
+        """The text of `ids[begin:end]` in UTF-8, or its bytes: unknown characters as they were, and after
+        each record a line end, or two where blank lines separate them.
+
+        Raises:
+            ValueError: for unknown characters the text is read again, and it is not there, or another.
+            OSError: or there is no room for it.
+        """
+        known = self.vocabulary
+        if known.unknown is None:
+            points = as_code_points(known.characters + START + END).astype("<u4")[self.ids[begin:end]]
+        else:
+            with closing(Draft(self.sources, self.config, cache.folder())) as draft:
+                if _joint(draft.digests) != self.data.sha256:
+                    raise ValueError(f"{self.facts.source}: another text than it was")
+                pieces, position = [np.zeros(0, "<u4")], 0
+                for piece in draft.symbols():
+                    here = slice(max(begin - position, 0), max(end - position, 0))
+                    pieces.append(piece[here].astype("<u4"))
+                    position += len(piece)
+            points = np.concatenate(pieces)
+        text = points.tobytes().decode("utf-32-le", "surrogatepass").replace(START, "")
+        text = text.replace(END, "\n\n" if self.config.records == "blank" else "\n")
+        return text.encode("utf-8" if known.unit == "char" else "latin-1")
+
+    def extent(self, begin: int, end: int) -> Extent:
+        """What `ids[begin:end]` stand for, by their `original`: bytes that are no UTF-8 as a character each.
+        Where that cannot be had each symbol is a character, and bytes are not known."""
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        symbols = int((self.ids[begin:end] != self.vocabulary.start).sum())
+        step = source.BLOCK if self.vocabulary.unknown is None else max(end - begin, 1)
+        characters = size = 0
+        try:
+            for k in range(begin, end, step):
+                blob = self.original(k, min(k + step, end))
+                characters, size = characters + len(decoder.decode(blob, k + step >= end)), size + len(blob)
+        except (ValueError, OSError):
+            return Extent(symbols, symbols, None)
+        return Extent(symbols, characters, size)
 
     def describe(self) -> Iterator[str]:
         """What it is and how it is cut, a line each."""
@@ -137,7 +184,7 @@ def read(config: DataConfig) -> Corpus:
     train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
     name = "data.text" if config.text is not None else str(config.path)
     data = Fingerprint(size=facts.bytes, sha256=_joint(digests))
-    return Corpus(vocabulary, ids, train, valid, test, replace(facts, source=name), data)
+    return Corpus(vocabulary, ids, train, valid, test, replace(facts, source=name), data, found, config)
 
 
 def digest(config: DataConfig) -> str:

@@ -7,7 +7,7 @@ UTF-8 bytes.
 """
 
 import unicodedata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,19 @@ BLOCK = 1 << 19  # characters encoded at a time
 
 Ids = NDArray[np.unsignedinteger[Any]]
 """Ids as they are stored: the smallest unsigned integer that holds the vocabulary."""
+
+
+class Extent(NamedTuple):
+    """How many symbols are scored, and what they stand for: characters, and bytes of UTF-8 where these are
+    known. Here alone does a cost become one per character and per byte."""
+
+    symbols: int
+    characters: int
+    bytes: int | None
+
+    def each(self, bits: float) -> tuple[float, float | None]:
+        """The bits of all of it per character, and per byte."""
+        return bits / self.characters, bits / self.bytes if self.bytes else None
 
 
 def describe(character: str) -> str:
@@ -187,6 +200,14 @@ class Encoder:
             return np.frombuffer(points.tobytes().translate(self._of_bytes), np.uint8)
         ids: Ids = self._table[points]
         return ids
+
+
+def widths(text: str) -> NDArray[np.intp]:
+    """The bytes of each character in UTF-8, `(T,)`; 1 where a lone surrogate stands for one that is none."""
+    points = as_code_points(text)
+    found = 1 + np.searchsorted([0x80, 0x800, 0x10000], points, side="right")
+    found[(points >= 0xDC80) & (points <= 0xDCFF)] = 1
+    return found
 
 
 def as_code_points(text: str) -> NDArray[np.unsignedinteger[Any]]:

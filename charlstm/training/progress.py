@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from charlstm.config.settings import Unit
 from charlstm.config.values import Count, Nonnegative
 
 Figures = dict[str, Any]
@@ -31,7 +32,8 @@ class Progress:
         chars_seen: characters trained on so far, every stream counted.
         seconds: of training so far, without what the driver does in between.
         loss: what was optimised, averaged over the windows by their length.
-        bits_per_char: the same in bits; None where the scores are no log-probabilities (`train.loss=mse`).
+        bits_per_char: the same in bits, of a model of bytes per byte; None where the scores are no
+            log-probabilities (`train.loss=mse`).
         accuracy: share of characters right while fed the true text.
         chars_per_second: of these steps.
         learning_rate: of the last step.
@@ -57,18 +59,18 @@ class Progress:
     free_run: Count | None = None
     recalled: bool = False
 
-    def curves(self) -> dict[str, float | None]:
+    def curves(self, unit: Unit = "char") -> dict[str, float | None]:
         """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page."""
-        of_training = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm")
-        names = (*of_training, "chars_per_second", "free_run")
-        return {f"train/{name}": getattr(self, name) for name in names}
+        names = ("loss", "accuracy", "learning_rate", "gradient_norm", "chars_per_second", "free_run")
+        curves = {f"train/{name}": getattr(self, name) for name in names}
+        return {**curves, f"train/bits_per_{unit}": self.bits_per_char}
 
     def shown(self) -> str:
         """What stands beside the progress bar."""
         bits = "" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/char, "
         return f"loss {self.loss:.4f}, {bits}{self.accuracy:.0%} right, {self.chars_per_second:,.0f} chars/s"
 
-    def figures(self) -> Figures:
+    def figures(self, unit: Unit = "char") -> Figures:
         """What `result.json` keeps of the last epoch."""
         return {
             "epochs": self.epoch,
@@ -77,7 +79,7 @@ class Progress:
             "train_seconds": self.seconds,
             "chars_per_second": self.chars_seen / self.seconds,
             "loss": self.loss,
-            "bits_per_char": self.bits_per_char,
+            f"bits_per_{unit}": self.bits_per_char,
             "accuracy": self.accuracy,
         }
 

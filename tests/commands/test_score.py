@@ -23,7 +23,7 @@ from charlstm.checkpoint import Checkpoint
 from charlstm.cli.score import checkpoint_names, read_files
 from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
-from charlstm.scoring import surprisal
+from charlstm.scoring import report, surprisal
 from charlstm.scoring.report import escaped
 from charlstm.text import corpus
 from charlstm.text.vocabulary import Vocabulary
@@ -77,15 +77,17 @@ def expected(folder, name, text):
 
 def test_the_text_that_was_learnt(trained, folder):
     said = score(folder, f"ckpt={trained}", "path=data/hello.txt")  # found beside train.py
-    bits = surprisal.total("", {"": expected(folder, trained, SENTENCE)}).bits_per_char
+    bits = expected(folder, trained, SENTENCE).mean()
     assert bits < 1.5
-    assert said == f"{bits:.4f} bits per character   68 characters   {trained}\n"
+    assert said == f"{bits:.4f} bits per character   {bits:.4f} per byte   68 characters   {trained}\n"
 
 
 def test_one_line_for_each_checkpoint(folder):
     said = score(folder, "ckpt=a,b/best.safetensors", "path=book.txt")
     assert said == "".join(
-        f"{expected(folder, name, TEXT).mean():.4f} bits per character   {len(TEXT)} characters   {shown}\n"
+        f"{expected(folder, name, TEXT).mean():.4f} bits per character   "
+        f"{expected(folder, name, TEXT).sum() / len(TEXT.encode()):.4f} per byte   "
+        f"{len(TEXT)} characters   {shown}\n"
         for name, shown in {"a": "a", "b": "b/best.safetensors"}.items()
     )
 
@@ -111,6 +113,11 @@ def test_rows_as_json_and_tsv(folder, per):
         assert total["characters"] == len(TEXT) + 3
         assert total["bits"] == pytest.approx(sum(b.sum() for b in bits), rel=1e-14)  # one rounding each
         assert total["bits_per_char"] == total["bits"] / (len(TEXT) + 3)
+        assert (
+            total["bits_per_byte"]
+            == total["bits"] / (len(TEXT.encode()) + 3)
+            == total["bits"] / total["bytes"]
+        )
         assert sum(row["bits"][k] for row in found["rows"]) == pytest.approx(total["bits"], rel=1e-13)
         if per == "char":
             np.testing.assert_array_equal([row["bits"][k] for row in found["rows"]], np.concatenate(bits))
@@ -125,15 +132,14 @@ def test_rows_as_json_and_tsv(folder, per):
     table = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     if per == "file":
         assert table.pop() == {
-            **{f"bits:{name}": str(t["bits"]) for name, t in zip("ab", found["totals"], strict=True)},
-            **{f"bits_per_char:{t['checkpoint']}": str(t["bits_per_char"]) for t in found["totals"]},
+            **{f"{f}:{t['checkpoint']}": str(t[f]) for f in report.FIGURES for t in found["totals"]},
             **{"characters": str(len(TEXT) + 3), "file": "total"},
         }
     assert len(table) == len(found["rows"])
     for from_tsv, row in zip(table, found["rows"], strict=True):
         for k, name in enumerate("ab"):
-            assert float(from_tsv[f"bits:{name}"]) == row["bits"][k]
-            assert float(from_tsv[f"bits_per_char:{name}"]) == row["bits_per_char"][k]
+            for figure in report.FIGURES:
+                assert float(from_tsv[f"{figure}:{name}"]) == row[figure][k]
         for key in from_tsv.keys() & row.keys() - {"text"}:
             assert from_tsv[key] == str(row[key])
         if per != "file":
@@ -150,14 +156,18 @@ def test_tables(folder):
     bits = expected(folder, "a", "a\there")
     head, rest = bits[:2].sum(), bits[2:].sum()
     assert score(folder, "ckpt=a", "text=a\there", "per=word") == (
-        "bits_per_char        bits  characters        line    position        file  text\n"
-        f"{head / 2:13.4f}  {head:10.4f}           2           1           0        text  'a\\t'\n"
-        f"{rest / 4:13.4f}  {rest:10.4f}           4           1           2        text  'here'\n"
-        f"\n{totals[0] / 6:.4f} bits per character   6 characters   a\n"
+        "bits_per_char  bits_per_byte        bits  characters        line    position        file  text\n"
+        f"{head / 2:13.4f}  {head / 2:13.4f}  {head:10.4f}           2           1           0"
+        "        text  'a\\t'\n"
+        f"{rest / 4:13.4f}  {rest / 4:13.4f}  {rest:10.4f}           4           1           2"
+        "        text  'here'\n"
+        f"\n{totals[0] / 6:.4f} bits per character   {totals[0] / 6:.4f} per byte   6 characters   a\n"
     )
     assert score(folder, "ckpt=a,b", "text=a\there", "format=tsv") == (
-        "bits_per_char\tbits\tcharacters\tcheckpoint\n"
-        f"{totals[0] / 6}\t{totals[0]}\t6\ta\n{totals[1] / 6}\t{totals[1]}\t6\tb\n"
+        "bits_per_char\tbits_per_byte\tbits\tcharacters\tcheckpoint\n"
+        + "".join(
+            f"{bits / 6}\t{bits / 6}\t{bits}\t6\t{name}\n" for name, bits in zip("ab", totals, strict=True)
+        )
     )
 
 
@@ -348,8 +358,10 @@ def test_a_model_of_bytes_reads_any_file_as_it_is(tmp_path):
     assert latin["totals"][0] == {
         "checkpoint": str(ckpt),
         "characters": 1,
+        "bytes": 2,
         "bits": both,
         "bits_per_char": both,
+        "bits_per_byte": both / 2,
     }
     done = run(tmp_path, f"ckpt={ckpt} path=blob encoding=utf-16")
     assert b"blob: not utf-16 text: " in done.stderr

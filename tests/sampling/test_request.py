@@ -139,7 +139,7 @@ def test_a_stop_ends_and_is_left_out(trained):
     (sample,) = json.loads(written(trained, "stop= how", "format=json"))
     assert (sample["text"], sample["ending"]) == ("hello pytorch.", "stop")
     (sample,) = json.loads(written(trained, "stop=h", "format=json"))
-    assert (sample["text"], sample["bits_per_char"]) == ("", None)
+    assert (sample["text"], sample["bits_per_char"], sample["bits_per_byte"]) == ("", None, None)
 
 
 def test_echo_and_unknown(trained):

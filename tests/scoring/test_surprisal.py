@@ -110,7 +110,7 @@ def bits_like(text):
 )
 def test_rows_of_every_kind_hold_every_character_once(files):
     scored = [{name: bits_like(text) * k for name, text in files.items()} for k in (1, 2)]
-    totals = [surprisal.total("c", of_files) for of_files in scored]
+    totals = [surprisal.total("c", files, of_files) for of_files in scored]
     for per in surprisal.PIECES:
         rows = list(surprisal.rows(files, scored, per))
         for name, text in files.items():
@@ -126,6 +126,9 @@ def test_rows_of_every_kind_hold_every_character_once(files):
             # each row and the sum of rows is rounded once
             assert math.fsum(row.bits[k] for row in rows) == pytest.approx(total.bits, rel=1e-14)
             assert total.characters == sum(len(row.text) for row in rows)
+            assert total.bytes == len("".join(files.values()).encode())
+        for row in rows:
+            assert row.bits_per_byte == tuple(bits / len(row.text.encode()) for bits in row.bits)
 
 
 @pytest.mark.parametrize(

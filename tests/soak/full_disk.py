@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST
-from charlstm.scoring.baselines import table
+from charlstm.tasks import table
 from charlstm.training.loop import Training
 from tests.soak import runs
 from tests.soak.runs import LM, Started

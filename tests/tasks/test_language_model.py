@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import referee
 import torch
 from conftest import settings
 from resuming import go, plan
@@ -25,7 +26,8 @@ from charlstm.files import PROJECT
 from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out, surprisal
-from charlstm.tasks import table
+from charlstm.state import Decided
+from charlstm.tasks import language_model_run, table
 from charlstm.text import corpus
 from charlstm.training import machine, speed
 
@@ -123,7 +125,8 @@ def test_the_scores_are_those_of_the_checkpoint(finished, text):
     assert held_out.carried(model, parts.test, start).nats == pytest.approx(result["test_nats"], abs=1e-6)
     windows = held_out.fresh_windows(model, parts.valid, start).nats
     assert windows == pytest.approx(result["valid_windows_nats"], abs=1e-6)
-    assert f"{result['valid_bpc']:8.4f} {result['valid_nats']:8.4f}  valid part, state carried" in said
+    bpc, bpb, nats = (result[f"valid_{unit}"] for unit in ("bpc", "bpb", "nats"))
+    assert f"{bpc:9.4f} {bpb:9.4f} {nats:9.4f} {math.exp(nats):10.4g}  valid part, state carried\n" in said
     # 30 steps leave it far from the words, but frequent letters are known
     assert result["test_bpc"] < math.log2(len(trained.vocabulary)) - 0.3
 
@@ -139,6 +142,7 @@ def test_score_finds_the_same(finished, text, tmp_path):
         assert done.returncode == 0, done.stderr
         (total,) = json.loads(done.stdout)["totals"]
         assert total["bits_per_char"] == pytest.approx(result[f"{part}_bpc"], abs=1e-4)
+        assert total["bits_per_byte"] == pytest.approx(result[f"{part}_bpb"], abs=1e-4)
 
 
 TEXTS = {
@@ -273,17 +277,78 @@ def test_every_cell_with_one_hot_input_too(trained, text, cell):
 def test_other_symbols(trained, text, tmp_path, overrides):
     result = trained(text, *overrides)
     assert 0 < result["valid_bpc"] < 4.6
-    assert result["baselines_bpc"]
-    assert all(0 < bits < 20 for bits in result["baselines_bpc"].values())
-    vocabulary = checkpoint.load(tmp_path / "run").vocabulary
-    assert vocabulary.unit == ("byte" if "data.unit=byte" in overrides else "char")
+    unit = "byte" if "data.unit=byte" in overrides else "char"
+    assert checkpoint.load(tmp_path / "run").vocabulary.unit == unit
+    curves = EventAccumulator(str(tmp_path / "run"))
+    curves.Reload()
+    assert {tag for tag in curves.Tags()["scalars"] if "bits" in tag} == {
+        f"{part}/bits_per_{unit}" for part in ("train", "valid")
+    }
+    assert result[f"bits_per_{unit}"] == pytest.approx(result["loss"] / NATS_PER_BIT)
 
 
-def test_simple_models_and_compressors_see_the_bytes_of_the_file(text):
-    for overrides in ([], ["data.unit=byte"]):
-        found = parts_of(text, *overrides)
-        parts = (found.train, found.valid, found.test)
-        assert b"".join(map(found.as_bytes, parts)) == text.read_bytes()
+SYMBOLS = {
+    "characters": [],
+    "bytes": ["data.unit=byte"],
+    "records": ["data.records=line"],
+    "unknown": ["data.min_count=300"],
+    "records of bytes": ["data.records=line", "data.unit=byte", "data.split=[0.8,0.2,0]"],
+    "unknown in records": ["data.records=line", "data.min_count=300", "data.split=[0.9,0.02,0.08]"],
+}
+
+
+@pytest.mark.parametrize("kind", SYMBOLS)
+def test_a_referee_finds_every_figure(trained, text, caplog, kind):
+    caplog.set_level("INFO", "charlstm")
+    overrides = ["model.layers=2", "tensorboard=false", *SYMBOLS[kind]]
+    result = trained(text, *overrides)
+    asked = settings(*ONE_THREAD, f"data.path={text}", *overrides).data
+    found = referee.judge(result["checkpoint"], text, asked.split, asked.records, asked.min_count)
+    shown = {}
+    for *figures, name in re.findall(r"([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)  (\w+ part, .*)", caplog.text):
+        shown[name] = figures
+    assert list(found) == sorted(shown, key=list(found).index)
+    for name, (bpc, bpb) in found.items():
+        expected = (f"{bpc:.4f}", f"{bpb:.4f}", f"{bpc * NATS_PER_BIT:.4f}", f"{2**bpc:.4g}")
+        for mine, theirs in zip(shown[name], expected, strict=True):
+            digit = 10.0 ** -len(mine.partition(".")[2])
+            # float32 on one side, float64 on the other: a figure may stand on the border of two
+            assert float(mine) == pytest.approx(float(theirs), abs=1.01 * digit), name
+    assert result["baselines_bpc"]["5-gram"] < result["baselines_bpc"]["unigram"]
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 0.011, 3.0])
+@pytest.mark.parametrize("times", [1, 2, 7, 10, 60, 300])
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 199, 1000, 2897])
+def test_evaluations_are_as_many_as_were_asked_for(text, steps, times, seconds):
+    planned = plan(*ONE_THREAD, f"data.path={text}", f"eval.times={times}")
+    planned.__dict__["decided"] = Decided(
+        precision="float32", threads=1, seconds_per_step=seconds, steps=steps
+    )
+    # as training/loop.py gives figures
+    due = [step for step in range(1, steps + 1) if step % planned.every == 0 or step == steps]
+    scored = [step for step in due if planned.is_scored(step)]
+    assert len(scored) == min(times, steps)
+    assert scored == [step for step in range(1, steps + 1) if planned.is_scored(step)]  # however fast it is
+    assert scored[-1] == steps
+    apart = np.diff([0, *scored])
+    # as even as whole steps, or a 25th of the distance, allow
+    assert apart.max() - apart.min() <= max(1, 2 * steps / times / 25)
+
+
+def test_a_text_that_is_gone_is_not_compressed(trained, text, tmp_path, caplog, monkeypatch):
+    (tmp_path / "text").write_bytes(text.read_bytes())
+    final = language_model_run._final_scores
+
+    def another(*arguments):
+        (tmp_path / "text").write_bytes(b"x" + text.read_bytes()[1:])
+        return final(*arguments)
+
+    monkeypatch.setattr(language_model_run, "_final_scores", another)
+    result = trained(tmp_path / "text", "data.min_count=300")  # characters that only the text knows
+    assert result["test_bpb"] is None
+    assert result["baselines_bpc"].keys() == {"uniform", "unigram", "5-gram"}
+    assert "another text than it was" in caplog.text
 
 
 def test_bytes_that_are_no_text(trained, tmp_path):

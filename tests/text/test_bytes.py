@@ -74,6 +74,12 @@ def test_prompts_and_stops_are_utf_8(knows_bytes, tmp_path):
 def test_many_and_json_and_talk(knows_bytes, tmp_path):
     (found,) = json.loads(sample(knows_bytes, "format=json", "temperature=0"))
     assert found["text"].encode("utf-8", "surrogateescape") == BLOB
+    trained = checkpoint.load(knows_bytes)
+    ids = trained.vocabulary.encode(BLOB.decode("utf-8", "surrogateescape"))
+    bits = surprisal.bits(trained.model(), trained.vocabulary, ids)
+    assert found["bits_per_byte"] == pytest.approx(bits.sum() / len(BLOB), rel=1e-3, abs=1e-6)  # float32
+    assert found["bits_per_char"] == pytest.approx(found["bits_per_byte"] * len(BLOB) / len(found["text"]))
+    assert len(found["text"]) < len(BLOB)
     sample(knows_bytes, "samples=2", f"out={tmp_path / 'out'}")
     assert (tmp_path / "out" / "2.txt").read_bytes() == BLOB
     assert sample(knows_bytes, "interactive=true", input="é\n".encode()) == BLOB[2:] + b"\n"
@@ -97,6 +103,7 @@ def test_score_sums_the_bytes_of_a_character(knows_bytes):
     (total,) = json.loads(done.stdout)["totals"]
     assert total["characters"] == len(text)
     assert total["bits"] == pytest.approx(bits.sum(), rel=1e-9)  # the order of a sum
+    assert (total["bytes"], total["bits_per_byte"]) == (13, total["bits"] / 13)
 
 
 def test_the_unknown_token_is_kept_and_never_written(tmp_path):

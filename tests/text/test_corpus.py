@@ -372,3 +372,44 @@ def test_parts_of_one_symbol_are_refused_where_parts_are_asked_for():
     built.fit_split((1.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="of 3 symbols, 0 records, valid gets 1, which leaves nothing to"):
         built.fit_split((0.6, 0.4, 0.0))
+
+
+@pytest.mark.parametrize("kind", ["none", "line", "blank", "file"])
+@pytest.mark.parametrize("block", [3, 1 << 20])
+def test_the_original_of_ids(tmp_path, monkeypatch, kind, block):
+    monkeypatch.setattr(source, "BLOCK", block)
+    texts = ["\ufeffab\r\n\r\n \r\nc日\n\n", "éd\n\n🙂c", "ca\n\nab\n"]
+    for n, text in enumerate(texts):
+        (tmp_path / f"{n}.txt").write_bytes(text.encode())
+    (tmp_path / "1a.txt").write_bytes(b"\xff is left out")
+    asked = {"path": tmp_path, "records": kind, "errors": "skip", "split": (0.5, 0.2, 0.3)}
+    built = corpus.read(data("task=lm", min_count=2, **asked))  # 日, é, d and 🙂 are unknown
+    plain = corpus.read(data("task=lm", **asked))
+    assert (built.facts.left_out, len(built.ids), plain.vocabulary.unknown) == (1, len(plain.ids), None)
+    whole = {
+        "none": "".join(texts).removeprefix("\ufeff"),
+        "line": "ab\n \nc日\néd\n🙂c\nca\nab\n",
+        "blank": "ab\n\nc日\n\néd\n\n🙂c\n\nca\n\nab\n\n",
+        "file": "".join(f"{text}\n" for text in texts).removeprefix("\ufeff"),
+    }[kind]
+    cut, end = len(built.train), len(built.ids)
+    for one in (built, plain):
+        assert one.original(0, end).decode() == whole
+        assert one.original(0, cut) + one.original(cut, end) == whole.encode()
+        after = one.original(cut, end)
+        symbols = sum(id_ != one.vocabulary.start for id_ in one.ids[cut:])
+        assert one.extent(cut, end) == (symbols, len(after.decode()), len(after))
+    (tmp_path / "0.txt").write_bytes(b"another")
+    assert built.extent(cut, end) == (symbols, symbols, None)
+    with pytest.raises(ValueError, match="another text than it was"):
+        built.original(cut, end)
+
+
+def test_bytes_that_are_no_text_are_characters_each(tmp_path):
+    blob = "a日".encode() + b"\xff\xc3" + "é🙂".encode()
+    (tmp_path / "blob").write_bytes(blob)
+    built = corpus.read(data("task=lm", "data.unit=byte", path=tmp_path / "blob", split=(0.5, 0, 0.5)))
+    assert built.original(0, len(blob)) == blob
+    assert built.extent(0, len(blob)) == (len(blob), 6, len(blob))
+    # without one byte of a character of three, the other two are no character
+    assert built.extent(2, len(blob)) == (len(blob) - 2, 6, len(blob) - 2)
