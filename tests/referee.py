@@ -73,12 +73,11 @@ def bits_of(weights, ids, layers):
 
 
 def ngram(train, held_out, alphabet, order):
-    """Bits per symbol by interpolated Witten-Bell n-grams; the start token is read and never predicted."""
+    """Bits of all symbols but start tokens by interpolated Witten-Bell n-grams."""
     followers = defaultdict(Counter)
     for k, symbol in enumerate(train):
         for n in range(min(order - 1, k) + 1):
-            if symbol != START:
-                followers[tuple(train[k - n : k])][symbol] += 1
+            followers[tuple(train[k - n : k])][symbol] += 1
     costs = []
     for k, symbol in enumerate(held_out):
         probability = 1 / alphabet
@@ -128,7 +127,7 @@ def judge(checkpoint, text, split, records, min_count):
     # the first symbol is not scored; nor is the start token, with which a record begins
     note(1, "windows of 256 from an empty context", bits * len(scored) / sum(s != START for s in valid[1:]))
     last = 2 if parts[2] else 1
-    alphabet = len(metadata["characters"]) + has_records + metadata["unknown"]
+    alphabet = len(metadata["characters"]) + 2 * has_records + metadata["unknown"]
     note(last, "uniform", math.log2(alphabet) * sum(s != START for s in parts[last]))
     for name, order in (("unigram", 1), ("5-gram", 5)):
         note(last, name, ngram(parts[0], parts[last], alphabet, order))

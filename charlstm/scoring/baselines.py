@@ -30,7 +30,7 @@ def ngrams(train: Ids, held_out: Ids, alphabet: int, start: int) -> dict[str, fl
     Args:
         train: ids `(M,)`.
         held_out: ids `(N,)`.
-        alphabet: how many symbols can be predicted: characters, and tokens but for the start token.
+        alphabet: how many symbols can follow, at any place: characters, and tokens if the text has them.
         start: the start token's id; as in `held_out.py`, predicting it is not scored.
 
     Raises:
@@ -42,7 +42,7 @@ def ngrams(train: Ids, held_out: Ids, alphabet: int, start: int) -> dict[str, fl
         raise ValueError("the held-out part has no symbol to score; give it a larger share of the text")
     bits = {"uniform": math.log2(alphabet)}
     for name, order in {"unigram": 1, f"{ORDER}-gram": ORDER}.items():
-        probability = probabilities(train, held_out, alphabet, start, order)
+        probability = probabilities(train, held_out, alphabet, order)
         bits[name] = float(-np.log2(probability[scored]).mean())
     return bits
 
@@ -63,9 +63,7 @@ def compressed(train: bytes, held_out: bytes) -> dict[str, int]:
     }
 
 
-def probabilities(
-    train: Ids, held_out: Ids, alphabet: int, start: int, order: int = ORDER
-) -> NDArray[np.float64]:
+def probabilities(train: Ids, held_out: Ids, alphabet: int, order: int = ORDER) -> NDArray[np.float64]:
     """The probability `(N,)` of each held-out symbol given those before it in `held_out`, by Witten-Bell.
 
         P_k(s | h) = (count(h s) + kinds(h) P_k-1(s | h')) / (count(h) + kinds(h)),   P_0 = 1 / alphabet
@@ -73,10 +71,8 @@ def probabilities(
     (Witten and Bell 1991, as interpolated by Chen and Goodman 1998). h is the k - 1 symbols before s and h'
     the same without the first; count(h) is how often h was followed by something in `train`, and kinds(h)
     by how many different symbols. P_k = P_k-1 where h was never seen, so that nothing has probability 0.
-    The start token is read and never predicted, for it follows each end token: it is no s, and what stands
-    for its own probability is of no use.
     """
-    base = 1 + max(int(ids.max(initial=start)) for ids in (train, held_out))
+    base = 1 + max(int(ids.max(initial=0)) for ids in (train, held_out))
     probability = np.full(len(held_out), 1 / alphabet)
     # The context before each symbol as a number: the place of its n-gram among the known ones, so that a
     # longer n-gram is a small integer too, however many symbols there are. -1: not in `train`.
@@ -87,9 +83,8 @@ def probabilities(
         known, numbers, counts = np.unique(grams, return_inverse=True, return_counts=True)
         if not len(known):
             break
-        is_other = known % base != start
-        followed = np.bincount(known // base, counts * is_other, minlength=size)
-        kinds = np.bincount(known // base, is_other, minlength=size)
+        followed = np.bincount(known // base, counts, minlength=size)
+        kinds = np.bincount(known // base, minlength=size)
 
         wanted = np.where(seen >= 0, seen * base + held_out[k - 1 :], -1)
         found = known.searchsorted(wanted).clip(max=len(known) - 1)

@@ -84,8 +84,8 @@ class Corpus:
 
     @property
     def alphabet(self) -> int:
-        """How many ids can follow: all but the start token's and, without records, the end token's."""
-        return len(self.vocabulary) - (1 if self.facts.records else 2)
+        """How many ids can follow: all, or without records all but those of the start and the end token."""
+        return len(self.vocabulary) - (0 if self.facts.records else 2)
 
     def original(self, begin: int, end: int) -> bytes:
         """The text of `ids[begin:end]` in UTF-8, or its bytes: unknown characters as they were, and after

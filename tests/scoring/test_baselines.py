@@ -20,13 +20,12 @@ def ids_of(symbols, dtype=np.uint16):
     return np.array(symbols, dtype=dtype)
 
 
-def written_out(train, held_out, alphabet, start, order):
-    """Witten-Bell with dictionaries, a symbol at a time; the start token follows nothing."""
+def written_out(train, held_out, alphabet, order):
+    """Witten-Bell with dictionaries, a symbol at a time."""
     followers = defaultdict(list)
     for position, symbol in enumerate(train):
         for length in range(min(order - 1, position) + 1):
-            if symbol != start:
-                followers[tuple(train[position - length : position])].append(symbol)
+            followers[tuple(train[position - length : position])].append(symbol)
 
     def probability(context, symbol):
         shorter = probability(context[1:], symbol) if context else 1 / alphabet
@@ -40,9 +39,9 @@ def written_out(train, held_out, alphabet, start, order):
 def test_by_hand():
     # aab: a twice, b once, 2 kinds; after a: a once, b once, 2 kinds; after b: nothing
     train, (a, b) = ids_of([0, 0, 1]), (0, 1)
-    assert baselines.probabilities(train, ids_of([a]), 2, NEVER, 1) == pytest.approx([(2 + 2 / 2) / 5])
+    assert baselines.probabilities(train, ids_of([a]), 2, 1) == pytest.approx([(2 + 2 / 2) / 5])
     after_a = [(1 + 2 * 0.6) / 4, (1 + 2 * 0.4) / 4]
-    found = baselines.probabilities(train, ids_of([a, a, b, b]), 2, NEVER, 2)
+    found = baselines.probabilities(train, ids_of([a, a, b, b]), 2, 2)
     assert found == pytest.approx([0.6, *after_a, 0.4])
     table = baselines.ngrams(train, ids_of([a, b]), 2, NEVER)
     assert table["unigram"] == pytest.approx(-math.log2(0.6 * 0.4) / 2)
@@ -56,21 +55,18 @@ symbols = st.lists(st.integers(0, 3), max_size=40)
     held_out=symbols,
     order=st.integers(1, 6),
     alphabet=st.integers(4, 65_000),
-    start=st.sampled_from([0, 2, NEVER]),
 )
-def test_the_fast_way_is_the_written_out_one(train, held_out, order, alphabet, start):
-    found = baselines.probabilities(ids_of(train), ids_of(held_out), alphabet, start, order)
-    expected = written_out(train, held_out, alphabet, start, order)
-    is_scored = ids_of(held_out) != start
-    np.testing.assert_allclose(found[is_scored], np.array(expected)[is_scored], rtol=1e-12)
+def test_the_fast_way_is_the_written_out_one(train, held_out, order, alphabet):
+    found = baselines.probabilities(ids_of(train), ids_of(held_out), alphabet, order)
+    np.testing.assert_allclose(found, written_out(train, held_out, alphabet, order), rtol=1e-12)
 
 
-@given(train=symbols, context=symbols, order=st.integers(1, 6), start=st.sampled_from([1, NEVER]))
-def test_probabilities_sum_to_one(train, context, order, start):
-    can_follow = [symbol for symbol in range(5) if symbol != start]  # one of them is never seen
+@given(train=symbols, context=symbols, order=st.integers(1, 6))
+def test_probabilities_sum_to_one(train, context, order):
+    # the fifth symbol is never seen
     following = [
-        baselines.probabilities(ids_of(train), ids_of([*context, symbol]), len(can_follow), start, order)[-1]
-        for symbol in can_follow
+        baselines.probabilities(ids_of(train), ids_of([*context, symbol]), 5, order)[-1]
+        for symbol in range(5)
     ]
     assert sum(following) == pytest.approx(1)
     assert min(following) > 0
@@ -84,13 +80,12 @@ def test_everything_that_can_follow_shares_one(overrides, asked):
     known, train = found.vocabulary, found.train
     can_follow = {*range(known.start), *({known.unknown} - {None})}
     if found.facts.records:
-        can_follow.add(known.end)
-    assert set(found.ids.tolist()) - {known.start} <= can_follow
+        can_follow |= {known.start, known.end}
+    assert set(found.ids.tolist()) <= can_follow
     for end in (0, 1, 2, 7, 50):
         context = found.valid[:end].tolist()
         following = [
-            baselines.probabilities(train, ids_of([*context, s]), found.alphabet, known.start)[-1]
-            for s in can_follow
+            baselines.probabilities(train, ids_of([*context, s]), found.alphabet)[-1] for s in can_follow
         ]
         assert math.fsum(following) == pytest.approx(1, abs=1e-12)
 
@@ -100,15 +95,14 @@ def test_names_by_another_way():
     found = corpus.read(asked)
     lines = (PROJECT / "data/cities.txt").read_text("utf-8").splitlines()
     records = int((found.train == found.vocabulary.start).sum())
-    train, held_out = (
-        [c for line in part for c in f"{line}\n"] for part in (lines[:records], lines[records:])
-    )
-    counts, alphabet = Counter(train), len(set("".join(lines))) + 1  # characters and the end of a name
+    train = [symbol for line in lines[:records] for symbol in ("start", *line, "end")]
+    held_out = [symbol for line in lines[records:] for symbol in (*line, "end")]
+    counts, alphabet = Counter(train), len(set("".join(lines))) + 2
     likely = [(counts[c] + len(counts) / alphabet) / (len(train) + len(counts)) for c in held_out]
     nats = -math.fsum(map(math.log, likely)) / len(held_out)
     table = baselines.ngrams(found.train, found.valid, found.alphabet, found.vocabulary.start)
     assert table["unigram"] * math.log(2) == pytest.approx(nats)
-    assert nats == pytest.approx(3.3242, abs=5e-5)  # all digits that are shown
+    assert nats == pytest.approx(3.4316, abs=5e-5)
     assert table["uniform"] == math.log2(alphabet)
 
 
@@ -116,8 +110,8 @@ def test_large_alphabets_do_not_overflow():
     alphabet = 65_000  # five of them would not fit 64 bits
     train = np.random.default_rng(0).integers(alphabet - 3, alphabet, 300).tolist()
     held_out = np.random.default_rng(1).integers(alphabet - 3, alphabet, 50).tolist()
-    found = baselines.probabilities(ids_of(train), ids_of(held_out), alphabet, NEVER, 5)
-    np.testing.assert_allclose(found, written_out(train, held_out, alphabet, NEVER, 5), rtol=1e-12)
+    found = baselines.probabilities(ids_of(train), ids_of(held_out), alphabet, 5)
+    np.testing.assert_allclose(found, written_out(train, held_out, alphabet, 5), rtol=1e-12)
 
 
 def test_ids_are_not_changed_and_may_be_on_the_disk(tmp_path):
