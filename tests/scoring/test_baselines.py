@@ -125,8 +125,8 @@ def test_ids_are_not_changed_and_may_be_on_the_disk(tmp_path):
 def test_the_start_token_is_read_and_not_scored():
     start = 2
     train, held_out = ids_of([start, 0, 1, start, 1]), ids_of([start, 1, start, 0])
-    expected = np.array(written_out(train.tolist(), held_out.tolist(), 2, start, 5))[[1, 3]]
-    found = baselines.ngrams(train, held_out, 2, start)
+    expected = np.array(written_out(train.tolist(), held_out.tolist(), 3, 5))[[1, 3]]
+    found = baselines.ngrams(train, held_out, 3, start)
     assert found["5-gram"] == pytest.approx(-np.log2(expected).mean())
 
 
