@@ -79,7 +79,9 @@ MUTATIONS = [
         "a_pre = affine(x, weight_ih, bias_ih)",
         "a_pre = affine(x, weight_ih, None)",
     ),
-    Mutation("numpy: forget to reverse back", *LAYERS_NUMPY, "return output[::-1]", "return output"),
+    Mutation(
+        "numpy: forget to reverse back", *LAYERS_NUMPY, "zip(output, backward[::-1]", "zip(output, backward"
+    ),
     Mutation(
         "numpy: share a layer's weights",
         *LAYERS_NUMPY,
@@ -87,7 +89,10 @@ MUTATIONS = [
         "states[k], weights[min(k, 1)]",
     ),
     Mutation(
-        "numpy: share a direction's weights", *LAYERS_NUMPY, "states[1], weights[1]", "states[1], weights[0]"
+        "numpy: share a direction's weights",
+        *LAYERS_NUMPY,
+        "states[k + 1], weights[k + 1]",
+        "states[k + 1], weights[k]",
     ),
     Mutation(
         "numpy: sigmoid that overflows",
@@ -107,10 +112,12 @@ MUTATIONS = [
     Mutation(
         "torch rnn: drop a bias",
         *TORCH,
-        "torch.tanh(affine(x, weight_ih, bias_ih)",
-        "torch.tanh(affine(x, weight_ih, None)",
+        "activation(affine(x, weight_ih, bias_ih)",
+        "activation(affine(x, weight_ih, None)",
     ),
-    Mutation("torch: forget to reverse back", *LAYERS_TORCH, "return output[::-1]", "return output"),
+    Mutation(
+        "torch: forget to reverse back", *LAYERS_TORCH, "zip(output, backward[::-1]", "zip(output, backward"
+    ),
     Mutation(
         "torch: share a layer's weights",
         *LAYERS_TORCH,
@@ -118,7 +125,10 @@ MUTATIONS = [
         "states[k], weights[min(k, 1)]",
     ),
     Mutation(
-        "torch: share a direction's weights", *LAYERS_TORCH, "states[1], weights[1]", "states[1], weights[0]"
+        "torch: share a direction's weights",
+        *LAYERS_TORCH,
+        "states[k + 1], weights[k + 1]",
+        "states[k + 1], weights[k]",
     ),
     Mutation(
         "torch: cut the gradient through time",
@@ -142,9 +152,7 @@ MUTATIONS = [
         "path.write_bytes(temporary.read_bytes()), temporary.unlink()",
     ),
     Mutation("checkpoint: write in place", *FILES, 'temporary.open("xb")', 'path.open("wb")'),
-    Mutation(
-        "checkpoint: keep an error silent", *FILES_ERRORS, "            raise\n", "            return\n"
-    ),
+    Mutation("checkpoint: keep an error silent", *FILES_ERRORS, "        raise\n", "        return\n"),
     Mutation(
         "checkpoint: leave the temporary file", *FILES_ERRORS, "temporary.unlink(missing_ok=True)", "pass"
     ),

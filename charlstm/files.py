@@ -38,21 +38,23 @@ def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator
     # In the same directory: a rename is atomic only within one file system. The name is not made of that of
     # the path, which may be as long as a name can be, and no other program has such names.
     temporary = path.parent / f".charlstm-{os.urandom(8).hex()}.part"
-    with _directory(path.parent) as directory:
-        file = temporary.open("xb")
-        try:
-            with file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if ready is not None:
-                ready(temporary)
-            temporary.replace(path)
-            os.fsync(directory)  # only now does the rename last
-        except BaseException:
-            with suppress(OSError):  # the first error is the one to tell
-                temporary.unlink(missing_ok=True)
-            raise
+    # the directory is opened before anything is written: what fails here would fail after the rename, too
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if ready is not None:
+            ready(temporary)
+        temporary.replace(path)
+        os.fsync(directory)  # only now does the rename last
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(directory)
 
 
 def clear_stale(directory: Path) -> None:
@@ -95,13 +97,3 @@ def cache() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "charlstm"
     except RuntimeError:
         return Path(tempfile.gettempdir(), f"charlstm-{os.geteuid()}")
-
-
-@contextmanager
-def _directory(path: Path) -> Iterator[int]:
-    # opened before anything is written: what fails here would otherwise fail after the rename
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
