@@ -1,6 +1,6 @@
 """From one step to a layer, a reversed layer, both directions and a stack.
 
-Plain Python over lists, one array `(B, ...)` per time step, so that the same four functions serve NumPy
+Plain Python over lists, one array `(B, ...)` per time step, so that the same two functions serve NumPy
 and torch. A step is `step(x_t, state, *weights) -> state`, and the output of a step is its h, the first
 part of the state. `states` and `weights` hold one entry per layer and direction, in the order of torch.nn:
 l0, l0_reverse, l1, l1_reverse, ...
@@ -29,30 +29,6 @@ def layer(step: Step[A], x: Sequence[A], state: State[A], weights: Sequence[A]) 
     return output, state
 
 
-def reversed_layer(
-    step: Step[A], x: Sequence[A], state: State[A], weights: Sequence[A]
-) -> tuple[list[A], State[A]]:
-    """The layer that reads from x_T to x_1; its output is reversed back, so that output_t belongs to x_t."""
-    output, state = layer(step, x[::-1], state, weights)
-    return output[::-1], state
-
-
-def both_directions(
-    step: Step[A],
-    x: Sequence[A],
-    states: Sequence[State[A]],
-    weights: Sequence[Sequence[A]],
-    join: Join[A],
-) -> tuple[list[A], list[State[A]]]:
-    """output_t = [h_t of the layer; h_t of the reversed layer], `(B, 2*H)`
-
-    Schuster & Paliwal 1997, "Bidirectional recurrent neural networks".
-    """
-    forward, final = layer(step, x, states[0], weights[0])
-    backward, final_reverse = reversed_layer(step, x, states[1], weights[1])
-    return [join(pair) for pair in zip(forward, backward, strict=True)], [final, final_reverse]
-
-
 def stack(
     step: Step[A],
     x: Sequence[A],
@@ -60,14 +36,18 @@ def stack(
     weights: Sequence[Sequence[A]],
     join: Join[A] | None = None,
 ) -> tuple[Sequence[A], list[State[A]]]:
-    """Layers upon layers, each reading the output of the one below; with `join`, each in both directions."""
-    directions = 1 if join is None else 2
+    """Layers upon layers, each reading the output of the one below.
+
+    With `join` each is a pair, the second of which reads from x_T to x_1 (Schuster & Paliwal 1997,
+    "Bidirectional recurrent neural networks"): output_t = [h_t of the one; h_t of the other], `(B, 2*H)`.
+    """
     finals: list[State[A]] = []
-    for k in range(0, len(weights), directions):
-        if join is None:
-            x, final = layer(step, x, states[k], weights[k])
+    for k in range(0, len(weights), 1 if join is None else 2):
+        output, final = layer(step, x, states[k], weights[k])
+        finals.append(final)
+        if join is not None:
+            backward, final = layer(step, x[::-1], states[k + 1], weights[k + 1])
             finals.append(final)
-        else:
-            x, pair = both_directions(step, x, states[k : k + 2], weights[k : k + 2], join)
-            finals.extend(pair)
+            output = [join(pair) for pair in zip(output, backward[::-1], strict=True)]
+        x = output
     return x, finals

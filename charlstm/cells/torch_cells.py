@@ -31,26 +31,21 @@ def affine(x: Tensor, weight: Tensor, bias: Bias) -> Tensor:
     return product if bias is None else product + bias
 
 
-def rnn_tanh_cell(
-    x: Tensor, state: State, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Bias = None, bias_hh: Bias = None
+def rnn_cell(
+    activation: Callable[[Tensor], Tensor],
+    x: Tensor,
+    state: State,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Bias = None,
+    bias_hh: Bias = None,
 ) -> State:
-    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
+    """h' = activation(W_ih x + b_ih + W_hh h + b_hh)
 
-    Elman 1990, "Finding structure in time".
+    Elman 1990, "Finding structure in time". tanh bounds h; a ReLU, max(0, a), does not, and may overflow.
     """
     (h,) = state
-    return (torch.tanh(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)),)
-
-
-def rnn_relu_cell(
-    x: Tensor, state: State, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Bias = None, bias_hh: Bias = None
-) -> State:
-    """h' = max(0, W_ih x + b_ih + W_hh h + b_hh)
-
-    Elman's network with rectified units: nothing bounds h, so it can overflow where tanh saturates.
-    """
-    (h,) = state
-    return (torch.relu(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)),)
+    return (activation(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)),)
 
 
 def gru_cell(
@@ -98,8 +93,8 @@ def lstm_cell(
 CELLS: dict[str, Cell] = {
     "lstm": lstm_cell,
     "gru": gru_cell,
-    "rnn_tanh": rnn_tanh_cell,
-    "rnn_relu": rnn_relu_cell,
+    "rnn_tanh": partial(rnn_cell, torch.tanh),
+    "rnn_relu": partial(rnn_cell, torch.relu),
 }
 
 
