@@ -12,7 +12,7 @@ module imports neither NumPy nor torch: what it says holds for the arrays of bot
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 GATES: dict[str, tuple[str, ...]] = {
     "lstm": ("input", "forget", "cell", "output"),
@@ -26,18 +26,7 @@ STATE: dict[str, tuple[str, ...]] = {
     "rnn_tanh": ("h",),
     "rnn_relu": ("h",),
 }
-
-
-class Rows(Protocol):
-    """What `gate` needs of an array: NumPy's and torch's both have it."""
-
-    @property
-    def shape(self) -> Sequence[int]: ...
-
-    def __getitem__(self, rows: slice, /) -> Any: ...
-
-
-Matrix = TypeVar("Matrix", bound=Rows)
+Matrix = TypeVar("Matrix", bound=Any)  # an array of NumPy's or of torch's
 
 
 def gate(matrix: Matrix, cell: str, name: str) -> Matrix:
