@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from charlstm import checkpoint
 from charlstm.cells.numpy_cells import Terms
 from charlstm.checkpoint import Checkpoint
-from charlstm.config.compose import literal
+from charlstm.config.compose import compose, literal
 from charlstm.config.convert import convert
 from charlstm.config.settings import Cell, Task, TrainSettings
 from charlstm.config.tool_settings import SampleSettings
@@ -197,8 +197,6 @@ def train(
 
 def _settings(text: str | None, given: Mapping[str, object]) -> TrainSettings:
     """`conf/` with these keys; a text, which may be long and have any sign, never meets Hydra's grammar."""
-    from charlstm.config.compose import compose
-
     for key in {"resume", "check"} & given.keys():
         raise ValueError(f"{key}: is for train.py alone; leave it out")
     if text is not None and "data.path" in given:
@@ -213,8 +211,6 @@ def _settings(text: str | None, given: Mapping[str, object]) -> TrainSettings:
 @functools.cache
 def _usual() -> dict[str, object]:
     """What `conf/sample.yaml` says."""
-    from charlstm.config.compose import compose
-
     return asdict(compose("sample", SampleSettings, ()))
 
 
