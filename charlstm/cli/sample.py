@@ -11,7 +11,7 @@ All keys, with their defaults:
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -91,11 +91,7 @@ def _as_json_lines(request: Request) -> Iterator[str]:
         yield _object(sample) + "\n"
 
 
-FORMATS: dict[str, Callable[[Request], Iterator[str]]] = {
-    "text": _as_text,
-    "json": _as_json,
-    "jsonl": _as_json_lines,
-}
+FORMATS = {"text": _as_text, "json": _as_json, "jsonl": _as_json_lines}
 
 
 def _object(sample: Sample) -> str:
