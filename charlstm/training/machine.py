@@ -22,11 +22,7 @@ ONE_THREAD_WORK = 1000
 
 
 def choose_device(name: Device) -> "torch.device":
-    """The torch device of a `device` setting; auto is CUDA where there is one.
-
-    Raises:
-        ValueError: CUDA was asked for and there is none.
-    """
+    """The torch device of a `device` setting: auto is CUDA if there is one; ValueError for cuda without."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
@@ -36,21 +32,15 @@ def choose_device(name: Device) -> "torch.device":
 
 def choose_precision(wanted: Precision, device: "torch.device") -> Kernel:
     """What matrix products are computed in while training, by its name in torch: as asked, or what a short
-    probe finds faster than float32 by a tenth or more.
-
-    Raises:
-        ValueError: this machine has no kernel for what was asked for.
-    """
-    if wanted == "float32":
-        return wanted
-    if wanted != "auto":
-        if _probe_lstm(device, wanted) is None:
-            raise ValueError(f"precision = {wanted}: this machine has no LSTM kernel for it; use float32")
-        return wanted
-    candidates: tuple[Kernel, ...] = ("float32", "bfloat16", "float16")
-    seconds = {name: _probe_lstm(device, name) or math.inf for name in candidates}
-    fastest = min(candidates, key=lambda name: seconds[name])
-    return fastest if seconds[fastest] < 0.9 * seconds["float32"] else "float32"
+    probe finds faster than float32 by a tenth or more; ValueError if there is no kernel for what is asked."""
+    if wanted == "auto":
+        candidates: tuple[Kernel, ...] = ("float32", "bfloat16", "float16")
+        seconds = {name: _probe_lstm(device, name) or math.inf for name in candidates}
+        fastest = min(candidates, key=lambda name: seconds[name])
+        return fastest if seconds[fastest] < 0.9 * seconds["float32"] else "float32"
+    if wanted != "float32" and _probe_lstm(device, wanted) is None:
+        raise ValueError(f"precision = {wanted}: this machine has no LSTM kernel for it; use float32")
+    return wanted
 
 
 def autocast(precision: str) -> "torch.dtype | None":
