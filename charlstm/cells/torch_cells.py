@@ -157,6 +157,5 @@ class Recurrent(nn.Module):
         return output, final if self.cell == "lstm" else final[0]
 
     def extra_repr(self) -> str:
-        """The arguments, as they would be typed."""
         names = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
         return ", ".join([repr(self.cell), *(f"{name}={getattr(self, name)}" for name in names)])

@@ -1,4 +1,4 @@
-"""`model.py` in NumPy, without torch; `stepper.py` is the same one character at a time, for `sample.py`."""
+"""`torch_model.py` in NumPy; `stepper.py` is the same one character at a time, for `sample.py`."""
 
 import math
 from collections.abc import Mapping
@@ -35,12 +35,8 @@ def parameter_count(config: ModelConfig, vocabulary_size: int) -> int:
 class NumpyModel:
     """The network of `charlstm.model.torch_model.Model` on the cells written out in NumPy.
 
-    Args:
-        config: the `model` settings.
-        weights: arrays under the names of the torch model's parameters.
-
-    Raises:
-        ValueError: names or shapes are not those of that network.
+    `weights` are arrays under the names of that model's parameters; ValueError unless names and shapes are
+    those that `config` asks for.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[np.floating[Any]]]) -> None:
@@ -68,12 +64,7 @@ class NumpyModel:
 
     def trace(self, ids: NDArray[np.integer[Any]]) -> Terms:
         """Every gate's activation and pre-activation, c and h while the model reads `ids (T,)` from a zero
-        state, `(T, L, H)` each, by the names of `numpy_cells.trace`:
-
-            trained = checkpoint.load(path)
-            text = trained.vocabulary.encode_framed("hello")
-            forget = trained.model().trace(text)["f"]
-        """
+        state, `(T, L, H)` each, by the names of `numpy_cells.trace`."""
         return trace(self.recurrent, self._inputs(ids))
 
     def table(self, weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -40,7 +40,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 
 
 class Model(nn.Module):
-    """A character-level language model.
+    """A character-level language model of V = `vocabulary_size` ids, by default without dropout.
 
         x_t = one_hot(id_t)   or   x_t = E id_t              model.embedding
         h_t, state = cell(x_t, state)   in each of L layers  model.cell, model.engine
@@ -52,11 +52,6 @@ class Model(nn.Module):
             Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks")
         weight_hh of each layer: single weights (Merity et al. 2018, "Regularizing and optimizing LSTM
             language models"), the same at all T steps, so that the fused kernel runs with what is left
-
-    Args:
-        config: the `model` settings.
-        vocabulary_size: V.
-        dropout: none by default.
 
     Raises:
         ValueError: `model.head=none` and H differs from V.
@@ -87,7 +82,8 @@ class Model(nn.Module):
         if self.training and self.dropout:
             output, after = self._with_dropout(x, state)
         else:
-            output, after = self._as_state(self.rnn(x, self._as_argument(state)))
+            output, after = self.rnn(x, self._as_argument(state))
+            after = (after,) if isinstance(after, Tensor) else after
         return self.head(output), after
 
     def _with_dropout(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -118,10 +114,6 @@ class Model(nn.Module):
         """torch.nn takes the LSTM's state as a pair, any other's as a tensor."""
         return state if state is None or self.config.cell == "lstm" else state[0]
 
-    def _as_state(self, result: tuple[Tensor, Any]) -> tuple[Tensor, State]:
-        output, after = result
-        return output, tuple(after) if self.config.cell == "lstm" else (after,)
-
     def add_forget_bias(self, value: float) -> None:
         """Raise the bias of the LSTM's forget gates: what is in the cells is kept from the start (Jozefowicz
         et al. 2015). Nothing happens to other cells."""
@@ -140,11 +132,8 @@ class Model(nn.Module):
 
 
 def locked_dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each unit of each stream with probability p at all steps alike, and scale up the others.
-
-    Args:
-        x: `(T, B, H)`.
-    """
+    """Zero each unit of each stream of x `(T, B, H)` with probability p at all steps alike, and scale up the
+    others."""
     if not p:
         return x
     return x * functional.dropout(x.new_ones(1, *x.shape[1:]), p)
