@@ -36,11 +36,7 @@ OmegaConf.register_new_resolver("python_library", lambda: sysconfig.get_path("st
 
 
 def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
-    """The settings of `conf/<name>.yaml` with overrides as on the command line.
-
-    Raises:
-        RequestError: lists every problem of the request.
-    """
+    """The settings of `conf/<name>.yaml` with overrides as typed; RequestError lists every problem."""
     right, problems = check_keys(name, settings_type, overrides)
     # charlstm may be called from a program that uses Hydra, which has but one state
     state, job = GlobalHydra.instance(), JobRuntime.instance().get("name")
@@ -70,8 +66,8 @@ def files_read_once() -> Iterator[None]:
     Plugins.instance()  # which registers Hydra's own sources
     sources = SourcesRegistry.instance().types
     before = sources["file"]
-    if not issubclass(before, _Files):
-        sources["file"] = type("FilesOfNow", (_Files,), {"read": {}})
+    if before is not _Files:
+        sources["file"], _Files.read = _Files, {}
     try:
         yield
     finally:
