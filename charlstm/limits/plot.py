@@ -38,12 +38,8 @@ def available() -> bool:
 
 
 def draw(found: Sequence[Limit]) -> "Figure":
-    """Bits per parameter against the text's length, and against whatever differs between the models: hidden
-    units, layers, cell.
-
-    Args:
-        found: one model or more, each with at least one trial.
-    """
+    """Bits per parameter of one model or more, each with at least one trial, against the text's length, and
+    against whatever differs between them: hidden units, layers, cell."""
     # imported here: it takes half a second that a wrong request need not wait for
     from matplotlib.figure import Figure
 
@@ -87,8 +83,14 @@ def _by_length(panel: "Axes", found: Sequence[Limit]) -> None:
 
 def _by(panel: "Axes", axis: str, found: Sequence[Limit]) -> None:
     """The limits against one of `AXES`, a curve for models that differ in nothing else."""
+
+    def others(limit: Limit) -> str:
+        shape = limit.shown.shape
+        parts = {"cell": shape.cell, "layers": f"layers {shape.layers}", "hidden": f"hidden {shape.hidden}"}
+        return ", ".join(part for name, part in parts.items() if name != axis)
+
     values = sorted({getattr(limit.shown.shape, axis) for limit in found})
-    curves = _alike(axis, found)
+    curves = grouped(found, others)
     for k, (name, group) in enumerate(curves.items()):
         group.sort(key=lambda limit: getattr(limit.shown.shape, axis))
         places = [values.index(getattr(limit.shown.shape, axis)) for limit in group]
@@ -97,17 +99,6 @@ def _by(panel: "Axes", axis: str, found: Sequence[Limit]) -> None:
     panel.set_xticks(range(len(values)), [str(value) for value in values])
     panel.margins(x=0.1)
     panel.set(xlabel=AXES[axis], title=f"Each model's limit, by {AXES[axis]}")
-
-
-def _alike(axis: str, found: Sequence[Limit]) -> dict[str, list[Limit]]:
-    """The models by all that they are but for `axis`."""
-
-    def others(limit: Limit) -> str:
-        shape = limit.shown.shape
-        parts = {"cell": shape.cell, "layers": f"layers {shape.layers}", "hidden": f"hidden {shape.hidden}"}
-        return ", ".join(part for name, part in parts.items() if name != axis)
-
-    return grouped(found, others)
 
 
 def _curves(panel: "Axes", k: int, name: str | None, exact: Points, soft: Points) -> None:
