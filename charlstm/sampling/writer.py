@@ -45,8 +45,6 @@ class Writer:
     """B streams that a model writes side by side: what is chosen for each is fed back to it.
 
     Args:
-        model: the network.
-        vocabulary: its characters.
         strategy: how the next character is chosen; may be changed at any time.
         seeds: one for each stream. It alone decides the stream's random numbers.
         prompt: ids `(T,)` that all streams read after the start token.
@@ -162,8 +160,7 @@ class Passage:
         return self._release(len(self._held))
 
     def _beginning_of_a_stop(self) -> int:
-        longest = len(self._stops[0]) - 1 if self._stops else 0
-        for n in range(min(longest, len(self._held)), 0, -1):
+        for n in range(len(self._held), 0, -1):
             if any(stop.startswith(self._held[-n:]) for stop in self._stops):
                 return n
         return 0
