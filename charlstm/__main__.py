@@ -33,11 +33,7 @@ def _run(name: str) -> None:
 
 
 def _answer(first: str) -> None:
-    """Say what there is.
-
-    Raises:
-        ValueError: it is no command that was asked for.
-    """
+    """Say what there is; ValueError where it is no command that was asked for."""
     if first == "--version":
         print(f"charlstm {__version__}")
     elif first in ("-h", "--help"):

@@ -73,11 +73,7 @@ def clear_stale(directory: Path) -> None:
 
 @contextmanager
 def regular(path: Path) -> "Iterator[io.BufferedReader[io.FileIO]]":
-    """A file to read from.
-
-    Raises:
-        OSError: it cannot be opened, or it is a pipe or a device, which might never end.
-    """
+    """A file to read from; OSError if it cannot be opened, or is a pipe or device, which might never end."""
 
     def at_once(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NONBLOCK)  # a pipe would wait for its writer

@@ -213,11 +213,9 @@ class OwnDirectory(Callback):
     held = ExitStack()
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the only run."""
         self._hold("hydra.run.dir", config, "")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before the first run of a sweep."""
         sweep: Any = OmegaConf.to_container(config.hydra.sweep)
         self._hold("hydra.sweep.dir", config, sweep["subdir"])
 

@@ -29,14 +29,7 @@ CHANGEABLE = (
 
 
 class Talk:
-    """One conversation.
-
-    Args:
-        settings: what it begins with.
-
-    Raises:
-        ValueError: they ask for something that a conversation has not.
-    """
+    """One conversation; ValueError if the settings ask for something that it has not."""
 
     def __init__(self, settings: SampleSettings) -> None:
         for key, other in {"samples": 1, "best_of": 1, "format": "text", "out": None}.items():
@@ -74,7 +67,7 @@ class Talk:
                 if line.startswith(":") and not line.startswith("::"):
                     self._obey(line[1:])
                 else:
-                    self._answer(line.removeprefix(":") if line.startswith("::") else line)
+                    self._answer(line.removeprefix(":"))
             except ValueError as error:
                 terminal.say(error)
 

@@ -128,7 +128,6 @@ class Terminal(logging.StreamHandler[TextIO]):
     """A log on standard output; where that cannot be written, the run goes on without."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Answer what went wrong with a record."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             _give_up_output(error)
@@ -140,7 +139,6 @@ class Visible(logging.Formatter):
     """Lines of a log that are `visible`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
         return visible(super().format(record))
 
 

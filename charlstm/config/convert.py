@@ -102,11 +102,7 @@ def _nested(hint: Any, value: Any) -> type[Any] | None:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    """`value` as the type `hint`.
-
-    Raises:
-        ValueError: its message completes "must be ...".
-    """
+    """`value` as the type `hint`, or a ValueError whose message completes "must be ..."."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         refusals = []

@@ -64,11 +64,7 @@ class ModelConfig:
     engine: Engine
 
     def fit_vocabulary(self, size: int) -> None:
-        """Check against a vocabulary of `size` ids (V).
-
-        Raises:
-            ValueError: without a head the top layer's hidden state is the prediction, so H must equal V.
-        """
+        """ValueError unless it fits a vocabulary of `size` ids (V): without a head H must equal V."""
         if self.head == "none" and self.hidden != size:
             raise ValueError(
                 f"model.hidden = {self.hidden}: with model.head=none the hidden state is the prediction, so "

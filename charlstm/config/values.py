@@ -59,11 +59,7 @@ class Duration:
 
 
 def refuse(group: str, settings: object, usual: Mapping[str, object], why: str) -> None:
-    """Check that these keys of a group have their usual values.
-
-    Raises:
-        ValueError: one has not.
-    """
+    """ValueError unless these keys of a group have their usual values."""
     for key, value in usual.items():
         if (given := getattr(settings, key)) != value:
             raise ValueError(f"{group}.{key} = {given}: {why}; leave it out")

@@ -49,11 +49,8 @@ def row(figures: Mapping[str, Any]) -> str:
 def save_record(
     out: Path, settings: LimitSettings, machine: Mapping[str, Any], trials: Sequence[Trial], finished: bool
 ) -> None:
-    """Write all that is known so far to `limit.json`, for programs and for the search that continues it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write all that is known so far to `limit.json`, for programs and for the search that continues it;
+    raises OSError if that fails."""
     found = capacity.limits(trials)
     record = {
         "finished": finished,
@@ -82,11 +79,8 @@ def machine_facts() -> dict[str, Any]:
 
 
 def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
-    """Write `limit.tsv`, the same for TensorBoard and, where it can be drawn, `limit.png`.
-
-    Raises:
-        OSError: they cannot be written.
-    """
+    """Write `limit.tsv`, the same for TensorBoard and, where it can be drawn, `limit.png`; raises OSError if
+    that fails."""
     rows = [trial.figures() for trial in trials]
     with files.whole(out / TABLE) as file:
         for cells in [list(rows[0]), *(list(figures.values()) for figures in rows)]:

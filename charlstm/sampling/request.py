@@ -139,11 +139,7 @@ def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
 
 
 def prompt_of(settings: SampleSettings) -> str:
-    """The prompt of a request, as it was given.
-
-    Raises:
-        ValueError: it is given twice, cannot be read or is no text.
-    """
+    """The prompt as it was given; ValueError if that is twice, or it cannot be read or is no text."""
     if settings.prompt_file is None:
         decoding.check_unicode(settings.prompt, "prompt", "prompt_file")
         return settings.prompt
