@@ -1,5 +1,6 @@
 """How much memory a training takes, before it takes it, and what would take less."""
 
+import functools
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -67,6 +68,7 @@ def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window
     return f"{' '.join(keys)} would fit"
 
 
+@functools.cache  # as long as this process lives
 def physical(root: Path = Path("/")) -> int:
     """Bytes of memory that this process may take: those of the machine, or fewer in a container, as its
     control group and those above it limit them, in version 1 or 2; `root` has `proc` and `sys`."""

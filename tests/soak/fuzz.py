@@ -30,6 +30,7 @@ from benchmarks.machine import count, describe
 from charlstm import checkpoint
 from charlstm.files import PROJECT
 from charlstm.sampling import writer
+from charlstm.training import memory
 from tests.soak import forging, mutants
 
 BATCH = 5000
@@ -45,6 +46,7 @@ class Watch:
     def __init__(self) -> None:
         self.path: str | None = None
         self.seen: list[str] = []
+        memory.physical()  # which is found out once, in files of the system
         sys.addaudithook(self)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
