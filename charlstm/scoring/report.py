@@ -74,9 +74,9 @@ def _header(per: str, totals: Sequence[Total]) -> list[str]:
     return [*figures, "characters", *(["file"] if per == "file" else ["line", "position", "file", "text"])]
 
 
-def _figures(of: Row | Total) -> list[float]:
+def _figures(costs: Row | Total) -> list[float]:
     """Of a row, those of one checkpoint after the other."""
-    return np.stack([getattr(of, name) for name in FIGURES], axis=-1).ravel().tolist()
+    return np.stack([getattr(costs, name) for name in FIGURES], axis=-1).ravel().tolist()
 
 
 def _places(row: Row, per: str) -> list[str]:
