@@ -6,6 +6,7 @@ from importlib import import_module
 
 from charlstm import __version__
 from charlstm.cli import terminal
+from charlstm.runs import signals
 
 COMMANDS = {
     "train": "train a model: learn a text by heart, or to write like it",
@@ -29,6 +30,8 @@ def main() -> None:
 
 
 def _run(name: str) -> None:
+    if name == "train":
+        signals.listen()
     import_module(f"charlstm.cli.{name}").main()  # no other: training needs what the rest do not wait for
 
 

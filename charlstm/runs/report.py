@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        code: the exit code: 0 done, 1 failed, 130 or 143 stopped by SIGINT or SIGTERM.
+        code: the exit code: 0 done, 1 failed, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP.
         stopped: whether a signal stopped it, so that no other run is wanted after it.
         checkpoint: that can be used from now on; None: none was saved.
         resume: the keys to resume it with, besides its name; None: there is nothing to resume.

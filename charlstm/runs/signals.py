@@ -1,9 +1,16 @@
-"""SIGINT, SIGTERM and SIGUSR1 while a run is on its way."""
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1 while a run is on its way. Imports nothing that takes long."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+_EARLY: list[int] = []  # SIGUSR1 that no run was there for
+
+
+def listen() -> None:
+    """From now on SIGUSR1 does not end the process: the run that comes saves when it has begun."""
+    signal.signal(signal.SIGUSR1, lambda number, _: _EARLY.append(number))
 
 
 class Stopped(Exception):
@@ -11,10 +18,10 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """Within this context SIGINT and SIGTERM set `received` in place of ending the process, once; the second
-    one ends it. SIGUSR1 sets `save_wanted`."""
+    """Within this context SIGINT, SIGTERM and, unless it is ignored (`nohup`), SIGHUP set `received` in place
+    of ending the process, once; the second one ends it. SIGUSR1 sets `save_wanted`."""
 
-    HANDLED = (signal.SIGINT, signal.SIGTERM)
+    HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -22,8 +29,11 @@ class StopSignals:
         self._raises = False
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._stop) for number in self.HANDLED}
+        heeded = [n for n in self.HANDLED if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._stop) for number in heeded}
         self._usr1_before = signal.signal(signal.SIGUSR1, self._save)
+        self.save_wanted = bool(_EARLY)
+        _EARLY.clear()
         return self
 
     def __exit__(
@@ -44,7 +54,8 @@ class StopSignals:
             self._raises = False
 
     def exit_code(self) -> int:
-        """0, or as a shell reports a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
+        """0, or as a shell reports a process that a signal ended: 130 for SIGINT, 143 for SIGTERM, 129 for
+        SIGHUP."""
         return 0 if self.received is None else 128 + self.received
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -246,7 +247,9 @@ def test_other_texts(command, tmp_path):
     assert command("sample.py", "ckpt=run2").stdout == "${a}, 'b' = c"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
     arguments = ["experiment=notebook", "train.epochs=100000", "save.every=0.2s", "hydra.run.dir=run"]
     process = subprocess.Popen(
@@ -285,3 +288,33 @@ def test_training_that_blows_up_says_so(command, tmp_path):
     done = command("train.py", "resume=run", "train.lr=0.001", "hydra.run.dir=again")
     assert done.returncode == 0
     assert "train.lr = 0.001 (was 100.0)" in done.stdout
+
+
+@pytest.mark.parametrize("program", [["train.py"], ["-m", "charlstm", "train"]])
+def test_a_save_is_asked_for_while_the_program_is_still_read_and_a_hangup_is_ignored(tmp_path, program):
+    # as `nohup` starts it
+    given = ["experiment=notebook", "train.epochs=1000000", "train.stop_at_recall=false", "save.every=null"]
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *program, *given, f"hydra.run.dir={tmp_path / 'run'}"],
+        cwd=PROJECT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert process.stderr is not None
+    # Hydra is read next, and torch long after it
+    while not process.stderr.readline().endswith(" hydra._internal\n"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGUSR1)
+    reader = threading.Thread(target=process.stderr.read)
+    reader.start()
+    while not (tmp_path / "run" / "last.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    reader.join()
+    process.stderr.close()
