@@ -109,7 +109,7 @@ class Tracker:
 
         try:
             self._writer = SummaryWriter(self._directory, purge_step=from_step)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # TensorBoard's paths are UTF-8
             self._lose(error)
 
     def _close(self) -> None:

@@ -104,7 +104,7 @@ def _answered(
     """
     try:
         yield
-    except LookupError:
+    except (LookupError, UnicodeEncodeError):
         raise ValueError(f"{key} = {encoding}: no such encoding; try utf-8, latin-1 or utf-16") from None
     except UnicodeDecodeError as error:
         blob = bytes(error.object)

@@ -130,3 +130,10 @@ def test_what_is_suggested_can_be_pasted(tmp_path, monkeypatch, name):
     arguments = compose.quote_free_text(write[1:], SampleSettings)
     asked = compose.compose("sample", SampleSettings, arguments)
     assert (asked.ckpt, asked.prompt) == (name, name)
+
+
+def test_an_error_of_a_file_is_not_blamed_on_standard_output(capsys):
+    with pytest.raises(SystemExit) as stop, terminal.output():
+        raise OSError(5, "Input/output error", "book.txt")
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: book.txt: cannot be read or written: Input/output error\n"

@@ -211,6 +211,12 @@ TRAIN = {
     "no text": (["data.text="], 2, "data.text: the text is empty"),
     "no text, lm": (["data.text=", *LM], 2, "data.text: the text is empty"),
     "arguments that are no text": (["data.text=a\udce9"], 2, "data.text: not valid Unicode at position 1"),
+    "an alphabet": (
+        ["data.alphabet=a\udce9"],
+        2,
+        "data.alphabet: not valid Unicode at position 1",
+    ),
+    "an encoding": (["data.encoding=a\udce9"], 2, "data.encoding = a"),
     "arguments, lm": (["data.text=a\udce9", *LM], 2, "data.text: not valid Unicode at position 1"),
     "100,000 characters by heart": (
         ["data.path=distinct", "train.layout=streams", *TINY, "train.window=9"],

@@ -2,12 +2,15 @@
 
 import json
 import logging
+import math
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from charlstm import checkpoint
 from charlstm.files import PROJECT
 from charlstm.runs import directory, tracker
 from charlstm.runs.tracker import Tracker
-from charlstm.scoring import held_out
+from charlstm.scoring import baselines, held_out
 from charlstm.tasks import language_model_run, memorize_run
 from charlstm.training import machine
 
@@ -361,3 +364,40 @@ def test_the_last_state_is_of_the_arrays_that_it_says(whole):
     names = {name.partition("/")[0] for name in arrays_of(whole / "lm")}
     assert {"adam", "average", "figures", "generator", "state"} <= names
     assert compose(f"resume={whole / 'lm'}").resume == str(whole / "lm")
+
+
+def test_figures_that_are_not_finite_are_null_and_others_kept(whole, corpus, tmp_path, monkeypatch, caplog):
+    scores = iter([SimpleNamespace(nats=math.inf), SimpleNamespace(nats=math.nan)])
+    monkeypatch.setattr(held_out, "fresh_windows", lambda *_: next(scores))
+    monkeypatch.setattr(baselines, "table", lambda *_: {"uniform": 3.0, "xz": math.nan})
+    expected = result_of(whole / "lm") | {"valid_windows_nats": None}
+    for name, given in (("lm", []), ("more", ["eval.baselines=true"])):
+        run = go(tmp_path / name, *of("lm", corpus), *given)
+        result = result_of(run)
+        assert expected.items() <= result.items()
+        assert checkpoint.load(run).figures["valid_windows_nats"] is None
+    assert result["baselines_bpc"] == {"uniform": 3.0, "xz": None}
+    assert "Not finite, and null in result.json: valid_windows_nats.\n" in caplog.text
+    assert "Not finite, and null in result.json: valid_windows_nats, baselines_bpc.\n" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None])
+def test_nothing_is_said_to_be_saved_that_is_not_there(corpus, tmp_path, monkeypatch, caplog, number):
+    caplog.set_level(logging.INFO, "charlstm")
+    monkeypatch.setattr(directory, "save_last", lambda *_: None)  # a disk that says yes and keeps nothing
+
+    def end(training):
+        if training.step == 3 and number is not None:
+            signal.raise_signal(number)
+        elif training.step == 3:
+            next(training.model.parameters()).data[:] = math.nan
+
+    go(tmp_path / "run", *of("lm", corpus), "train.on_nonfinite=stop", before_step=end, code=1)
+    assert " saved." not in caplog.text
+    assert re.search("error: .*last.safetensors: no such checkpoint", caplog.text)
+
+
+def test_a_path_that_is_not_utf_8_is_in_the_result(tmp_path):
+    run = go(tmp_path / "a\udcff", *MEMORIZE)
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    assert result["checkpoint"] == str(run / "best.safetensors")
