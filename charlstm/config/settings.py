@@ -12,15 +12,12 @@ from charlstm.config.values import Duration, Range, Shares
 Task = Literal["memorize", "lm", "copy"]
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
-Engine = Literal["fused", "plain"]
 Layout = Literal["auto", "sequence", "staggered", "streams", "segments"]
 Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "mse"]
-Decay = Literal["auto", "none", "linear", "cosine", "loss"]
 Optimizer = Literal["auto", "adamw", "soap"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Kernel = Literal["float32", "bfloat16", "float16"]  # what matrix products are computed in
-OnNonfinite = Literal["skip", "stop"]
 Unit = Literal["char", "byte"]
 Records = Literal["none", "line", "blank", "file"]
 
@@ -61,7 +58,7 @@ class ModelConfig:
     hidden: Annotated[int, Range(1, 65536)]
     embedding: Annotated[int, Range(0, 65536)]
     head: Head
-    engine: Engine
+    engine: Literal["fused", "plain"]
 
     def fit_vocabulary(self, size: int) -> None:
         """ValueError unless it fits a vocabulary of `size` ids (V): without a head H must equal V."""
@@ -103,13 +100,13 @@ class TrainConfig:
     forget_bias: Annotated[float, Range(-100, 100)]
     weight_decay: Annotated[float, Range(0, 1)]
     warmup: Annotated[int, Range(0, 10**9)]
-    decay: Decay
+    decay: Literal["auto", "none", "linear", "cosine", "loss"]
     averaging: Annotated[float, Range(0, 0.5)]
     dropout: DropoutConfig
     steps: Annotated[int, Range(1, 10**12)] | None
     budget: Annotated[str, Duration()] | None
     patience: Annotated[int, Range(1, 10**6)] | None
-    on_nonfinite: OnNonfinite
+    on_nonfinite: Literal["skip", "stop"]
     log_every: Annotated[int, Range(1, 10**9)]
     sample_every: Annotated[int, Range(1, 10**9)]
 

@@ -7,9 +7,6 @@ from typing import Annotated, Literal
 from charlstm.config.settings import Cell, Device, Head, Records
 from charlstm.config.values import Duration, Range
 
-Piece = Literal["char", "word", "line", "file"]
-Format = Literal["text", "tsv", "json"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
@@ -46,9 +43,9 @@ class ScoreSettings:
     text: str | None
     encoding: str
     records: Records | None
-    per: Piece | None
+    per: Literal["char", "word", "line", "file"] | None
     sort: bool
-    format: Format
+    format: Literal["text", "tsv", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
