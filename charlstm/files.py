@@ -61,10 +61,7 @@ def clear_stale(directory: Path) -> None:
     """Remove what writers of `whole` files left in a directory when they were killed.
 
     A writer that is alive loses its file, too: only who makes sure that there is none, by a lock on the
-    directory, may call this.
-
-    Raises:
-        OSError: the directory cannot be read, or a file not be removed.
+    directory, may call this. OSError if the directory cannot be read, or a file not be removed.
     """
     for path in sorted(directory.iterdir()):
         if UNFINISHED.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):

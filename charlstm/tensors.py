@@ -22,11 +22,8 @@ DTYPES |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
 
 
 def unpack(blob: bytes | bytearray) -> tuple[Any, dict[str, NDArray[Any]]]:
-    """The metadata, and every array by its name, as a view.
-
-    Raises:
-        ValueError, TypeError, KeyError, AttributeError, RecursionError: the file is no such file.
-    """
+    """The metadata, and every array by its name, as a view; of what is no such file a ValueError, TypeError,
+    KeyError, AttributeError or RecursionError."""
     length = int.from_bytes(blob[:8], "little")
     start = 8 + length
     if length > LONGEST_HEADER or start > len(blob):

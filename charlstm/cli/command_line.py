@@ -45,13 +45,8 @@ PATHS = ("data.path", "resume", "ckpt", "path", "out", "prompt_file", "hydra.run
 
 
 def ask(name: str, settings_type: type[S], doc: str) -> S:
-    """The settings that the command line asks for; `--help` and wrong requests end the process here.
-
-    Args:
-        name: of the YAML file in `conf/`.
-        settings_type: the dataclass that its keys fill.
-        doc: what `--help` says before the keys.
-    """
+    """The settings that the command line asks for, of the keys of `conf/<name>.yaml`. Wrong requests and
+    `--help`, which says `doc` before the keys, end the process here."""
     _go_home()
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):

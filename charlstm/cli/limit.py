@@ -22,7 +22,6 @@ log = logging.getLogger("charlstm.limit")
 
 
 def main() -> None:
-    """Search as the command line asks."""
     code = 0
     with terminal.output():
         settings = command_line.ask("limit", LimitSettings, terminal.as_started(__doc__))

@@ -22,7 +22,6 @@ from charlstm.sampling.request import Request, Sample, samples
 
 
 def main() -> None:
-    """Write as the command line asks."""
     with terminal.output() as is_watched:
         settings = command_line.ask("sample", SampleSettings, terminal.as_started(__doc__))
         if settings.interactive:

@@ -150,7 +150,6 @@ def _ids(vocabulary: Vocabulary, file: str, text: str, found: Sequence[slice]) -
 
 
 def main() -> None:
-    """Score as the command line asks."""
     with terminal.output():
         for piece in score(command_line.ask("score", ScoreSettings, terminal.as_started(__doc__))):
             terminal.show(piece)

@@ -31,7 +31,6 @@ log = logging.getLogger("charlstm")
 
 
 def main() -> None:
-    """Train as the command line asks."""
     plan = partial(planned, texts={})
     command_line.run("train", TrainSettings, terminal.as_started(__doc__), plan, carried_out)
 

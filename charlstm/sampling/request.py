@@ -46,11 +46,7 @@ class Sample:
 
 
 class Request:
-    """A request as the other rooms need it.
-
-    Args:
-        settings: what was asked for.
-        trained: the model, by default the one that `ckpt` names.
+    """A request as the other rooms need it: to the model `trained`, by default the one that `ckpt` names.
 
     Raises:
         ValueError: the checkpoint, the prompt or what is asked of them is wrong.

@@ -56,7 +56,6 @@ class Optimizer(ABC):
     A step whose loss, gradients or learning rate are not finite changes nothing.
 
     Args:
-        named_parameters: with the names of the model's.
         scale: of the loss, where gradients are computed in float16.
 
     Attributes:
@@ -135,12 +134,8 @@ class AdamW(Optimizer):
 
 
 class Average:
-    """An exponential moving average of parameters (Polyak and Juditsky 1992 average them evenly).
-
-    Args:
-        parameters: followed from their present values on.
-        steps: over about how many of the latest steps to average.
-    """
+    """An exponential moving average of parameters, from their present values on, over about the latest
+    `steps` steps (Polyak and Juditsky 1992 average evenly)."""
 
     def __init__(self, parameters: Iterable[Tensor], steps: float) -> None:
         self.parameters = list(parameters)
