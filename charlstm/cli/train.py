@@ -17,9 +17,13 @@ import logging
 import shlex
 from collections.abc import Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+
 from charlstm.cli import command_line, terminal
+from charlstm.config.convert import keys_of, takes_text
 from charlstm.config.settings import DataConfig, TrainSettings
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome, shown
@@ -53,11 +57,25 @@ def planned(
 
 def carried_out(plan: Plan, path: Path) -> Outcome:
     """The outcome of the run in the directory `path`; what to do next is said."""
+    _keep_command(plan, path)
     outcome = table.run(plan, path)
     if outcome.checkpoint is not None:
         for line in next_steps(outcome, outcome.checkpoint):
             log.info(line)
     return outcome
+
+
+def _keep_command(plan: Plan, path: Path) -> None:
+    """Write to `config/again.sh` what gives the same run again, with what was chosen for this machine."""
+    folder = path / str(HydraConfig.get().output_subdir)
+    if not folder.is_dir():  # hydra.output_subdir=null
+        return
+    given = [override.partition("=")[::2] for override in HydraConfig.get().overrides.task]
+    text = {key for key, hint in keys_of(TrainSettings).items() if takes_text(hint)}
+    values = {key: attrgetter(key)(plan.settings) if key in text else value for key, value in given}
+    keys = shlex.join(f"{key}={value}" for key, value in (values | plan.chosen).items())
+    command = f"cd {shlex.quote(str(Path.cwd()))} && {terminal.this_command('train')} {keys}"
+    (folder / "again.sh").write_text(f'{command} "$@"\n', encoding="utf-8", errors="surrogateescape")
 
 
 def next_steps(outcome: Outcome, checkpoint: Path) -> Iterator[str]:

@@ -51,6 +51,11 @@ class Plan(ABC):
         device = machine.choose_device(settings.device)
         return Machine(device=str(device), precision="float32", threads=threads)
 
+    @property
+    def chosen(self) -> dict[str, object]:
+        """What was measured or chosen for this machine, by key: a run that is given it is the same again."""
+        return {"threads": self.machine.threads}
+
     def describe(self) -> Iterator[str]:
         """What will be done, a line each; what has to be measured is measured. Needs torch."""
         yield from self.describe_task()

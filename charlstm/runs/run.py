@@ -165,6 +165,7 @@ class Run(ABC):
         return is_done or self.signals.received is not None
 
     def _wants_pause(self) -> bool:
+        self.tracker.advance(self.done())
         signals = self.signals
         return signals.received is not None or signals.save_wanted or self._saving.is_due()
 

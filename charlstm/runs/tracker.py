@@ -71,9 +71,10 @@ class Tracker:
         self._close()
         threading.excepthook = self._hook
 
-    def advance(self, done: int, shown: str) -> None:
-        """Move the progress bar to so many units, with a few figures beside it."""
-        self._bar.set_postfix_str(shown, refresh=False)
+    def advance(self, done: int, shown: str | None = None) -> None:
+        """Move the progress bar to so many units; beside it are the last figures that were given."""
+        if shown is not None:
+            self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def curves(self, step: int, figures: Mapping[str, float | None]) -> None:

@@ -132,14 +132,15 @@ class LanguageModelPlan(Plan):
         return Machine(device=str(self.device), precision=decided.precision, threads=decided.threads)
 
     @property
-    def every(self) -> int:
-        """Steps between two figures: the bar moves at least twice a second, and not so often that asking for
-        figures costs anything. A divisor of `stride`."""
-        return min(1 << max(int(0.5 / self.decided.seconds_per_step).bit_length() - 1, 0), self.stride)
+    def chosen(self) -> dict[str, object]:
+        decided = self.decided
+        chosen = {"precision": decided.precision, "threads": decided.threads, "train.steps": decided.steps}
+        return chosen | {"train.budget": "null"}
 
     @property
-    def stride(self) -> int:
-        """The valid part is scored after multiples of it, however fast the machine is: a power of two."""
+    def every(self) -> int:
+        """Steps between two figures, however fast the machine is: a power of two. The valid part is scored
+        after some of them."""
         most = self.decided.steps // self.settings.eval.times // UPDATES_PER_EVALUATION
         return 1 << max(most.bit_length() - 1, 0)
 
@@ -147,8 +148,8 @@ class LanguageModelPlan(Plan):
         """Whether the valid part is scored after this step: `eval.times` of them, spread evenly, the last one
         at the end; every step if there are fewer."""
         steps, times = self.decided.steps, self.settings.eval.times
-        before = (step - 1) // self.stride * self.stride
-        is_one = step % self.stride == 0 or step == steps
+        before = (step - 1) // self.every * self.every
+        is_one = step % self.every == 0 or step == steps
         return is_one and step * times // steps > before * times // steps
 
     @property

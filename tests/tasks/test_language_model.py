@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import signal
 import statistics
@@ -168,6 +169,27 @@ def test_the_score_is_that_of_one_unbroken_text(name, steps, precision, tmp_path
         assert result_of(directory)[f"{part}_bpc"] == pytest.approx(bits.mean(), abs=0.005)
         stretches = bits[: len(bits) // 1000 * 1000].reshape(-1, 1000).mean(axis=1)
         assert stretches.max() < math.log2(len(trained.vocabulary))
+
+
+def test_the_same_run_again_with_what_was_measured(text, tmp_path):
+    request = [f"data.path={text}", *TINY[:1], *TINY[2:], "train.budget=0.5s", "model.engine=plain"]
+    done = outside(tmp_path, "train.py", *request, "tensorboard=false", "hydra.run.dir=first run")
+    assert (done.returncode, done.stderr) == (0, "")
+    again = tmp_path / "first run" / "config" / "again.sh"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", again, "hydra.run.dir=second"],
+        cwd="/",
+        env=os.environ | {"PATH": path},
+        check=True,
+        timeout=120,
+    )
+    first, second = (checkpoint.load(tmp_path / name) for name in ("first run", "second"))
+    assert first.figures["steps"] == second.figures["steps"] > 0
+    assert first.figures["best_step"] == second.figures["best_step"]
+    assert first.figures["loss"] == second.figures["loss"]
+    for name, weight in first.weights.items():
+        assert weight.tobytes() == second.weights[name].tobytes(), name
 
 
 def test_the_curves(finished):
