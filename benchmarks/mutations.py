@@ -253,6 +253,7 @@ MUTATIONS = [
         "self.length * math.log2(self.symbols) if",
         "self.length * math.log(self.symbols) if",
     ),
+    Mutation("limit: one failure ends it", *CAPACITY, "(longest + 1, longest + 2)", "(longest + 1,)"),
     Mutation("copy: read the true symbols", *COPYING, "stepper(written)", "stepper(wanted)"),
     Mutation("copy: believe the examination", *COPYING, "if share >= PASSED:", "if share >= 0:"),
     # what a run goes on from

@@ -5,9 +5,10 @@
     charlstm limit train.epochs=300 out=runs/limit              with fewer passes over each text
 
 Each trial is a training run, task=memorize, on random characters, with a directory of its own in out. Texts
-are doubled until one is not recalled; then the space between is bisected. Bits per parameter are those of the
-longest text that was recalled; soft are the bits that the weights save, recalled or not. A search that was
-stopped is resumed when it is asked for again with the same out. All keys, with their defaults:
+are doubled until one is not recalled with any of so many seeds; then the space between is bisected. Bits per
+parameter are those of the longest text that was recalled; soft are the bits that the weights save, recalled
+or not. A search that was stopped is resumed when it is asked for again with the same out. All keys, with
+their defaults:
 """
 
 import logging

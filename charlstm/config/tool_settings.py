@@ -76,7 +76,8 @@ class LimitSettings:
     symbols: Annotated[int, Range(2, 1000)]
     start: Annotated[int, Range(1, 10**8)] | None
     precision: Annotated[float, Range(1, 2)]
-    seed: Annotated[int, Range(0, 2**63 - 1)]
+    seeds: Annotated[int, Range(1, 100)]
+    seed: Annotated[int, Range(0, 2**62)]
     device: Device
     threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
     out: str

@@ -12,8 +12,10 @@ is nothing in it to understand. What a model with P trainable parameters holds o
 
 import math
 import string
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -62,6 +64,7 @@ class Trial:
         shape: of the model.
         length: characters of the text, N.
         symbols: of its alphabet, V.
+        seed: of the text and of the first weights.
         parameters: trainable ones, P.
         needed_bits: what the text costs the trained model: -log2 of the probability that it gives to each
             character after the true ones before it, summed; the state begins at zero and is carried
@@ -75,6 +78,7 @@ class Trial:
     shape: Shape
     length: int
     symbols: int
+    seed: int
     parameters: int
     needed_bits: float
     exposures: int
@@ -98,22 +102,15 @@ class Trial:
         return max(self.length * math.log2(self.symbols) - self.needed_bits, 0.0) / self.parameters
 
     def figures(self) -> dict[str, Any]:
-        """All of it by the names of the table's columns, then the rest."""
+        """All of it, by name."""
         values = asdict(self)
-        return {
-            **values.pop("shape"),
-            "length": values.pop("length"),
-            "parameters": values.pop("parameters"),
-            "bits_per_parameter": self.bits_per_parameter,
-            "soft_bits_per_parameter": self.soft_bits_per_parameter,
-            **{name: values.pop(name) for name in ("exposures", "seconds", "recalled")},
-            **values,
-        }
+        shape, bits, soft = values.pop("shape"), self.bits_per_parameter, self.soft_bits_per_parameter
+        return {**shape, **values, "bits_per_parameter": bits, "soft_bits_per_parameter": soft}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The trials of one model, in the order of their lengths."""
+    """The trials of one model, by length. A length is recalled if any seed recalls it, else it failed."""
 
     trials: tuple[Trial, ...]
 
@@ -123,10 +120,28 @@ class Limit:
         return next((t for t in reversed(self.trials) if t.recalled), None)
 
     @property
+    def failures(self) -> list[Trial]:
+        """A trial for each length that failed, the shortest first."""
+        seeds = len(self.by_seed)
+        tried = grouped(self.trials, lambda t: t.length).values()
+        return [t[0] for t in tried if len(t) == seeds and not any(one.recalled for one in t)]
+
+    @property
     def shortest_failure(self) -> Trial | None:
-        """The shortest text above that which was not."""
+        """The shortest length above the longest success that failed."""
         length = self.longest.length if self.longest else 0
-        return next((t for t in self.trials if t.length > length), None)
+        return next((t for t in self.failures if t.length > length), None)
+
+    @property
+    def by_seed(self) -> dict[int, int]:
+        """The longest text that each seed was seen to recall; 0 for none."""
+        recalled = {trial.seed: 0 for trial in self.trials}
+        return recalled | {t.seed: t.length for t in self.trials if t.recalled}
+
+    @property
+    def is_monotone(self) -> bool:
+        """Whether no length failed that is shorter than one that was recalled."""
+        return not self.failures or self.failures[0] == self.shortest_failure
 
     @property
     def shown(self) -> Trial:
@@ -150,13 +165,15 @@ class Limit:
         return self.shown.figures() | {
             "soft_bits_per_parameter": self.soft_bits_per_parameter,
             "shortest_failure": failure.length if failure else None,
+            "by_seed": self.by_seed,
+            "monotone": self.is_monotone,
         }
 
 
 def limits(trials: Iterable[Trial]) -> list[Limit]:
     """The trials by model, models in the order in which they first come."""
     by_shape = grouped(trials, lambda trial: trial.shape)
-    return [Limit(tuple(sorted(found, key=lambda t: t.length))) for found in by_shape.values()]
+    return [Limit(tuple(sorted(found, key=lambda t: (t.length, t.seed)))) for found in by_shape.values()]
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -167,32 +184,46 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
+def lengths(precision: float) -> Sequence[int]:
+    """Those that a search tries: each at most `precision` times as long as the one before, or one longer.
+
+    They are the same for all searches, wherever they start.
+    """
+    longest = 10**9  # no search gets there
+    if precision == 1:
+        return range(1, longest)
+    found = [1]
+    while found[-1] < longest:
+        found.append(max(found[-1] + 1, int(found[-1] * precision)))
+    return found
+
+
 def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
-    """The longest length that `recalls` was seen to be true of; 0 if there is none.
+    """The longest length of `lengths` that `recalls` was seen to be true of; 0 if there is none.
 
     From `start` on lengths are doubled up to the first failure, or halved down to the first success; then
-    the space between the two is bisected by ratio, until the failure is at most `precision` times as long as
-    the success, or one longer.
+    the space between the two is bisected. Two lengths in a row that fail end the search, for one failure may
+    be bad luck: if the second is recalled, it goes on from there.
 
     Args:
-        start: the first length, at least 1.
+        start: the first length, at least 1; the next of `lengths` below is taken.
         precision: at least 1.
-        recalls: asked once for each length; true up to some length and false from there on.
+        recalls: asked once for each length.
     """
-    longest, failure = 0, None
-    length = start
-    while failure is None or (longest == 0 and length >= 1):
-        if recalls(length):
-            longest, length = length, 2 * length
+    grid, recalls = lengths(precision), cache(recalls)
+    k = bisect_right(grid, start) - 1
+    longest, failure = -1, len(grid)
+    while failure == len(grid) or (longest < 0 and failure > 0):
+        if recalls(grid[k]):
+            longest, k = k, bisect_right(grid, 2 * grid[k]) - 1
         else:
-            failure, length = length, length // 2
-    while failure > longest * precision and failure > longest + 1 and longest:
-        length = min(max(round(math.sqrt(longest * failure)), longest + 1), failure - 1)
-        if recalls(length):
-            longest = length
-        else:
-            failure = length
-    return longest
+            failure, k = k, bisect_right(grid, max(grid[k] // 2, 1)) - 1
+    while 0 <= longest < failure - 1:
+        k = (longest + failure) // 2
+        longest, failure = (k, failure) if recalls(grid[k]) else (longest, k)
+    while longest >= 0 and (above := [k for k in (longest + 1, longest + 2) if recalls(grid[k])]):
+        longest = above[-1]
+    return grid[longest] if longest >= 0 else 0
 
 
 def first_length(parameters: int, symbols: int) -> int:

@@ -96,6 +96,8 @@ def _by(panel: "Axes", axis: str, found: Sequence[Limit]) -> None:
         places = [values.index(getattr(limit.shown.shape, axis)) for limit in group]
         exact, soft = zip(*((g.bits_per_parameter, g.soft_bits_per_parameter) for g in group), strict=True)
         _curves(panel, k, name if len(curves) <= MOST_NAMED else None, (places, exact), (places, soft))
+        least = [g.bits_per_parameter * min(g.by_seed.values()) / max(g.shown.length, 1) for g in group]
+        panel.vlines(places, least, exact, color=f"C{k % 10}")  # from the worst seed to the best
     panel.set_xticks(range(len(values)), [str(value) for value in values])
     panel.margins(x=0.1)
     panel.set(xlabel=AXES[axis], title=f"Each model's limit, by {AXES[axis]}")

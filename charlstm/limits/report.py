@@ -26,6 +26,7 @@ COLUMNS = {
     "layers": ("layers", 6, "d"),
     "hidden": ("hidden", 6, "d"),
     "length": ("length", 9, ",d"),
+    "seed": ("seed", 4, "d"),
     "parameters": ("parameters", 11, ",d"),
     "bits_per_parameter": ("bits/param.", 11, ".3f"),
     "soft_bits_per_parameter": ("soft", 6, ".3f"),
@@ -119,6 +120,16 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
     yield from ["", "The longest text of each model; soft: the most over all its texts.", "", header()]
     yield from (row(limit.figures()) for limit in found)
     yield ""
+    for limit in found:
+        name, by_seed, failed = str(limit.shown.shape), limit.by_seed, limit.failures
+        if len(by_seed) > 1:
+            least, most = min(by_seed.values()), max(by_seed.values())
+            yield f"{name}: the longest of each of {len(by_seed)} seeds are {least:,} to {most:,} characters."
+        if not limit.is_monotone:
+            yield (
+                f"{name}: not monotone: {failed[0].length:,} characters were recalled with no seed, "
+                f"{limit.shown.length:,} were; there is no sharp limit between them."
+            )
     for cell, growth in capacity.growth(found).items():
         yield (
             f"{cell}: each parameter more brings {growth.free:.3f} bits more by heart (least squares over "

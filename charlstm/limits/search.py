@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def check(settings: LimitSettings) -> None:
     """
     for shape in shapes(settings):
         text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
-        asked = compose.quote_free_text(trial.overrides(settings, shape, Path(trial.TEXT)), TrainSettings)
+        wanted = trial.overrides(settings, shape, len(text), settings.seed, Path(trial.TEXT))
+        asked = compose.quote_free_text(wanted, TrainSettings)
         first = compose.compose("train", TrainSettings, asked)
         table.plan(replace(first, data=replace(first.data, path=None, text=text)))
     if not settings.out:
@@ -106,14 +108,15 @@ def find(settings: LimitSettings) -> int:
         log.info(report.header())
         for shape in shapes(settings):
 
-            def recalls(length: int, shape: Shape = shape) -> bool:
-                trials.append(trial.done(settings, shape, length, raise_again))
+            @cache
+            def recalls(length: int, seed: int, shape: Shape = shape) -> bool:
+                trials.append(trial.done(settings, shape, length, seed, raise_again))
                 report.save_record(out, settings, machine, trials, finished=False)
                 log.info(report.row(trials[-1].figures()))
                 return trials[-1].recalled
 
             try:
-                capacity.search(first_length(settings, shape), settings.precision, recalls)
+                _search(settings, first_length(settings, shape), recalls)
             except TrialError as error:
                 code = error.code
             except KeyboardInterrupt:  # between two trials; they answer it themselves
@@ -126,6 +129,19 @@ def find(settings: LimitSettings) -> int:
             for line in report.conclusion(out, trials):
                 log.info(line)
     return code
+
+
+def _search(settings: LimitSettings, start: int, recalls: Callable[[int, int], bool]) -> None:
+    """Find the longest length that any seed recalls, then, from there downwards, the longest of each."""
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    longest = capacity.search(
+        start, settings.precision, lambda length: any(recalls(length, seed) for seed in seeds)
+    )
+    # more exactly than that it would take dozens of trials
+    coarse = capacity.lengths(max(settings.precision, 1.1))
+    lengths = [longest, *(length for length in reversed(coarse) if length < longest)]
+    for seed in seeds:
+        any(recalls(length, seed) for length in lengths if longest)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -20,6 +21,7 @@ from charlstm.limits.capacity import Shape, Trial
 from charlstm.runs import directory, resume
 from charlstm.scoring import surprisal
 from charlstm.tasks import table
+from charlstm.training import recipe
 
 TEXT = "text.txt"
 
@@ -33,7 +35,11 @@ class TrialError(Exception):
 
 
 def done(
-    settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
+    settings: LimitSettings,
+    shape: Shape,
+    length: int,
+    seed: int,
+    before_training: Callable[[], None] = lambda: None,
 ) -> Trial:
     """The figures of this trial; trains it unless that is done. One that was stopped is resumed.
 
@@ -45,12 +51,15 @@ def done(
         ValueError: it does not fit into memory, or what is there of it is damaged.
         OSError: its directory cannot be written.
     """
-    path = Path(settings.out) / str(shape) / f"{length:06}"
-    if not (path / "result.json").exists():
+    path = Path(settings.out) / str(shape) / f"{length:06}_{seed}"
+    if _result(path) is None:
         path.mkdir(parents=True, exist_ok=True)
         with files.whole(path / TEXT) as file:
-            file.write(capacity.random_text(length, settings.symbols, settings.seed).encode())
-        asked, was_stopped = overrides(settings, shape, path / TEXT), directory.holds_a_run(path)
+            file.write(capacity.random_text(length, settings.symbols, seed).encode())
+        asked, was_stopped = (
+            overrides(settings, shape, length, seed, path / TEXT),
+            directory.holds_a_run(path),
+        )
         if was_stopped:
             asked.append(f"resume={path}")
         asked, saved = resume.complete(asked, TrainSettings)
@@ -63,11 +72,11 @@ def done(
             code = table.run(plan, path).code
         if code:
             raise TrialError(code)
-    return measured(path, shape, settings)
+    return measured(path, shape, seed, settings)
 
 
-def overrides(settings: LimitSettings, shape: Shape, text: Path) -> list[str]:
-    """What `train.py` is asked for, as on its command line."""
+def overrides(settings: LimitSettings, shape: Shape, length: int, seed: int, text: Path) -> list[str]:
+    """What `train.py` is asked for, as on its command line: the same recipe for texts of any length."""
     asked = {
         "data.path": text,
         "data.alphabet": capacity.CHARACTERS[: settings.symbols],  # the same model for texts of any length
@@ -76,9 +85,11 @@ def overrides(settings: LimitSettings, shape: Shape, text: Path) -> list[str]:
         "model.hidden": shape.hidden,
         "model.embedding": settings.model.embedding,
         "model.head": settings.model.head,
+        "train.layout": "segments",
+        "train.batch": recipe.segments(length + 2),  # the start and the end token
         "train.epochs": settings.train.epochs,
         "train.budget": settings.train.budget or "null",
-        "seed": settings.seed,
+        "seed": seed,
         "device": settings.device,
         "threads": settings.threads,
         "tensorboard": "false",  # of a small model it would take most of the time
@@ -86,19 +97,31 @@ def overrides(settings: LimitSettings, shape: Shape, text: Path) -> list[str]:
     return [f"{key}={value}" for key, value in asked.items()]
 
 
-def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
+def _result(path: Path) -> dict[str, Any] | None:
+    """What `result.json` says; None where there is none, or one that a crash left empty."""
+    try:
+        result = json.loads((path / "result.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(result, dict) and {"params", "epochs", "train_seconds", "recalled"} <= result.keys()
+    return result if is_whole else None
+
+
+def measured(path: Path, shape: Shape, seed: int, settings: LimitSettings) -> Trial:
     """The figures of the finished run in the directory `path`.
 
     Raises:
         ValueError: the directory's files are damaged.
     """
-    result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    result = _result(path)
+    assert result is not None
     trained = checkpoint.load(path / checkpoint.BEST)
     ids = trained.vocabulary.encode((path / TEXT).read_text(encoding="utf-8"))
     return Trial(
         shape=shape,
         length=len(ids),
         symbols=settings.symbols,
+        seed=seed,
         parameters=result["params"],
         needed_bits=math.fsum(surprisal.bits(trained.model(), trained.vocabulary, ids).tolist()),
         exposures=result["epochs"],

@@ -9,8 +9,11 @@ from dataclasses import replace
 from charlstm.config.settings import TrainConfig
 from charlstm.config.values import Duration
 
-LONG_TEXT = 500
-"""Symbols above which a text is learnt by heart as segments side by side."""
+LONG_TEXT = 102
+"""Symbols from which on a text is learnt by heart as segments side by side: 100 characters and the tokens.
+
+They are as good for shorter ones, but SOAP's steps take longer, which narrow models alone make up for.
+"""
 
 MOST_SEGMENTS = 64
 
@@ -34,10 +37,10 @@ def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
     """
     layout, batch = config.layout, config.batch
     if layout == "auto":
-        is_long = batch > 1 or symbols > LONG_TEXT
+        is_long = batch > 1 or symbols >= LONG_TEXT
         layout = "segments" if is_long else "sequence"
         if is_long and batch == 1:
-            batch = min(symbols // 100, MOST_SEGMENTS)
+            batch = segments(symbols)
     optimizer, lr, decay = config.optimizer, config.lr, config.decay
     if optimizer == "auto":
         optimizer = "soap" if layout == "segments" and config.loss == "cross_entropy" else "adamw"
@@ -56,6 +59,11 @@ def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
             f"has at most {symbols - 1} streams with something to predict; choose at most {symbols - 1}"
         )
     return replace(config, layout=layout, batch=batch, optimizer=optimizer, lr=lr, decay=decay)
+
+
+def segments(symbols: int) -> int:
+    """How many are good for a text of so many symbols."""
+    return min(max(symbols // 100, 1), MOST_SEGMENTS)
 
 
 def longest_window(config: TrainConfig, symbols: int) -> int:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ TINY = [
     "precision=1.5",
     "threads=1",
     "device=cpu",
+    "seeds=2",
 ]
 
 
@@ -41,8 +43,8 @@ def asked(*overrides):
 SHAPE = Shape("lstm", 1, 8)
 
 
-def a_trial(length=100, recalled=True, needed_bits=0.0, parameters=50, shape=SHAPE):
-    return Trial(shape, length, 8, parameters, needed_bits, 7, 1.5, recalled, f"out/{shape}/{length}")
+def a_trial(length=100, recalled=True, needed_bits=0.0, parameters=50, shape=SHAPE, seed=0):
+    return Trial(shape, length, 8, seed, parameters, needed_bits, 7, 1.5, recalled, f"out/{shape}/{length}")
 
 
 # the search
@@ -54,21 +56,21 @@ def test_every_limit_is_found(start, precision):
     for true in [*range(1, 200), 511, 512, 513, 99_999]:
         tried = []
         found = capacity.search(start, precision, lambda n: (tried.append(n), n <= true)[1])  # noqa: B023
-        failure = min(n for n in tried if n > true)
-        assert found == max(n for n in tried if n <= true)
-        assert failure <= max(found * precision, found + 1)
+        # whatever the start: the longest of the series that is true
+        assert found == max(n for n in capacity.lengths(precision)[: true + 1] if n <= true)
+        assert true < max(found * precision, found + 1)
         assert len(tried) == len(set(tried))
-        # one for each doubling or halving, two at their ends, and a bisection of at most a factor of 2
+        # one for each doubling or halving, two at their ends, a bisection of a factor of 2, and one above
         bisections = math.ceil(math.log2(math.log(2) / math.log(precision))) if precision > 1 else 18
-        assert len(tried) <= abs(math.log2(true / start)) + 2 + max(bisections, 0) + 1
+        assert len(tried) <= abs(math.log2(true / start)) + 2 + max(bisections, 0) + 3
 
 
 @pytest.mark.parametrize(
     ("start", "precision", "true", "tried"),
     [
-        (10, 1.1, 100, [10, 20, 40, 80, 160, 113, 95, 104]),
-        (3, 1, 40, [3, 6, 12, 24, 48, 34, 40, 44, 42, 41]),
-        (64, 1.1, 5, [64, 32, 16, 8, 4, 6, 5]),
+        (10, 1.5, 100, [9, 13, 19, 28, 42, 63, 94, 141, 211]),
+        (3, 1, 40, [3, 6, 12, 24, 48, 36, 42, 39, 40, 41]),
+        (64, 1.1, 5, [60, 30, 15, 7, 3, 5, 6]),
         (4, 1, 0, [4, 2, 1]),
     ],
 )
@@ -76,6 +78,17 @@ def test_the_order_of_a_search(start, precision, true, tried):
     asked_for = []
     found = capacity.search(start, precision, lambda n: (asked_for.append(n), n <= true)[1])
     assert (found, asked_for) == (max([0, *(n for n in tried if n <= true)]), tried)
+
+
+def test_the_lengths_of_all_searches_are_one_series():
+    assert list(capacity.lengths(1)[:5]) == [1, 2, 3, 4, 5]
+    assert list(capacity.lengths(1.1)[:24]) == [*range(1, 21), 22, 24, 26, 28]
+
+
+def test_one_failure_does_not_end_a_search():
+    assert [n for n in capacity.lengths(1.1) if 38 < n < 80] == [39, 42, 46, 50, 55, 60, 66, 72, 79]
+    for start in (23, 39, 46, 180):
+        assert capacity.search(start, 1.1, lambda n: n <= 60 and n != 50) == 60
 
 
 # texts and measures
@@ -109,6 +122,38 @@ def test_measures_by_hand():
     assert (found.bits_per_parameter, found.soft_bits_per_parameter) == (6.0, 5.6)
     nothing = Limit((a_trial(1, False), failed))
     assert (nothing.longest, nothing.shown.length, nothing.bits_per_parameter) == (None, 1, 0.0)
+
+
+def test_what_seeds_say_of_a_limit():
+    found = Limit(
+        (
+            *(a_trial(80, seed=seed) for seed in (0, 1)),
+            *(a_trial(90, seed == 2, seed=seed) for seed in (0, 1, 2)),
+            *(a_trial(100, False, seed=seed) for seed in (0, 1, 2)),
+            *(a_trial(110, seed == 1, seed=seed) for seed in (0, 1)),
+            *(a_trial(120, False, seed=seed) for seed in (0, 1, 2)),
+        )
+    )
+    assert (found.longest.length, found.shortest_failure.length) == (110, 120)
+    assert found.by_seed == {0: 80, 1: 110, 2: 90}
+    # 90 was recalled with a seed, 100 with none
+    assert ([trial.length for trial in found.failures], found.is_monotone) == ([100, 120], False)
+    assert Limit(tuple(trial for trial in found.trials if trial.length != 100)).is_monotone
+    said = "\n".join(report.conclusion(Path("o"), found.trials))
+    assert "lstm_1x8: the longest of each of 3 seeds are 80 to 110 characters." in said
+    assert "lstm_1x8: not monotone: 100 characters were recalled with no seed, 110 were;" in said
+    place = plot.draw([found, Limit((a_trial(50, shape=Shape("lstm", 1, 16)),))]).axes[1].collections[0]
+    assert place.get_segments()[0].tolist() == [[0, 80 * 3 / 50], [0, 110 * 3 / 50]]
+
+
+def test_one_recipe_serves_all_lengths_of_a_search():
+    asked_for = [trial.overrides(asked(), SHAPE, n, 0, Path("x")) for n in (3, 97, 98, 498, 499, 7000)]
+    batches = [
+        keys.pop(keys.index(next(k for k in keys if k.startswith("train.batch=")))) for keys in asked_for
+    ]
+    assert [int(batch.partition("=")[2]) for batch in batches] == [1, 1, 1, 5, 5, 64]
+    assert all(keys == asked_for[0] for keys in asked_for)
+    assert "train.layout=segments" in asked_for[0]
 
 
 def test_growth():
@@ -170,6 +215,15 @@ def test_what_a_search_leaves(searched):
         longest = max(t["length"] for t in trials if t["recalled"])
         assert (model["length"], model["recalled"]) == (longest, True)
         assert model["shortest_failure"] <= max(1.5 * longest, longest + 1)
+        by_seed = {str(t["seed"]): 0 for t in trials}
+        by_seed |= {
+            str(t["seed"]): t["length"] for t in sorted(trials, key=lambda t: t["length"]) if t["recalled"]
+        }
+        assert model["by_seed"] == by_seed
+        assert len(by_seed) == 2
+        assert max(by_seed.values()) == longest
+        tried = [t for t in trials if t["length"] == model["shortest_failure"]]
+        assert sorted((t["seed"], t["recalled"]) for t in tried) == [(0, False), (1, False)]
         assert model["bits_per_parameter"] == longest * math.log2(3) / model["parameters"]
         assert model["soft_bits_per_parameter"] == max(t["soft_bits_per_parameter"] for t in trials)
     table = [line.split("\t") for line in (folder / "found" / "limit.tsv").read_text().splitlines()]
@@ -191,7 +245,7 @@ def test_each_trial_is_a_complete_run(searched, command):
     for done in record(folder)["trials"]:
         path = folder / done["directory"]
         text = (path / "text.txt").read_text()
-        assert text == capacity.random_text(done["length"], 3, seed=0)
+        assert text == capacity.random_text(done["length"], 3, done["seed"])
         result = json.loads((path / "result.json").read_text())
         assert (result["recalled"], result["epochs"]) == (done["recalled"], done["exposures"])
         assert f"{done['length']} characters" in (path / "train.log").read_text()
@@ -300,11 +354,12 @@ def test_a_trial_that_was_stopped_is_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few, many = (asked("train.epochs=5", *rest, "out=o") for rest in ([], ["train.epochs=9"]))
     shape = Shape("lstm", 1, 3)
-    assert trial.done(few, shape, 40).exposures == 5
-    for name in ("result.json", "best.safetensors"):
-        (tmp_path / "o" / "lstm_1x3" / "000040" / name).unlink()
-    assert trial.done(many, shape, 40).exposures == 9
-    assert "Resumes from step 5 " in (tmp_path / "o" / "lstm_1x3" / "000040" / "train.log").read_text()
+    assert trial.done(few, shape, 40, 0).exposures == 5
+    path = tmp_path / "o" / "lstm_1x3" / "000040_0"
+    (path / "best.safetensors").unlink()
+    (path / "result.json").write_text("")  # as a crash may leave it
+    assert trial.done(many, shape, 40, 0).exposures == 9
+    assert "Resumes from step 5 " in (path / "train.log").read_text()
 
 
 def test_ctrl_c_and_on_again(tmp_path):
@@ -359,7 +414,7 @@ def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypa
     monkeypatch.setattr(run, "write_result", write_result)
     (tmp_path / "o").mkdir()
     assert search.find(asked(*TINY, "out=o")) == 130
-    assert [path.name for path in tmp_path.glob("o/*/*")] == ["000004"]
+    assert [path.name for path in tmp_path.glob("o/*/*")] == ["000004_0"]
     done = identity(tmp_path)
     assert len(done) == 1
     assert search.find(asked(*TINY, "out=o")) == 130
@@ -368,7 +423,7 @@ def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypa
 
 
 def test_a_model_that_goes_wrong_leaves_the_others(tmp_path, monkeypatch):
-    def done(_, shape, length, __):
+    def done(_, shape, length, __, ___):
         if shape.hidden == 4:
             raise trial.TrialError(1)
         return a_trial(length, recalled=length < 9, shape=shape)

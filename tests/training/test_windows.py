@@ -127,8 +127,9 @@ def test_the_borders_of_segments_never_return():
     ("overrides", "symbols", "layout", "batch"),
     [
         ([], 70, "sequence", 1),
-        ([], 500, "sequence", 1),
-        ([], 501, "segments", 5),
+        ([], 101, "sequence", 1),
+        ([], 102, "segments", 1),
+        ([], 500, "segments", 5),
         ([], 1_000_000, "segments", 64),
         (["train.batch=7"], 70, "segments", 7),
         (["train.layout=sequence"], 9000, "sequence", 1),
