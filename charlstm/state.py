@@ -46,16 +46,13 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
+class Provenance(Machine):
     """Versions and machine, on which the last bits depend."""
 
     charlstm: str
     python: str
     torch: str
     numpy: str
-    device: str
-    precision: str
-    threads: Threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +229,7 @@ def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str
     for k, dtype in enumerate(state.numbers.state_dtypes):
         kind = {"float64": "f8", "float16": "f2"}.get(dtype, "f4")  # NumPy has no bfloat16
         expected[f"state/{k}"] = (kind, (model.layers, None, model.hidden))
-    shapes: dict[str, Shape] = {name: weight.shape for name, weight in weights.items()}
+    shapes = {name: weight.shape for name, weight in weights.items()}
     kinds = {name.partition("/")[0] for name in arrays}
     kept = kinds & {"average", "best"}
     if isinstance(state.task, CopyState) and state.task.before:
@@ -251,13 +248,11 @@ def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str
     return expected
 
 
-def _of_soap(shapes: Mapping[str, Shape], arrays: Arrays) -> dict[str, tuple[str, Shape]]:
+def _of_soap(shapes: Mapping[str, tuple[int, ...]], arrays: Arrays) -> dict[str, tuple[str, Shape]]:
     """A layer's weights and biases side by side make one matrix; only short sides are rotated."""
     sides: dict[str, list[int]] = {}
     for name, shape in shapes.items():
         rows, columns = (*shape, 1)[:2]
-        assert rows is not None
-        assert columns is not None
         joint = sides.setdefault(layer_of(name), [rows, 0])
         joint[1] += columns
     expected: dict[str, tuple[str, Shape]] = {"soap/steps": ("f4", ())}

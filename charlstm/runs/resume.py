@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,9 @@ class Resumed(Saved):
         yield from self.refusals
         for key, (before, after) in self.changed.items():
             yield f"{key} = {_typed(after)} (was {_typed(before)})"
-        now = {**versions, **vars(machine)}
-        for name, before in vars(self.state.provenance).items():
-            if now[name] != before:
-                yield f"{name} {now[name]} (was {before}): the last bits may differ"
+        for name, now in {**versions, **vars(machine)}.items():
+            if now != (before := getattr(self.state.provenance, name)):
+                yield f"{name} {now} (was {before}): the last bits may differ"
         if self.other_data:
             yield "the text is another than before"
         if not self.same_place:
@@ -228,13 +228,7 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(settings: TrainSettings) -> dict[str, Any]:
     """Values by dotted key, as JSON knows them."""
-    flat: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            flat |= _flat(value, f"{prefix}{field.name}.")
-        else:
-            flat[prefix + field.name] = list(value) if isinstance(value, tuple) else value
-    return flat
+    values = {key: attrgetter(key)(settings) for key in keys_of(TrainSettings)}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
