@@ -270,7 +270,7 @@ MUTATIONS = [
     Mutation(
         "resume: no moments",
         *SNAPSHOT,
-        "tensor.copy_(saved)",
+        "tensor.copy_(arrays.get(name, tensor))",
         "pass",
     ),
     Mutation(

@@ -90,10 +90,7 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
         if average is not None:
             average.averages[k].copy_(arrays.get(f"average/{name}", parameter))
     for name, tensor in optimizer.tensors.items():
-        saved = arrays.get(name, tensor)  # another optimiser begins anew
-        if saved.shape != tensor.shape:
-            raise CheckpointError(f"the run that is resumed has {name} of shape {tuple(saved.shape)}")
-        tensor.copy_(saved)
+        tensor.copy_(arrays.get(name, tensor))  # another optimiser begins anew
     if optimizer.scale is not None and "scale" in arrays:
         optimizer.scale.factor, optimizer.scale.fitting = arrays["scale"].to(training.device)
     try:
