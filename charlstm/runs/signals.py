@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 
 _EARLY: list[int] = []  # SIGUSR1 that no run was there for
 
@@ -36,9 +36,7 @@ class StopSignals:
         _EARLY.clear()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
         signal.signal(signal.SIGUSR1, self._usr1_before)
 

@@ -1,11 +1,9 @@
 """What a run shows: TensorBoard's curves, the progress bar, and `result.json`."""
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,15 +45,7 @@ class Tracker:
         self._directory, self._curves, self._from_step = directory, curves, from_step
         self._writer: SummaryWriter | None = None
         # a bar is for people: None switches it off where standard error is no terminal
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            unit=unit,
-            disable=None,
-            leave=False,
-            file=sys.stderr,
-            dynamic_ncols=True,
-        )
+        self._bar = tqdm(total=total, initial=done, unit=unit, disable=None, leave=False, dynamic_ncols=True)
 
     def __enter__(self) -> "Tracker":
         # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
@@ -64,9 +54,7 @@ class Tracker:
             self._open(self._from_step)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
         self._close()
         threading.excepthook = self._hook
