@@ -34,14 +34,14 @@ def texts(blocks: Iterable[bytes], name: str, config: DataConfig) -> Iterator[st
     """The text of a source in pieces, none of them empty, without a byte order mark; ValueError where its
     bytes are not text in `data.encoding`."""
     offset, is_first = 0, may_have_mark(config)
-    with _answered(name, config.encoding, "data.encoding", is_data=True):
+    with _answered(name, config.encoding, "data.encoding"):
         "a".encode(config.encoding)  # which, unlike a decoder, must exist and be one of texts
         encoding = "latin-1" if config.unit == "byte" else config.encoding
         errors = "replace" if config.errors == "replace" else "strict"
         decoder = codecs.getincrementaldecoder(encoding)(errors)
     for block in chain(blocks, [b""]):
         kept = len(decoder.getstate()[0])
-        with _answered(name, config.encoding, "data.encoding", is_data=True, offset=offset - kept):
+        with _answered(name, config.encoding, "data.encoding", offset - kept):
             text = decoder.decode(block, final=not block)
         offset += len(block)
         if text and is_first:
@@ -91,17 +91,15 @@ def has_byte_order_mark(beginning: bytes, encoding: str) -> bool:
 
 
 @contextmanager
-def _answered(
-    name: str, encoding: str, key: str | None, *, is_data: bool = False, offset: int = 0
-) -> Iterator[None]:
+def _answered(name: str, encoding: str, key: str | None, offset: int = 0) -> Iterator[None]:
     """Within this context an error of decoding is a ValueError that names the bytes and the mend.
 
     Args:
         name: where the bytes are from.
         key: by which another encoding can be named; None: by none.
-        is_data: whether the keys `data.errors` and `data.unit` can help.
         offset: of the bytes within the source.
     """
+    is_data = key == "data.encoding"  # then `data.errors` and `data.unit` can help, too
     try:
         yield
     except (LookupError, UnicodeEncodeError):
