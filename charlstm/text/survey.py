@@ -84,17 +84,13 @@ class Survey:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a corpus is, for reports; all numbers are counts.
+    """What a corpus is, for reports; all numbers are counts, and what `Survey` has is as it has it.
 
     Attributes:
         source: what messages call it.
         files, left_out: that were read; that were not, for they are not text in `data.encoding`.
-        bytes, characters: in all, what separates records included, byte order marks not among the characters.
         distinct: different characters among the symbols.
         rare: symbols that became the unknown token.
-        cr, crlf: line ends of each kind, but for the usual one.
-        bom: whether a source began with a byte order mark, which was dropped.
-        records: records.
         symbols: ids: the characters without what separates records, and two tokens for each record.
     """
 
