@@ -11,14 +11,10 @@ Figures = dict[str, Any]
 """Results of a run by name, as `result.json` and checkpoints keep them: each task has its own."""
 
 
-def finite(figures: Figures) -> Figures:
-    """The same, with None in place of each number that is not finite, which JSON has not."""
-    return {
-        name: finite(value) if isinstance(value, dict) else _finite(value) for name, value in figures.items()
-    }
-
-
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A figure, or figures by name, with None in place of each number that is not finite: JSON has none."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
