@@ -76,10 +76,10 @@ def find(config: DataConfig) -> list[Source]:
     name = f"data.path = {config.path}"
     if config.path == "-":
         return [_pipe("-", name)]
-    path = _downloaded(config) if config.url else locate(config.path, "data.path")
+    sha256 = config.sha256.lower() if config.sha256 else None
+    path = _downloaded(config.path, config.url, sha256) if config.url else locate(config.path, "data.path")
     if path.is_dir():
         return _in_folder(path, config)
-    sha256 = config.sha256.lower() if config.sha256 else None
     return [_file(path, name, sha256) if path.is_file() else _pipe(str(path), name, sha256)]
 
 
@@ -181,11 +181,9 @@ def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
     return [_file(folder / file, f"data.path = {shown / file}") for file in kept]
 
 
-def _downloaded(config: DataConfig) -> Path:
-    assert config.path is not None
-    assert config.url is not None
-    if not config.sha256:
-        raise ValueError(f"data.url = {config.url}: needs data.sha256, to know what was downloaded")
+def _downloaded(path: str, url: str, sha256: str | None) -> Path:
+    if not sha256:
+        raise ValueError(f"data.url = {url}: needs data.sha256, to know what was downloaded")
     with contextlib.suppress(ValueError):
-        return locate(config.path, "data.path")
-    return download.fetch(config.url, config.sha256.lower(), PROJECT / config.path)
+        return locate(path, "data.path")
+    return download.fetch(url, sha256, PROJECT / path)
