@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -264,8 +265,5 @@ def of_corpus(
         start, seed: as for `ShiftedStreams`.
         every, average, autocast: as for `Training`.
     """
-
-    def windows(epoch: int) -> Sequence[Window]:
-        return ShiftedStreams(ids, config.batch, config.window, start=start, seed=seed, epoch=epoch)
-
+    windows = partial(ShiftedStreams, ids, config.batch, config.window, start, seed)
     return Training(model, windows, config, steps=steps, every=every, average=average, autocast=autocast)

@@ -132,9 +132,7 @@ class ShiftedStreams(Sequence[Window]):
             without those before it.
     """
 
-    def __init__(
-        self, ids: Ids, batch: int, window: int, *, start: int | None, seed: int, epoch: int
-    ) -> None:
+    def __init__(self, ids: Ids, batch: int, window: int, start: int | None, seed: int, epoch: int) -> None:
         shift = int(np.random.default_rng(seed).integers(window, size=epoch + 1)[-1])
         length = (len(ids) - 1 - shift) // batch
         self._ids, self._window, self._start = ids, window, start
