@@ -14,6 +14,7 @@ A save computes one digest, and compares what it reads back with what it wrote, 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -40,8 +41,9 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 OF_TRAINING = "training/"  # begins the names of arrays that only training needs
 NO_DIGEST = b"0" * 64
 # every file begins like this, after 8 bytes of length, so format and digest are found before any JSON is read
-BEFORE_FORMAT = b'{"__metadata__":{"charlstm":"{\\"format\\": '
-BEFORE_DIGEST, AFTER_DIGEST = b', \\"sha256\\": \\"', b'\\"'
+BEGIN = re.compile(
+    rb'\{"__metadata__":\{"charlstm":"\{\\"format\\": ([0-9]{1,9}), \\"sha256\\": \\"([0-9a-f]{64})\\"'
+)
 LONGEST_BEGIN = 256
 LONGEST_SETTINGS = 1000
 BLOCK = 1 << 20
@@ -186,14 +188,8 @@ def _read(path: Path) -> bytearray:
 
 def _begin(blob: bytes | bytearray) -> tuple[int, slice] | None:
     """The format of a checkpoint, and where its digest stands; None for any other file."""
-    begin = bytes(blob[8:LONGEST_BEGIN])
-    number, found, rest = begin.removeprefix(BEFORE_FORMAT).partition(BEFORE_DIGEST)
-    digest, _, _ = rest.partition(AFTER_DIGEST)
-    is_one = begin.startswith(BEFORE_FORMAT) and found and number.isdigit() and len(number) < 10
-    if not is_one or len(digest) != len(NO_DIGEST) or digest.strip(b"0123456789abcdef"):
-        return None
-    start = 8 + len(begin) - len(rest)
-    return int(number), slice(start, start + len(NO_DIGEST))
+    found = BEGIN.match(blob, 8)
+    return (int(found[1]), slice(*found.span(2))) if found else None
 
 
 def _sealed(checkpoint: Checkpoint, path: Path) -> bytearray:
@@ -285,8 +281,7 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
             raise ValueError(f"the weight {name} is {found}, expected {wanted or 'none of this name'}")
         if not np.isfinite(weight).all():
             raise ValueError(f"the weight {name} has a number that is not finite")
-    begin = len(OF_TRAINING)
-    of_training = {name[begin:]: arrays[name] for name in arrays if name not in weights}
+    of_training = {name.removeprefix(OF_TRAINING): arrays[name] for name in arrays if name not in weights}
     resumable = None
     if training is not None:
         resumable = state.training_state(training, facts.task)
