@@ -190,8 +190,8 @@ def lengths(precision: float) -> Sequence[int]:
     They are the same for all searches, wherever they start.
     """
     longest = 10**9  # no search gets there
-    if precision == 1:
-        return range(1, longest)
+    if precision < 1.0001:
+        return range(1, longest)  # needs no memory
     found = [1]
     while found[-1] < longest:
         found.append(max(found[-1] + 1, int(found[-1] * precision)))
@@ -199,11 +199,10 @@ def lengths(precision: float) -> Sequence[int]:
 
 
 def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
-    """The longest length of `lengths` that `recalls` was seen to be true of; 0 if there is none.
+    """The longest of `lengths` that `recalls` was seen to be true of; 0 if there is none.
 
     From `start` on lengths are doubled up to the first failure, or halved down to the first success; then
-    the space between the two is bisected. Two lengths in a row that fail end the search, for one failure may
-    be bad luck: if the second is recalled, it goes on from there.
+    the space between the two is bisected. One failure may be bad luck: two lengths in a row end the search.
 
     Args:
         start: the first length, at least 1; the next of `lengths` below is taken.

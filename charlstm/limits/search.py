@@ -60,7 +60,7 @@ def check(settings: LimitSettings) -> None:
     """
     for shape in shapes(settings):
         text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
-        wanted = trial.overrides(settings, shape, len(text), settings.seed, Path(trial.TEXT))
+        wanted = trial.overrides(settings, shape, len(text), Path(trial.TEXT))
         asked = compose.quote_free_text(wanted, TrainSettings)
         first = compose.compose("train", TrainSettings, asked)
         table.plan(replace(first, data=replace(first.data, path=None, text=text)))
@@ -110,7 +110,7 @@ def find(settings: LimitSettings) -> int:
 
             @cache
             def recalls(length: int, seed: int, shape: Shape = shape) -> bool:
-                trials.append(trial.done(settings, shape, length, seed, raise_again))
+                trials.append(trial.done(replace(settings, seed=seed), shape, length, raise_again))
                 report.save_record(out, settings, machine, trials, finished=False)
                 log.info(report.row(trials[-1].figures()))
                 return trials[-1].recalled
@@ -134,11 +134,9 @@ def find(settings: LimitSettings) -> int:
 def _search(settings: LimitSettings, start: int, recalls: Callable[[int, int], bool]) -> None:
     """Find the longest length that any seed recalls, then, from there downwards, the longest of each."""
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    longest = capacity.search(
-        start, settings.precision, lambda length: any(recalls(length, seed) for seed in seeds)
-    )
-    # more exactly than that it would take dozens of trials
-    coarse = capacity.lengths(max(settings.precision, 1.1))
+    precision = settings.precision
+    longest = capacity.search(start, precision, lambda length: any(recalls(length, seed) for seed in seeds))
+    coarse = capacity.lengths(max(precision, 1.1))  # with finer steps it would take dozens of trials
     lengths = [longest, *(length for length in reversed(coarse) if length < longest)]
     for seed in seeds:
         any(recalls(length, seed) for length in lengths if longest)

@@ -35,13 +35,9 @@ class TrialError(Exception):
 
 
 def done(
-    settings: LimitSettings,
-    shape: Shape,
-    length: int,
-    seed: int,
-    before_training: Callable[[], None] = lambda: None,
+    settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
 ) -> Trial:
-    """The figures of this trial; trains it unless that is done. One that was stopped is resumed.
+    """The figures of this trial, of one seed; trains it unless that is done. One that was stopped is resumed.
 
     Args:
         before_training: called when all is ready; what it raises is passed on.
@@ -51,15 +47,12 @@ def done(
         ValueError: it does not fit into memory, or what is there of it is damaged.
         OSError: its directory cannot be written.
     """
-    path = Path(settings.out) / str(shape) / f"{length:06}_{seed}"
+    path = Path(settings.out) / str(shape) / f"{length:06}_{settings.seed}"
     if _result(path) is None:
         path.mkdir(parents=True, exist_ok=True)
         with files.whole(path / TEXT) as file:
-            file.write(capacity.random_text(length, settings.symbols, seed).encode())
-        asked, was_stopped = (
-            overrides(settings, shape, length, seed, path / TEXT),
-            directory.holds_a_run(path),
-        )
+            file.write(capacity.random_text(length, settings.symbols, settings.seed).encode())
+        asked, was_stopped = overrides(settings, shape, length, path / TEXT), directory.holds_a_run(path)
         if was_stopped:
             asked.append(f"resume={path}")
         asked, saved = resume.complete(asked, TrainSettings)
@@ -72,10 +65,10 @@ def done(
             code = table.run(plan, path).code
         if code:
             raise TrialError(code)
-    return measured(path, shape, seed, settings)
+    return measured(path, shape, settings)
 
 
-def overrides(settings: LimitSettings, shape: Shape, length: int, seed: int, text: Path) -> list[str]:
+def overrides(settings: LimitSettings, shape: Shape, length: int, text: Path) -> list[str]:
     """What `train.py` is asked for, as on its command line: the same recipe for texts of any length."""
     asked = {
         "data.path": text,
@@ -89,7 +82,7 @@ def overrides(settings: LimitSettings, shape: Shape, length: int, seed: int, tex
         "train.batch": recipe.segments(length + 2),  # the start and the end token
         "train.epochs": settings.train.epochs,
         "train.budget": settings.train.budget or "null",
-        "seed": seed,
+        "seed": settings.seed,
         "device": settings.device,
         "threads": settings.threads,
         "tensorboard": "false",  # of a small model it would take most of the time
@@ -107,7 +100,7 @@ def _result(path: Path) -> dict[str, Any] | None:
     return result if is_whole else None
 
 
-def measured(path: Path, shape: Shape, seed: int, settings: LimitSettings) -> Trial:
+def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
     """The figures of the finished run in the directory `path`.
 
     Raises:
@@ -121,7 +114,7 @@ def measured(path: Path, shape: Shape, seed: int, settings: LimitSettings) -> Tr
         shape=shape,
         length=len(ids),
         symbols=settings.symbols,
-        seed=seed,
+        seed=settings.seed,
         parameters=result["params"],
         needed_bits=math.fsum(surprisal.bits(trained.model(), trained.vocabulary, ids).tolist()),
         exposures=result["epochs"],

@@ -147,7 +147,7 @@ def test_what_seeds_say_of_a_limit():
 
 
 def test_one_recipe_serves_all_lengths_of_a_search():
-    asked_for = [trial.overrides(asked(), SHAPE, n, 0, Path("x")) for n in (3, 97, 98, 498, 499, 7000)]
+    asked_for = [trial.overrides(asked(), SHAPE, n, Path("x")) for n in (3, 97, 98, 498, 499, 7000)]
     batches = [
         keys.pop(keys.index(next(k for k in keys if k.startswith("train.batch=")))) for keys in asked_for
     ]
@@ -354,11 +354,11 @@ def test_a_trial_that_was_stopped_is_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few, many = (asked("train.epochs=5", *rest, "out=o") for rest in ([], ["train.epochs=9"]))
     shape = Shape("lstm", 1, 3)
-    assert trial.done(few, shape, 40, 0).exposures == 5
+    assert trial.done(few, shape, 40).exposures == 5
     path = tmp_path / "o" / "lstm_1x3" / "000040_0"
     (path / "best.safetensors").unlink()
     (path / "result.json").write_text("")  # as a crash may leave it
-    assert trial.done(many, shape, 40, 0).exposures == 9
+    assert trial.done(many, shape, 40).exposures == 9
     assert "Resumes from step 5 " in (path / "train.log").read_text()
 
 
@@ -423,7 +423,7 @@ def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypa
 
 
 def test_a_model_that_goes_wrong_leaves_the_others(tmp_path, monkeypatch):
-    def done(_, shape, length, __, ___):
+    def done(_, shape, length, __):
         if shape.hidden == 4:
             raise trial.TrialError(1)
         return a_trial(length, recalled=length < 9, shape=shape)
