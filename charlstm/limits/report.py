@@ -121,10 +121,10 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
     yield from (row(limit.figures()) for limit in found)
     yield ""
     for limit in found:
-        name, by_seed, failed = str(limit.shown.shape), limit.by_seed, limit.failures
-        if len(by_seed) > 1:
-            least, most = min(by_seed.values()), max(by_seed.values())
-            yield f"{name}: the longest of each of {len(by_seed)} seeds are {least:,} to {most:,} characters."
+        name, failed = str(limit.shown.shape), limit.failures
+        each = [length for length in limit.by_seed.values() if length]  # of all, unless it was stopped
+        if len(each) > 1:
+            yield f"{name}: the longest text of each of {len(each)} seeds: {min(each):,} to {max(each):,}."
         if not limit.is_monotone:
             yield (
                 f"{name}: not monotone: {failed[0].length:,} characters were recalled with no seed, "

@@ -140,7 +140,7 @@ def test_what_seeds_say_of_a_limit():
     assert ([trial.length for trial in found.failures], found.is_monotone) == ([100, 120], False)
     assert Limit(tuple(trial for trial in found.trials if trial.length != 100)).is_monotone
     said = "\n".join(report.conclusion(Path("o"), found.trials))
-    assert "lstm_1x8: the longest of each of 3 seeds are 80 to 110 characters." in said
+    assert "lstm_1x8: the longest text of each of 3 seeds: 80 to 110." in said
     assert "lstm_1x8: not monotone: 100 characters were recalled with no seed, 110 were;" in said
     place = plot.draw([found, Limit((a_trial(50, shape=Shape("lstm", 1, 16)),))]).axes[1].collections[0]
     assert place.get_segments()[0].tolist() == [[0, 80 * 3 / 50], [0, 110 * 3 / 50]]
