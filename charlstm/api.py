@@ -27,6 +27,7 @@ from charlstm.config.compose import compose, literal
 from charlstm.config.convert import convert
 from charlstm.config.settings import Cell, Task, TrainSettings
 from charlstm.config.tool_settings import SampleSettings
+from charlstm.runs.report import heard_by
 from charlstm.sampling import writer
 from charlstm.sampling.request import Request
 from charlstm.scoring import surprisal
@@ -232,17 +233,11 @@ def _heard(verbose: bool) -> Iterator[list[str]]:
             errors.append(record.getMessage().removeprefix("error: "))
         return record.levelno < logging.ERROR
 
-    level, propagate, raises = log.level, log.propagate, logging.raiseExceptions
-    shown = logging.StreamHandler(sys.stdout)
+    raises = logging.raiseExceptions
     log.addFilter(is_no_error)
-    if verbose:
-        log.addHandler(shown)
-        log.setLevel(logging.INFO)
-        log.propagate = False
     try:
-        yield errors
+        with heard_by(logging.StreamHandler(sys.stdout)) if verbose else nullcontext():
+            yield errors
     finally:
         log.removeFilter(is_no_error)
-        log.removeHandler(shown)
-        log.setLevel(level)
-        log.propagate, logging.raiseExceptions = propagate, raises
+        logging.raiseExceptions = raises

@@ -18,6 +18,7 @@ import sys
 from charlstm.cli import command_line, terminal
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import search
+from charlstm.runs.report import heard_by
 
 log = logging.getLogger("charlstm.limit")
 
@@ -29,16 +30,14 @@ def main() -> None:
         search.check(settings)
         handler = terminal.Terminal(sys.stdout)
         handler.setFormatter(terminal.Visible())
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False  # trials have a log of their own
-        try:
-            code = search.find(settings)
-        except OSError as error:
-            terminal.complain(f"out = {settings.out}: the search cannot go on: {error}")
-            sys.exit(1)
-        if code:
-            arguments = [argument for argument in sys.argv[1:] if not argument.startswith("out=")]
-            again = f"{terminal.this_command('limit')} {shlex.join([*arguments, f'out={settings.out}'])}"
-            log.info(f"{'Stopped' if code > 128 else 'Not complete'}; to resume: {again}")
+        with heard_by(handler, name=log.name):  # trials have a log of their own
+            try:
+                code = search.find(settings)
+            except OSError as error:
+                terminal.complain(f"out = {settings.out}: the search cannot go on: {error}")
+                sys.exit(1)
+            if code:
+                arguments = [argument for argument in sys.argv[1:] if not argument.startswith("out=")]
+                again = f"{terminal.this_command('limit')} {shlex.join([*arguments, f'out={settings.out}'])}"
+                log.info(f"{'Stopped' if code > 128 else 'Not complete'}; to resume: {again}")
     sys.exit(code)

@@ -3,9 +3,7 @@
 import json
 import logging
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import capacity
 from charlstm.limits.capacity import Shape, Trial
 from charlstm.runs import directory, resume
+from charlstm.runs.report import heard_by
 from charlstm.scoring import surprisal
 from charlstm.tasks import table
 from charlstm.training import recipe
@@ -52,16 +51,21 @@ def done(
         path.mkdir(parents=True, exist_ok=True)
         with files.whole(path / TEXT) as file:
             file.write(capacity.random_text(length, settings.symbols, settings.seed).encode())
-        asked, was_stopped = overrides(settings, shape, length, path / TEXT), directory.holds_a_run(path)
-        if was_stopped:
+        asked = overrides(settings, shape, length, path / TEXT)
+        if was_stopped := directory.holds_a_run(path):
             asked.append(f"resume={path}")
         asked, saved = resume.complete(asked, TrainSettings)
         of_training = compose.compose("train", TrainSettings, asked)
         if not was_stopped:
-            _save_configuration(path, asked, of_training)
+            (path / "config").mkdir(exist_ok=True)  # as Hydra leaves in the run directories of `train.py`
+            OmegaConf.save(OmegaConf.create(asked), path / "config" / "overrides.yaml")
+            OmegaConf.save(OmegaConf.create(asdict(of_training)), path / "config" / "config.yaml")
         plan = table.plan(of_training, saved)
         before_training()
-        with _logged(path / "train.log"):
+        log, terminal = logging.FileHandler(path / "train.log", encoding="utf-8"), logging.StreamHandler()
+        log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        terminal.setLevel(logging.WARNING)  # what goes wrong is said on standard error, too
+        with heard_by(log, terminal):
             code = table.run(plan, path).code
         if code:
             raise TrialError(code)
@@ -122,32 +126,3 @@ def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
         recalled=result["recalled"],
         directory=str(path),
     )
-
-
-def _save_configuration(path: Path, asked: Sequence[str], settings: TrainSettings) -> None:
-    """What Hydra leaves in the run directories of `train.py`."""
-    (path / "config").mkdir(exist_ok=True)
-    OmegaConf.save(OmegaConf.create(list(asked)), path / "config" / "overrides.yaml")
-    OmegaConf.save(OmegaConf.create(asdict(settings)), path / "config" / "config.yaml")
-
-
-@contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """Within this context what runs say goes to a file, and what went wrong to standard error, too."""
-    log = logging.getLogger("charlstm")
-    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal.setLevel(logging.WARNING)
-    level, propagate = log.level, log.propagate
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in (file, terminal):
-        log.addHandler(handler)
-    try:
-        yield
-    finally:
-        for handler in (file, terminal):
-            log.removeHandler(handler)
-            handler.close()
-        log.setLevel(level)
-        log.propagate = propagate

@@ -4,13 +4,31 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm import files
 
 log = logging.getLogger("charlstm")
+
+
+@contextmanager
+def heard_by(*handlers: logging.Handler, name: str = "charlstm") -> Iterator[None]:
+    """Within this context all that a log says goes to these handlers, too, and no higher; afterwards it is as
+    it was."""
+    log = logging.getLogger(name)
+    before = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [*log.handlers, *handlers], False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.handlers, level, log.propagate = before
+        log.setLevel(level)
+        for handler in handlers:
+            handler.close()
 
 
 def write_result(directory: Path, result: Mapping[str, Any]) -> None:

@@ -369,16 +369,17 @@ def test_the_last_state_is_of_the_arrays_that_it_says(whole):
 def test_figures_that_are_not_finite_are_null_and_others_kept(whole, corpus, tmp_path, monkeypatch, caplog):
     scores = iter([SimpleNamespace(nats=math.inf), SimpleNamespace(nats=math.nan)])
     monkeypatch.setattr(held_out, "fresh_windows", lambda *_: next(scores))
-    monkeypatch.setattr(baselines, "table", lambda *_: {"uniform": 3.0, "xz": math.nan})
-    expected = result_of(whole / "lm") | {"valid_windows_nats": None}
+    monkeypatch.setattr(baselines, "ngrams", lambda *_: {"uniform": 3.0, "unigram": math.nan})
+    missing = {f"valid_windows_{unit}": None for unit in ("nats", "bpc", "bpb")}
+    expected = result_of(whole / "lm") | missing
     for name, given in (("lm", []), ("more", ["eval.baselines=true"])):
         run = go(tmp_path / name, *of("lm", corpus), *given)
         result = result_of(run)
         assert expected.items() <= result.items()
         assert checkpoint.load(run).figures["valid_windows_nats"] is None
-    assert result["baselines_bpc"] == {"uniform": 3.0, "xz": None}
-    assert "Not finite, and null in result.json: valid_windows_nats.\n" in caplog.text
-    assert "Not finite, and null in result.json: valid_windows_nats, baselines_bpc.\n" in caplog.text
+    assert result["baselines_bpc"] == {"uniform": 3.0, "unigram": None}
+    assert f"Not finite, and null in result.json: {', '.join(missing)}.\n" in caplog.text
+    assert f"null in result.json: {', '.join(missing)}, baselines_bpc, baselines_bpb.\n" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None])
