@@ -145,8 +145,7 @@ class Limit:
 
     @property
     def shown(self) -> Trial:
-        """What stands for the model in a table: the longest success, or where there is none, the shortest
-        failure."""
+        """What stands for the model in a table: the longest success, or else the shortest failure."""
         return self.longest or self.trials[0]
 
     @property

@@ -45,16 +45,15 @@ def draw(found: Sequence[Limit]) -> "Figure":
 
     compared = [axis for axis in AXES if len({getattr(limit.shown.shape, axis) for limit in found}) > 1]
     count = 1 + len(compared)
-    columns = 2 if count == 4 else count
-    rows = -(-count // columns)
+    rows, columns = (2, 2) if count == 4 else (1, count)
     figure = Figure(figsize=((7 if count < 3 else 6) * columns, 5 * rows), dpi=120, layout="constrained")
-    panels = [figure.add_subplot(rows, columns, 1 + k) for k in range(count)]
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     _by_length(panels[0], found)
     for panel, axis in zip(panels[1:], compared, strict=True):
         _by(panel, axis, found)
-    soft = [trial.soft_bits_per_parameter for limit in found for trial in limit.trials]
-    exact = [trial.bits_per_parameter for limit in found for trial in limit.trials]
-    bits = [value for value in [*soft, *exact, *PUBLISHED] if value > 0]
+    trials = [trial for limit in found for trial in limit.trials]
+    values = [value for t in trials for value in (t.bits_per_parameter, t.soft_bits_per_parameter)]
+    bits = [value for value in [*values, *PUBLISHED] if value > 0]
     for panel in panels:
         _finish(panel, min(bits) / 1.3, max(bits) * 1.3)
     return figure

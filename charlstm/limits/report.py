@@ -15,7 +15,7 @@ from charlstm import files
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import capacity, plot
 from charlstm.limits.capacity import Trial
-from charlstm.runs.report import shown
+from charlstm.runs.report import shown, write_result
 from charlstm.training import machine
 
 RECORD, TABLE, PICTURE = "limit.json", "limit.tsv", "limit.png"
@@ -47,9 +47,7 @@ def row(figures: Mapping[str, Any]) -> str:
     return "  ".join(f"{values[key]:>{width}{form}}" for key, (_, width, form) in COLUMNS.items())
 
 
-def save_record(
-    out: Path, settings: LimitSettings, machine: Mapping[str, Any], trials: Sequence[Trial], finished: bool
-) -> None:
+def save_record(out: Path, settings: LimitSettings, trials: Sequence[Trial], finished: bool = False) -> None:
     """Write all that is known so far to `limit.json`, for programs and for the search that continues it;
     raises OSError if that fails."""
     found = capacity.limits(trials)
@@ -57,13 +55,16 @@ def save_record(
         "finished": finished,
         "settings": recorded(settings),
         "alphabet": capacity.CHARACTERS[: settings.symbols],
-        "machine": machine,
+        "machine": {
+            **machine.versions(),
+            "platform": platform.platform(),
+            "cores": machine.available_cores(),
+        },
         "limits": [limit.figures() for limit in found],
         "growth": {cell: asdict(growth) for cell, growth in capacity.growth(found).items()},
         "trials": [trial.figures() for trial in trials],
     }
-    with files.whole(out / RECORD) as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_result(out, record, RECORD)
 
 
 def recorded(settings: LimitSettings) -> dict[str, Any]:
@@ -72,11 +73,6 @@ def recorded(settings: LimitSettings) -> dict[str, Any]:
     del values["out"]
     groups = {key: values.pop(key) for key in ("model", "train")}
     return {f"{group}.{key}": value for group in groups for key, value in groups[group].items()} | values
-
-
-def machine_facts() -> dict[str, Any]:
-    """Of what the figures depend on, besides settings."""
-    return {**machine.versions(), "platform": platform.platform(), "cores": machine.available_cores()}
 
 
 def save_pictures(out: Path, trials: Sequence[Trial]) -> None:

@@ -101,8 +101,7 @@ def find(settings: LimitSettings) -> int:
     """
     out, trials, code = Path(settings.out), list[Trial](), 0
     with directory.owned(out, "out"), _interruptible() as raise_again:
-        machine = report.machine_facts()
-        report.save_record(out, settings, machine, trials, finished=False)
+        report.save_record(out, settings, trials)
         if not plot.available():
             log.info(f"The picture {plot.NEEDED}.")
         log.info(report.header())
@@ -111,20 +110,20 @@ def find(settings: LimitSettings) -> int:
             @cache
             def recalls(length: int, seed: int, shape: Shape = shape) -> bool:
                 trials.append(trial.done(replace(settings, seed=seed), shape, length, raise_again))
-                report.save_record(out, settings, machine, trials, finished=False)
+                report.save_record(out, settings, trials)
                 log.info(report.row(trials[-1].figures()))
                 return trials[-1].recalled
 
             try:
                 _search(settings, first_length(settings, shape), recalls)
             except TrialError as error:
-                code = error.code
+                (code,) = error.args
             except KeyboardInterrupt:  # between two trials; they answer it themselves
                 code = 130
             if code > 128:
                 break
         if trials:
-            report.save_record(out, settings, machine, trials, finished=not code)
+            report.save_record(out, settings, trials, finished=not code)
             report.save_pictures(out, trials)
             for line in report.conclusion(out, trials):
                 log.info(line)
@@ -146,11 +145,10 @@ def _search(settings: LimitSettings, start: int, recalls: Callable[[int, int], b
 def _interruptible() -> Iterator[Callable[[], None]]:
     """Within this context a Ctrl-C is not lost where a library's bare `except` swallows it: the function that
     is yielded raises it once more."""
-    received = False
+    received = []
 
-    def interrupt(*_: object) -> None:
-        nonlocal received
-        received = True
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
         raise KeyboardInterrupt
 
     def raise_again() -> None:

@@ -26,11 +26,7 @@ TEXT = "text.txt"
 
 
 class TrialError(Exception):
-    """A run came to no result; `code` is its exit code, and what was wrong is said."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-        super().__init__(code)
+    """A run came to no result; has its exit code, and what was wrong is said."""
 
 
 def done(

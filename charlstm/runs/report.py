@@ -16,8 +16,7 @@ log = logging.getLogger("charlstm")
 
 @contextmanager
 def heard_by(*handlers: logging.Handler, name: str = "charlstm") -> Iterator[None]:
-    """Within this context all that a log says goes to these handlers, too, and no higher; afterwards it is as
-    it was."""
+    """Within this context a log goes to these handlers, too, and no higher; afterwards it is as it was."""
     log = logging.getLogger(name)
     before = log.handlers, log.level, log.propagate
     log.handlers, log.propagate = [*log.handlers, *handlers], False
@@ -31,14 +30,14 @@ def heard_by(*handlers: logging.Handler, name: str = "charlstm") -> Iterator[Non
             handler.close()
 
 
-def write_result(directory: Path, result: Mapping[str, Any]) -> None:
-    """Write a run's final figures, all of them finite, to `result.json`, for programs.
+def write_result(directory: Path, result: Mapping[str, Any], name: str = "result.json") -> None:
+    """Write final figures, all of them finite, to a JSON file, for programs.
 
     Raises:
         OSError: it cannot be written.
     """
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    with files.whole(directory / "result.json") as file:
+    with files.whole(directory / name) as file:
         # a path may have a lone surrogate, whose escape is JSON's, too
         file.write(text.encode(errors="backslashreplace") + b"\n")
 

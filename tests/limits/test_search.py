@@ -464,8 +464,7 @@ def folder(tmp_path_factory):
         (folder / name).mkdir()
     (folder / "full" / "train.log").touch()
     (folder / "damaged" / "limit.json").write_text("{")
-    machine = {}
-    report.save_record(folder / "before", asked("model.hidden=4"), machine, [], finished=False)
+    report.save_record(folder / "before", asked("model.hidden=4"), [])
     return folder
 
 
