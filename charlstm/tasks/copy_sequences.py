@@ -9,6 +9,7 @@ machines"; Arjovsky et al. 2016, "Unitary evolution recurrent neural networks").
 import math
 import string
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -38,10 +39,9 @@ def vocabulary(symbols: int) -> Vocabulary:
 def sequences(vocabulary: Vocabulary, length: int, count: int, seeds: tuple[int, ...]) -> Ids:
     """`count` random sequences side by side, `(2 * length + 3, count)`; `seeds` alone decide the symbols."""
     symbols = np.random.default_rng(seeds).integers(vocabulary.start - 1, size=(length, count))
-    start, separator, end = (
-        np.full((1, count), id_) for id_ in (vocabulary.start, vocabulary.start - 1, vocabulary.end)
-    )
-    return np.concatenate([start, symbols, separator, symbols, end]).astype(vocabulary.dtype)
+    row, start = partial(np.full, (1, count)), vocabulary.start
+    parts = [row(start), symbols, row(start - 1), symbols, row(vocabulary.end)]
+    return np.concatenate(parts).astype(vocabulary.dtype)
 
 
 def window(vocabulary: Vocabulary, length: int, batch: int, seeds: tuple[int, ...]) -> Window:

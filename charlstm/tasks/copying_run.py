@@ -66,8 +66,7 @@ class Copy(Run):
             *passed, failed = copy_sequences.climb(model, self.vocabulary, self.stands.length, seeds)
         self.stands = replace(self.stands, length=failed[0], share=failed[1])
         if passed:
-            before = self.stands.longest
-            old = self._passed(before)
+            old, before = self._passed(self.stands.longest), self.stands.longest
             self.stands = replace(self.stands, longest=passed[-1][0], before=before)
             self.best = weights
             if before:  # in case that this examination was passed by luck
@@ -86,13 +85,11 @@ class Copy(Run):
         return self._passed(self.stands.longest)
 
     def _passed(self, length: int) -> Weights:
-        """The weights that passed this length, of the two lengths that are kept; the present ones, if there
-        are none."""
+        """The weights that passed this length, of the two that are kept; the present ones, if none did."""
         kept, start = self.best or self._averaged(), "before/" if 0 < length <= self.stands.before else ""
         return {name: kept[start + name] for name in self.training.optimizer.names}
 
     def _averaged(self) -> Weights:
-        """A copy of the weights' average."""
         average = self.training.average
         assert average is not None
         named = zip(self.training.optimizer.names, average.averages, strict=True)

@@ -177,9 +177,8 @@ class LanguageModelPlan(Plan):
             f"about {needed / 2**20:,.0f} MiB besides PyTorch itself"
         )
         # about a third of training on it, twice with averages
-        seconds = (
-            len(self.corpus.valid) * decided.seconds_per_step / chars / 3 * (2 if config.averaging else 1)
-        )
+        share = 2 / 3 if config.averaging else 1 / 3
+        seconds = share * len(self.corpus.valid) * decided.seconds_per_step / chars
         times = self.settings.eval.times
         if seconds * times > decided.steps * decided.seconds_per_step:
             yield (

@@ -84,7 +84,12 @@ class LanguageModel(Run):
         unit = self.vocabulary.unit
         self.tracker.curves(progress.step, progress.curves(unit))
         if is_scored:
-            self._compare(BestScore(nats=nats, step=progress.step, averaged=averaged), weights)
+            self.since_best += 1
+            if self.found.nats is None or nats < self.found.nats:
+                self.found = BestScore(nats=nats, step=progress.step, averaged=averaged)
+                self.best, self.since_best = weights, 0
+                self.keep_best(self._figures())
+                self.signals.save_wanted = True
             self.tracker.curves(progress.step, {f"valid/bits_per_{unit}": nats / NATS_PER_BIT})
             self.tracker.text(progress.step, "written", text)
         best = self.found.nats
@@ -93,14 +98,6 @@ class LanguageModel(Run):
         self.tracker.advance(progress.step, f"{progress.bits_per_char:.3f} bits/{unit}{valid}, {speed}")
         patience = self.plan.config.patience
         return patience is not None and self.since_best >= patience
-
-    def _compare(self, found: BestScore, weights: Weights) -> None:
-        """Keep what is better than all before."""
-        self.since_best += 1
-        if self.found.nats is None or (found.nats is not None and found.nats < self.found.nats):
-            self.found, self.best, self.since_best = found, weights, 0
-            self.keep_best(self._figures())
-            self.signals.save_wanted = True
 
     def _evaluate(self, progress: Progress) -> tuple[float, bool, Weights]:
         """The weights or their average, whichever is better on the valid part: the score in nats per symbol,
@@ -125,9 +122,9 @@ class LanguageModel(Run):
     def _nats(self, progress: Progress) -> float:
         """The score of `scored` on the valid part or, where there is none, the loss of the training."""
         valid = self.plan.corpus.valid
-        return (
-            held_out.carried(self.scored, valid, self.vocabulary.start).nats if len(valid) else progress.loss
-        )
+        if not len(valid):
+            return progress.loss
+        return held_out.carried(self.scored, valid, self.vocabulary.start).nats
 
     def _figures(self) -> Figures:
         nats = self.found.nats if len(self.plan.corpus.valid) else None
@@ -163,25 +160,31 @@ def _scored(name: str, nats: float | None, extent: Extent) -> Figures:
 
 def _final_scores(plan: LanguageModelPlan, model: Model, valid: Extent) -> Figures:
     """The scores of the best weights on all held-out parts, and those of simpler models."""
-    data, start = plan.corpus, plan.vocabulary.start
+    data, start, V = plan.corpus, plan.vocabulary.start, len(plan.vocabulary)
     figures: Figures = {}
-    last, extent = data.valid, valid
+    part, last, extent = "valid", data.valid, valid
     if len(data.test):
-        last, extent = data.test, data.extent(len(data.ids) - len(data.test), len(data.ids))
-        score = held_out.carried(model, last, start)
-        figures |= _scored("test", score.nats, extent)
-        _say_if_lost("test", score, len(plan.vocabulary))
-    elif len(data.valid):
-        _say_if_lost("valid", held_out.carried(model, data.valid, start), len(plan.vocabulary))
+        part, last, extent = "test", data.test, data.extent(len(data.ids) - len(data.test), len(data.ids))
+    if not len(last):
+        return figures
+    score = held_out.carried(model, last, start)
+    if part == "test":
+        figures |= _scored(part, score.nats, extent)
+    if score.worst > math.log(V):  # more than if all ids were equally likely
+        log.warning(
+            f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
+            f"{score.worst / NATS_PER_BIT:.1f} bits there, and {math.log2(V):.1f} if it is guessed. Longer "
+            "training may help, or another seed."
+        )
     if len(data.valid) > 1:
         nats = held_out.fresh_windows(model, data.valid, start).nats
         figures |= _scored("valid_windows", nats, valid)
-    if plan.settings.eval.dynamic and len(last):
+    if plan.settings.eval.dynamic:
         with progress_bar(len(last), "dynamic evaluation") as bar:
             score = held_out.dynamic(model, data.train, last, start, advance=bar.update)
         figures |= _scored("dynamic", score.nats, extent)
-        figures["dynamic_of"] = "test" if len(data.test) else "valid"
-    if plan.settings.eval.baselines and len(last):
+        figures["dynamic_of"] = part
+    if plan.settings.eval.baselines:
         figures |= _baselines(plan, len(last))
     return figures
 
@@ -201,16 +204,6 @@ def _baselines(plan: LanguageModelPlan, symbols: int) -> Figures:
     each = {name: extent.each(total) for name, total in bits.items()}
     bpc, bpb = ({name: one[k] for name, one in each.items()} for k in (0, 1))
     return {"baselines_bpc": bpc, "baselines_bpb": bpb}
-
-
-def _say_if_lost(part: str, score: held_out.Score, V: int) -> None:
-    """Warn of a place that costs more than if all V ids were equally likely."""
-    if score.worst > math.log(V):
-        log.warning(
-            f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
-            f"{score.worst / NATS_PER_BIT:.1f} bits there, and {math.log2(V):.1f} if it is guessed. Longer "
-            "training may help, or another seed."
-        )
 
 
 def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None:
