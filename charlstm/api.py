@@ -184,15 +184,20 @@ def train(
     given = {key: value for key, value in keys.items() if value is not None} | dict(overrides or {})
     settings = _settings(text, given)
     plan = table.plan(settings)
-    with TemporaryDirectory() if directory is None else nullcontext(_new(Path(directory))) as folder:
+    kept = None if directory is None else Path(directory)
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        if any(kept.iterdir()):
+            raise ValueError(f"directory = {kept}: not empty; name a new folder")
+    with TemporaryDirectory() if kept is None else nullcontext(kept) as folder:
         with machine.left_as_found(), _heard(verbose) as errors:
             code = table.run(plan, Path(folder)).code
         if code == 0:
-            return Model(checkpoint.load(Path(folder)), None if directory is None else Path(directory))
+            return Model(checkpoint.load(Path(folder)), kept)
     if code > 128:  # stopped by a signal, which the caller is yet to answer
         signal.raise_signal(code - 128)
         raise KeyboardInterrupt
-    mend = "; directory=... keeps what was saved" if directory is None else ""
+    mend = "; directory=... keeps what was saved" if kept is None else ""
     raise RuntimeError("\n".join(errors) + mend)
 
 
@@ -215,17 +220,9 @@ def _usual() -> dict[str, object]:
     return asdict(compose("sample", SampleSettings, ()))
 
 
-def _new(directory: Path) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise ValueError(f"directory = {directory}: not empty; name a new folder")
-    return directory
-
-
 @contextmanager
 def _heard(verbose: bool) -> Iterator[list[str]]:
-    """Within this context the errors of a run go into this list, and what else it says to standard output if
-    `verbose`."""
+    """Within this context a run's errors go into this list and, if `verbose`, the rest to standard output."""
     log, errors = logging.getLogger("charlstm"), list[str]()
 
     def is_no_error(record: logging.LogRecord) -> bool:

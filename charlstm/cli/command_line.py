@@ -162,18 +162,17 @@ def _of_sweep(name: str, settings_type: type[Any]) -> list[str]:
 @contextmanager
 def _interrupted() -> Iterator[None]:
     """Within this context Ctrl-C ends the process with a line, whatever libraries make of it."""
-    interrupted = False
+    received = []
 
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except BaseException:
-        if not interrupted:
+        if not received:
             raise
         print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
         sys.exit(130)
@@ -200,10 +199,8 @@ def _answered_directory(key: str) -> Iterator[None]:
 
 
 class OwnDirectory(Callback):
-    """Called by Hydra with what it is about to do, before it writes anything: `conf/train.yaml` names it.
-
-    The directory is held until `run` ends.
-    """
+    """Called by Hydra with what it is about to do, before it writes anything: `conf/train.yaml` names it. The
+    directory is held until `run` ends."""
 
     held = ExitStack()
 

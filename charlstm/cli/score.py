@@ -132,9 +132,6 @@ def _measure(
                 if trained.vocabulary.unit == "byte":
                     texts = (files[file][place] for place in found[file])
                     of_records = list(map(surprisal.of_characters, of_records, texts))
-                bits[file] = of_records[0]
-                if len(bits[file]) == len(files[file]):  # there is nothing else
-                    continue
                 bits[file] = np.full(len(files[file]), np.nan)
                 for place, here in zip(found[file], of_records, strict=True):
                     bits[file][place] = here
@@ -143,7 +140,6 @@ def _measure(
 
 
 def _ids(vocabulary: Vocabulary, file: str, text: str, found: Sequence[slice]) -> list[Ids]:
-    """The ids of each record."""
     if len(found) == 1:
         return [vocabulary.encode(text[found[0]], source=file)]
     return [vocabulary.encode(text[place], f"{file}, record {n}") for n, place in enumerate(found, 1)]

@@ -134,16 +134,17 @@ class Run(ABC):
         """For each figure: show and score it, stop, or save. Every figure is dealt with exactly once, however
         often the run is stopped and resumed: one that was not dealt with to its end is saved with the state,
         and comes first when the run is resumed."""
-        for progress in itertools.chain([self._pending], self.training.figures(self._wants_pause)):
+        training, signals = self.training, self.signals
+        for progress in itertools.chain([self._pending], training.figures(self._wants_pause)):
             self._pending = progress
             if progress is not None:
                 try:
                     self._handle(progress)
                 except Stopped:
                     break
-            if self._is_over():
+            if self._finished or training.step >= training.steps or signals.received is not None:
                 break
-            if self.signals.save_wanted or self._saving.is_due():
+            if signals.save_wanted or self._saving.is_due():
                 self._save()
         self._save()
 
@@ -159,10 +160,6 @@ class Run(ABC):
         except FloatingPointError as error:  # of a model that was to write
             raise DivergedError(f"{error} at step {progress.step}") from None
         self._pending = None
-
-    def _is_over(self) -> bool:
-        is_done = self._finished or self.training.step >= self.training.steps
-        return is_done or self.signals.received is not None
 
     def _wants_pause(self) -> bool:
         self.tracker.advance(self.done())
@@ -203,10 +200,9 @@ class Run(ABC):
 
     def _as_checkpoint(self, state: Snapshot) -> Checkpoint:
         best = {f"best/{name}": array for name, array in self.best.items()}
+        figures = self.progress.figures(self.vocabulary.unit) if self.progress else {}
         return dataclasses.replace(
-            self._model_file(
-                state.weights, self.progress.figures(self.vocabulary.unit) if self.progress else {}
-            ),
+            self._model_file(state.weights, figures),
             arrays={**state.arrays, **best},
             training=TrainingState(
                 numbers=state.numbers,
