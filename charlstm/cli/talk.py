@@ -11,6 +11,7 @@ from charlstm.config.tool_settings import SampleSettings
 from charlstm.sampling import writer
 from charlstm.sampling.request import Request, known
 
+GREETING = "Type some text and the model continues it; :help says what else there is."
 HELP = """\
 The model reads what you type and continues it; it remembers all that was read and written before.
 An empty line lets it write on. What begins with a colon is for the program:
@@ -49,10 +50,7 @@ class Talk:
         if is_terminal:
             import readline  # noqa: F401  # gives input() line editing and a history
 
-            print(
-                "Type some text and the model continues it; :help says what else there is.",
-                file=sys.stderr,
-            )
+            print(GREETING, file=sys.stderr)
         if isinstance(sys.stdin, io.TextIOWrapper):  # which that of a notebook is not
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         terminal.show(self._request.shown(""))
