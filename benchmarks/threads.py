@@ -28,7 +28,7 @@ def main(repeats: int) -> None:
     for hidden, batch in SIZES:
         overrides = [f"model.hidden={hidden}", "train.layout=streams", f"train.batch={batch}"]
         settings = command_line.compose("train", TrainSettings, [*overrides, "train.epochs=1000000"])
-        text = vocabulary.encode_framed("hello" * (13 * batch))
+        text = vocabulary.framed(vocabulary.encode("hello" * (13 * batch)))
         epochs = loop.of_text(Model(settings.model, len(vocabulary)), text, settings.train).figures()
         rounds = []
         for _ in range(repeats + 1):

@@ -144,10 +144,8 @@ def load(path: Path) -> Checkpoint:
 
 
 def parse(blob: bytes | bytearray, path: Path) -> Checkpoint:
-    """The checkpoint that these bytes of a file are; its arrays are views of them.
-
-    Args:
-        path: what messages call it.
+    """The checkpoint that these bytes of a file are; its arrays are views of them. `path` is what messages
+    call it.
 
     Raises:
         CheckpointError: as `load`.
@@ -254,11 +252,7 @@ def _digest(blob: bytes | bytearray, at: slice) -> bytes:
 
 
 def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Checkpoint:
-    """The checkpoint of these parts, if they fit together.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """The checkpoint of these parts, if they fit together. Raises ValueError if they do not."""
     settings = {part.name: metadata[part.name] for part in fields(_Facts) if part.name in metadata}
     if len(str(settings | {"characters": ""})) > LONGEST_SETTINGS:  # before long texts are compared
         raise ValueError("its settings are too long to be any")

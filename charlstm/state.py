@@ -193,10 +193,7 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
 
 def check_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> None:
     """Check what else a training keeps: moments, averages, the carried state, generators, running sums.
-
-    Raises:
-        ValueError: an array is missing, surplus, or not of the shape and type that it has to be.
-    """
+    Raises ValueError if an array is missing, surplus, or not of the shape and type that it has to be."""
     expected = _expected(arrays, weights, state)
     for name in expected | dict(arrays):
         wanted, array = expected.get(name), arrays.get(name)

@@ -61,12 +61,10 @@ def checkpoint_names(ckpt: str) -> list[str]:
 
 def read_files(text: str | None, path: str | None, encoding: str, anything: bool) -> dict[str, str]:
     """The texts of a request by name: `text` itself, a file, a folder's *.txt files, `-` standard input.
+    Raises ValueError if there is none, one is empty, cannot be read or is not text in `encoding`.
 
     Args:
         anything: whether a file need be no text: a byte that is no UTF-8 is a lone surrogate in its text.
-
-    Raises:
-        ValueError: there is none, one is empty, cannot be read or is not text in `encoding`.
     """
     if (text is None) == (not path):
         raise ValueError(

@@ -25,11 +25,7 @@ log = logging.getLogger("charlstm.limit")
 
 
 def shapes(settings: LimitSettings) -> list[Shape]:
-    """The models that are asked for, each once.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The models that are asked for, each once. Raises ValueError if there is none."""
     model = settings.model
     for key in ("cell", "layers", "hidden"):
         if not getattr(model, key):
@@ -38,11 +34,8 @@ def shapes(settings: LimitSettings) -> list[Shape]:
 
 
 def first_length(settings: LimitSettings, shape: Shape) -> int:
-    """Characters of the first trial.
-
-    Raises:
-        ValueError: with `model.head=none` the hidden units are not as many as the vocabulary has ids.
-    """
+    """Characters of the first trial. Raises ValueError if `model.head=none` and the hidden units are not as
+    many as the vocabulary has ids."""
     V = settings.symbols + 2  # the start and the end token
     model = settings.model
     config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
@@ -52,12 +45,8 @@ def first_length(settings: LimitSettings, shape: Shape) -> int:
 
 def check(settings: LimitSettings) -> None:
     """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA is
-    asked for.
-
-    Raises:
-        ValueError: head and symbols do not fit together, a first trial does not fit into memory, or `out`
-            is no folder for this search.
-    """
+    asked for. Raises ValueError if head and symbols do not fit together, a first trial does not fit into
+    memory, or `out` is no folder for this search."""
     for shape in shapes(settings):
         text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
         wanted = trial.overrides(settings, shape, len(text), Path(trial.TEXT))

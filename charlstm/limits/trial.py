@@ -33,9 +33,7 @@ def done(
     settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
 ) -> Trial:
     """The figures of this trial, of one seed; trains it unless that is done. One that was stopped is resumed.
-
-    Args:
-        before_training: called when all is ready; what it raises is passed on.
+    `before_training` is called when all is ready; what it raises is passed on.
 
     Raises:
         TrialError: training was stopped, or went wrong.
@@ -101,11 +99,8 @@ def _result(path: Path) -> dict[str, Any] | None:
 
 
 def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
-    """The figures of the finished run in the directory `path`.
-
-    Raises:
-        ValueError: the directory's files are damaged.
-    """
+    """The figures of the finished run in the directory `path`. Raises ValueError if the directory's files are
+    damaged."""
     result = _result(path)
     assert result is not None
     trained = checkpoint.load(path / checkpoint.BEST)

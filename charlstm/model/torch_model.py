@@ -40,7 +40,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
 
 
 class Model(nn.Module):
-    """A character-level language model of V = `vocabulary_size` ids, by default without dropout.
+    """A character-level language model of V = `vocabulary_size` ids, by default without dropout. Raises
+    ValueError if `model.head=none` and H differs from V.
 
         x_t = one_hot(id_t)   or   x_t = E id_t              model.embedding
         h_t, state = cell(x_t, state)   in each of L layers  model.cell, model.engine
@@ -52,9 +53,6 @@ class Model(nn.Module):
             Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks")
         weight_hh of each layer: single weights (Merity et al. 2018, "Regularizing and optimizing LSTM
             language models"), the same at all T steps, so that the fused kernel runs with what is left
-
-    Raises:
-        ValueError: `model.head=none` and H differs from V.
     """
 
     def __init__(

@@ -58,16 +58,11 @@ def check_unused(directory: Path, key: str, resumed: Path | None = None) -> None
 @contextmanager
 def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
     """Within this context no other process can own the directory; what killed processes left is cleared.
+    Raises ValueError if another process owns it.
 
     The lock is the kernel's, on the directory itself: it ends with the process, whatever ends that. Whoever
     owns it may enter again: the command does so before it writes the first file, and the run within that.
-
-    Args:
-        key: what the command line calls it.
-
-    Raises:
-        ValueError: another process owns it.
-    """
+    `key` is what the command line calls it."""
     path = directory.resolve()
     if path in _OWNED:
         yield

@@ -40,10 +40,7 @@ class Plan(ABC):
     @cached_property
     def machine(self) -> Machine:
         """What it is trained on: as was asked for, as before if a run is resumed, or as is best. Needs torch.
-
-        Raises:
-            ValueError: the machine has not what was asked for.
-        """
+        Raises ValueError if the machine has not what was asked for."""
         settings = self.settings
         threads = machine.choose_threads(settings.threads, settings.model.hidden, self.config.batch)
         if self.resumed is not None and self.resumed.unchanged("threads"):
@@ -79,11 +76,8 @@ class Plan(ABC):
         return f"{model.cell} of {model.layers} x {model.hidden}, {self.parameters:,} parameters"
 
     def first_model(self, on: Machine | None = None) -> "Model":
-        """The network with its first weights.
-
-        Args:
-            on: the machine, which is prepared for it; None: the one that was chosen.
-        """
+        """The network with its first weights. `on` is the machine, which is prepared for it; None: the one
+        that was chosen."""
         from charlstm.model.torch_model import Model
 
         on = on or self.machine

@@ -31,11 +31,8 @@ def heard_by(*handlers: logging.Handler, name: str = "charlstm") -> Iterator[Non
 
 
 def write_result(directory: Path, result: Mapping[str, Any], name: str = "result.json") -> None:
-    """Write final figures, all of them finite, to a JSON file, for programs.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write final figures, all of them finite, to a JSON file, for programs. Raises OSError if it cannot be
+    written."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     with files.whole(directory / name) as file:
         # a path may have a lone surrogate, whose escape is JSON's, too

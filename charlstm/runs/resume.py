@@ -53,11 +53,8 @@ class Saved:
 
 
 def find(path: Path) -> Saved:
-    """The newest state that can be resumed, of a run directory, or this very file.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The newest state that can be resumed, of a run directory, or this very file. Raises CheckpointError if
+    there is none."""
     refusals = []
     for candidate in directory.states(path):
         try:
@@ -76,11 +73,8 @@ def find(path: Path) -> Saved:
 
 def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[str], Saved | None]:
     """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them, and
-    its state is returned, too.
-
-    Raises:
-        ValueError: there is no such run, or a group of values or another task was asked for besides.
-    """
+    its state is returned, too. Raises ValueError if there is no such run, or a group of values or another
+    task was asked for besides."""
     quoted = quote_free_text(arguments, settings_type)
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if "resume" not in given or "resume" not in keys_of(settings_type):
@@ -156,14 +150,8 @@ class Resumed(Saved):
 def resumed(
     settings: TrainSettings, saved: Saved | None, vocabulary: Vocabulary, corpus: Corpus | None
 ) -> Resumed | None:
-    """What a run that goes on from `saved` takes over from it; None if nothing was saved.
-
-    Args:
-        corpus: the text; None: the task has none.
-
-    Raises:
-        ValueError: what was asked for cannot be had by resuming that run.
-    """
+    """What a run that goes on from `saved` takes over from it; None if nothing was saved. Raises ValueError
+    if what was asked for cannot be had by resuming that run. `corpus` is None where the task has none."""
     if saved is None:
         return None
     before, now = _flat(saved.state.settings), _flat(settings)

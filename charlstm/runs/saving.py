@@ -52,11 +52,8 @@ class Saving:
         return in_time or (in_steps and step != self._good.numbers.step)
 
     def take(self) -> Snapshot:
-        """The present state, which is from now on the one to go back to.
-
-        Raises:
-            DivergedError: a number in it is not finite.
-        """
+        """The present state, which is from now on the one to go back to. Raises DivergedError if a number in
+        it is not finite."""
         state = snapshot.take(self._training)
         if not state.is_finite():
             raise DivergedError(f"a number in the state after step {self._training.step} is not finite")

@@ -70,14 +70,12 @@ def take(training: Training) -> Snapshot:
 
 @torch.no_grad()
 def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) -> None:
-    """Put a training of the same model where a snapshot was taken.
+    """Put a training of the same model where a snapshot was taken. Raises CheckpointError if an array is not
+    the one that this training has in its place.
 
     Args:
         same_place: its data are the same, and cut in the same way; otherwise the epoch begins anew. What the
             snapshot has not, such as averages, stays as it is.
-
-    Raises:
-        CheckpointError: an array is not the one that this training has in its place.
     """
     # in torch's own memory: kernels may round by how their operands are aligned
     arrays = {name: torch.tensor(array) for name, array in snapshot.arrays.items()}

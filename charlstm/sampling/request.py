@@ -47,10 +47,7 @@ class Sample:
 
 class Request:
     """A request as the other rooms need it: to the model `trained`, by default the one that `ckpt` names.
-
-    Raises:
-        ValueError: the checkpoint, the prompt or what is asked of them is wrong.
-    """
+    Raises ValueError if the checkpoint, the prompt or what is asked of them is wrong."""
 
     def __init__(self, settings: SampleSettings, trained: Checkpoint | None = None) -> None:
         if not (settings.ckpt or trained):
@@ -115,11 +112,8 @@ def stops(given: str | None) -> list[str]:
 
 
 def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
-    """A prompt with the characters that the model never saw handled as the key `unknown` says.
-
-    Raises:
-        UnknownCharacterError: there are some, and they are not to be skipped, or nothing known is near.
-    """
+    """A prompt with the characters that the model never saw handled as the key `unknown` says. Raises
+    UnknownCharacterError if there are some, and they are not to be skipped, or nothing known is near."""
     if unknown == "nearest":
         text = vocabulary.replace_unknown(text)
     if unknown == "skip":

@@ -15,14 +15,11 @@ from charlstm.text.vocabulary import Ids, Vocabulary
 
 def mask(vocabulary: Vocabulary, ban: str = "", *, ends: bool = True) -> NDArray[np.float64]:
     """A strategy's mask `(V,)`: the start token, which is never a target of training, the unknown token,
-    which cannot be written, and what is banned.
+    which cannot be written, and what is banned. Raises ValueError if nothing is left to write.
 
     Args:
         ban: characters; those that the vocabulary has not are never written anyway.
         ends: whether texts end: where they do not, the end token was no target either.
-
-    Raises:
-        ValueError: nothing is left to write.
     """
     mask = np.zeros(len(vocabulary))
     mask[vocabulary.start] = -np.inf
@@ -42,16 +39,14 @@ def mask(vocabulary: Vocabulary, ban: str = "", *, ends: bool = True) -> NDArray
 
 
 class Writer:
-    """B streams that a model writes side by side: what is chosen for each is fed back to it.
+    """B streams that a model writes side by side: what is chosen for each is fed back to it. Here and
+    when it reads or writes it raises FloatingPointError if a state or a score is not finite.
 
     Args:
         strategy: how the next character is chosen; may be changed at any time.
         seeds: one for each stream. It alone decides the stream's random numbers.
         prompt: ids `(T,)` that all streams read after the start token.
         measure: whether to compute `bits`.
-
-    Raises:
-        FloatingPointError: here and when it reads or writes: a state or a score is not finite.
 
     Attributes:
         bits: `(B,)`, -log2 of the probabilities that the model itself, whatever the strategy, gave to what
@@ -190,13 +185,8 @@ def likeliest(model: NumpyModel, vocabulary: Vocabulary, length: int) -> str:
 def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:
     """How many symbols of a text come out right before the first error in a free run.
 
-    The model starts from the start token and a zero state and reads nothing but its own output.
-
-    Args:
-        text: ids `(N,)` of the text between the start and the end token.
-
-    Returns:
-        N - 1 when the model knows the text by heart, end token included.
+    The model starts from the start token and a zero state and reads nothing but its own output. `text` has
+    the ids `(N,)` of the text between the start and the end token: N - 1 if all is known by heart.
     """
     writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
     for right, wanted in enumerate(text[1:].tolist()):

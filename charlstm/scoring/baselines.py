@@ -22,7 +22,8 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"bz2": bz2.compress, "xz": l
 
 
 def ngrams(train: Ids, held_out: Ids, alphabet: int, start: int) -> dict[str, float]:
-    """Bits per symbol of n-grams and of a uniform guess, by name.
+    """Bits per symbol of n-grams and of a uniform guess, by name. Raises ValueError if there is nothing to
+    score.
 
     So that the time is bounded whatever the corpus, at most the last 4,000,000 symbols of the training part
     and the first 1,000,000 of the held-out part are used; on smaller parts the result is exact.
@@ -32,9 +33,6 @@ def ngrams(train: Ids, held_out: Ids, alphabet: int, start: int) -> dict[str, fl
         held_out: ids `(N,)`.
         alphabet: how many symbols can follow, at any place: characters, and tokens if the text has them.
         start: the start token's id; as in `held_out.py`, predicting it is not scored.
-
-    Raises:
-        ValueError: there is nothing to score.
     """
     train, held_out = np.asarray(train[-TRAIN:]), np.asarray(held_out[:HELD_OUT])
     scored = held_out != start

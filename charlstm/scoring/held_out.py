@@ -59,6 +59,7 @@ class Score(NamedTuple):
 
 def carried(model: Model, ids: Ids, start: int) -> Score:
     """The whole part from the start token and a zero state, which is carried from its begin to its end.
+    Raises ValueError if there is nothing to score.
 
     Every symbol is scored exactly once. For speed a long part is read as parallel streams, whose number
     depends on its length alone; each but the first begins 500 symbols before the first one that it scores.
@@ -69,9 +70,6 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
         ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
             and the start token.
         start: the start token's id. It always follows the end token, so predicting it is not scored.
-
-    Raises:
-        ValueError: there is nothing to score.
     """
     first, ids = _first(ids, start), _without_leading(start, ids)
     if not len(ids):
@@ -121,19 +119,13 @@ def _one_stream(model: Model, ids: Ids, start: int, first: int | None, hop: int)
 
 def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Score:
     """nanoGPT's protocol: consecutive windows, each from an empty context, averaged over all positions.
+    Raises ValueError if there is nothing to score.
 
     A window reads `window` symbols from a zero state and predicts the symbol after each; the next one begins
     where it ended. Every symbol but the first is scored, most of them with less context than `carried` gives
     them. In a text without records the start token, which tells nothing, is read before each window, as in
     training. nanoGPT itself (`estimate_loss` in its train.py) averages windows drawn at random, of which this
-    is the expectation but for the ends.
-
-    Args:
-        ids, start: as for `carried`.
-
-    Raises:
-        ValueError: there is nothing to score.
-    """
+    is the expectation but for the ends. `ids` and `start` are as for `carried`."""
     begins = np.arange(1, len(ids), window)
     batch = min(max(MOST_SCORES // (window * model.vocabulary_size), 1), MOST_STREAMS)
     total, first = 0.0, _first(ids, start)
@@ -158,7 +150,8 @@ def dynamic(
     segment: int = 64,
     advance: Callable[[int], object] | None = None,
 ) -> Score:
-    """Dynamic evaluation: a copy of the model reads the part once and learns from what it has scored.
+    """Dynamic evaluation: a copy of the model reads the part once and learns from what it has scored. Raises
+    ValueError if there is nothing to score, or `train_ids` has fewer than two symbols.
 
     Krause, Kahembwe, Murray and Renals 2018, "Dynamic evaluation of neural sequence models", their rule with
     global statistics and a decay that is stronger for weights with large gradients:
@@ -176,9 +169,6 @@ def dynamic(
         decay: how much of the way back to its trained value, for a weight with the mean RMS.
         segment: symbols between two steps; gradients flow back through one segment.
         advance: told how many symbols each segment had, for a progress bar.
-
-    Raises:
-        ValueError: there is nothing to score, or `train_ids` has fewer than two symbols.
     """
     if len(train_ids) < 2:
         raise ValueError(f"the training part has {len(train_ids)} symbols; it needs at least 2")
@@ -239,13 +229,8 @@ def _read(
     state: State | None,
     first: int | None = None,
 ) -> tuple[Tensor, State]:
-    """Predict the symbols at `begins[b] ... begins[b] + steps - 1` by parallel streams, after `state`.
-
-    Args:
-        first: what they read first, in place of the symbol before.
-
-    Returns:
-        Nats `(steps, B)`, as `_window` has them, and the state.
+    """Predict the symbols at `begins[b] ... begins[b] + steps - 1` by parallel streams, after `state`: nats
+    `(steps, B)`, as `_window` has them, and the state. `first` is read first, in place of the symbol before.
     """
     width = max(min(MOST_SCORES // (len(begins) * model.vocabulary_size), WINDOW), 1)
     pieces = []
@@ -260,11 +245,8 @@ def _read(
 def _window(
     model: Model, ids: Ids, start: int, at: Positions, state: State | None, first: int | None = None
 ) -> tuple[Tensor, State]:
-    """Predict the symbols at the positions `at (T, B)` of the part, each from the one before it.
-
-    Returns:
-        Nats `(T, B)`, 0 where nothing is scored: start tokens, and what lies outside of the part; the state.
-    """
+    """Predict the symbols at the positions `at (T, B)` of the part, each from the one before. Nats `(T, B)`,
+    0 where nothing is scored, which is start tokens and what lies outside; and the state."""
     device = next(model.parameters()).device
     last = len(ids) - 1
     inputs = np.where(at == 0, start, ids[(at - 1).clip(0, last)].astype(np.int64))

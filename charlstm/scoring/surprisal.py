@@ -82,7 +82,8 @@ def bits(
     chunk: int = 256,
     advance: Callable[[int], object] | None = None,
 ) -> NDArray[np.float64]:
-    """The bits of each character given all before it, `(T,)`, from the start token and a zero state.
+    """The bits of each character given all before it, `(T,)`, from the start token and a zero state. Raises
+    FloatingPointError if a state or a score is infinite or not a number.
 
     Every character is scored exactly once, and over all V ids, as training does. The end token is no
     character and is not scored.
@@ -91,9 +92,6 @@ def bits(
         ids: of the text, `(T,)`, without tokens.
         chunk: steps at a time; costs memory, `chunk * V` numbers, and changes no bit of the result.
         advance: told how many characters each chunk had, for a progress bar.
-
-    Raises:
-        FloatingPointError: a state or a score is infinite or not a number.
     """
     read = np.concatenate([np.array([vocabulary.start], vocabulary.dtype), ids[:-1]])
     result = np.empty(len(ids))

@@ -57,16 +57,11 @@ def steps(length: int) -> int:
 
 
 def right(model: NumpyModel, vocabulary: Vocabulary, ids: Ids) -> float:
-    """The share of the symbols that a model writes back right, each in its place.
+    """The share of the symbols that a model writes back right, each in its place. Raises FloatingPointError
+    if a state is not finite.
 
-    It reads nothing but its own output after the separator, and takes the likeliest each time.
-
-    Args:
-        ids: of `sequences`.
-
-    Raises:
-        FloatingPointError: a state is not finite.
-    """
+    It reads nothing but its own output after the separator, and takes the likeliest each time. `ids` are
+    those of `sequences`."""
     length, count = len(ids) // 2 - 1, ids.shape[1]
     stepper, never = Stepper(model, count), mask(vocabulary)
     for read in ids[: length + 2]:
@@ -82,11 +77,8 @@ def right(model: NumpyModel, vocabulary: Vocabulary, ids: Ids) -> float:
 def climb(
     model: NumpyModel, vocabulary: Vocabulary, length: int, seeds: tuple[int, ...]
 ) -> Iterator[tuple[int, float]]:
-    """Examine a model on sequences of `length`, and on ever longer ones as long as it passes, twice each.
-
-    Yields:
-        each length and the share of symbols right; the last is the first that is below `EXAMINED`.
-    """
+    """Examine a model on sequences of `length`, and on ever longer ones as long as it passes, twice each:
+    yields each length and the share of symbols right; the last is the first that is below `EXAMINED`."""
     share = 1.0
     while share >= EXAMINED:
         for part in (1, 2):  # of many attempts one may pass by luck, but hardly twice in a row

@@ -14,11 +14,8 @@ from charlstm.training import recipe
 
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
-    """What it takes to learn to copy.
-
-    Raises:
-        ValueError: something is asked for that has no meaning there.
-    """
+    """What it takes to learn to copy. Raises ValueError if something is asked for that has no meaning
+    there."""
     usual = {"text": None, "path": None, "unit": "char", "alphabet": None, "min_count": 1, "records": "none"}
     refuse("data", settings.data, usual, "task=copy draws symbols of its own")
     refuse("train", settings.train, FOR_LM, "works with task=lm only")

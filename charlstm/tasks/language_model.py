@@ -24,11 +24,8 @@ SPEED = ("threads", "precision", "device", "model", "train.batch", "train.window
 
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
-    """What it takes to train on the corpus.
-
-    Raises:
-        ValueError: corpus, model and settings do not fit together.
-    """
+    """What it takes to train on the corpus. Raises ValueError if corpus, model and settings do not fit
+    together."""
     train = settings.train
     if train.layout != "streams" or train.loss != "cross_entropy":
         raise ValueError(
@@ -65,11 +62,7 @@ class LanguageModelPlan(Plan):
     @cached_property
     def decided(self) -> Decided:
         """Steps, precision and threads: as asked for, or what is fastest here. Needs torch, and a second or
-        two.
-
-        Raises:
-            ValueError: the machine has not what was asked for.
-        """
+        two. Raises ValueError if the machine has not what was asked for."""
         before = self._decided_before("precision", "device")
         asked = before.precision if before else self.settings.precision
         precision = machine.choose_precision(asked, self.device)

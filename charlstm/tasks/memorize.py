@@ -17,11 +17,8 @@ FOR_LM = {"averaging": 0.0, "steps": None, "patience": None}
 
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
-    """What it takes to learn the text by heart.
-
-    Raises:
-        ValueError: text, alphabet, model and layout do not fit together.
-    """
+    """What it takes to learn the text by heart. Raises ValueError if text, alphabet, model and layout do not
+    fit together."""
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
     corpora.refuse_for_memorize(settings.data)
     corpus = corpora.read(replace(settings.data, split=(1.0, 0.0, 0.0)))

@@ -28,15 +28,8 @@ TASKS: dict[Task, Callable[[TrainSettings, Saved | None], Plan]] = {
 
 def plan(settings: TrainSettings, saved: Saved | None = None) -> Plan:
     """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA or a
-    precision is asked for.
-
-    Args:
-        saved: the state of the run that is resumed.
-
-    Raises:
-        ValueError: text, alphabet, model and layout do not fit together, or not into memory, or the machine
-            has not what is asked for.
-    """
+    precision is asked for. Raises ValueError if text, alphabet, model and layout do not fit together, or not
+    into memory, or the machine has not what is asked for. `saved` is the state of the run that is resumed."""
     made = TASKS[settings.task](settings, saved)
     V = len(made.vocabulary)
     memory.check(settings.model, made.config, V, made.window, memory.physical())
@@ -58,11 +51,8 @@ def started(plan: Plan, path: Path) -> "Run":
 
 
 def run(plan: Plan, path: Path, before_step: "Callable[[Training], object] | None" = None) -> Outcome:
-    """Carry a plan out and leave everything in the directory `path`.
-
-    Args:
-        before_step: called before each step is made.
-    """
+    """Carry a plan out and leave everything in the directory `path`. `before_step` is called before each step
+    is made."""
     # what cannot be written to the log must not end the run, nor be a traceback
     logging.raiseExceptions = False
     try:

@@ -69,11 +69,8 @@ class Corpus:
         return before == self.data or before == self._of_characters()
 
     def fit_split(self, split: Sequence[float]) -> None:
-        """Check for a training on the parts.
-
-        Raises:
-            ValueError: one that `data.split` asks for has nothing to predict.
-        """
+        """Check for a training on the parts. Raises ValueError if one that `data.split` asks for has nothing
+        to predict."""
         for part, share in zip(PARTS, split, strict=True):
             size = len(getattr(self, part))
             if share and size < 2:
@@ -165,11 +162,8 @@ class Corpus:
 
 
 def read(config: DataConfig) -> Corpus:
-    """The corpus that `data` asks for. Its sources are read once; from the cache, only to be digested.
-
-    Raises:
-        ValueError: there is no text, it cannot be read, or it does not fit `data.alphabet`.
-    """
+    """The corpus that `data` asks for. Its sources are read once; from the cache, only to be digested. Raises
+    ValueError if there is no text, it cannot be read, or it does not fit `data.alphabet`."""
     if config.alphabet is not None and config.min_count > 1:
         raise ValueError(
             f"data.min_count = {config.min_count}: data.alphabet says already which characters are known; "
@@ -193,11 +187,7 @@ def digest(config: DataConfig) -> str:
 
 
 def refuse_for_memorize(config: DataConfig) -> None:
-    """Check for `task=memorize`.
-
-    Raises:
-        ValueError: it asks for more than one text of characters.
-    """
+    """Check for `task=memorize`. Raises ValueError if it asks for more than one text of characters."""
     refuse("data", config, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
     if config.errors == "skip":
         raise ValueError("data.errors = skip: leaves out files of a folder, with task=lm; use replace")

@@ -9,14 +9,12 @@ BLOCK = 1 << 16
 
 
 def fetch(url: str, wanted: str, place: Path) -> Path:
-    """The file of a URL: from the cache, or from the network, which fills the cache.
+    """The file of a URL: from the cache, or from the network, which fills the cache. Raises ValueError if it
+    cannot be downloaded, or it is another file.
 
     Args:
         wanted: its SHA-256, in small hexadecimal digits.
         place: where people can put the file themselves, for the message that says so.
-
-    Raises:
-        ValueError: it cannot be downloaded, or it is another file.
     """
     import pooch  # type: ignore[import-untyped]  # here: only who downloads waits for it
 

@@ -45,7 +45,8 @@ class UnknownCharacterError(ValueError):
 
 
 class Vocabulary:
-    """The characters that a model knows.
+    """The characters that a model knows. Raises ValueError if there is no character, or one is given twice,
+    or one is no byte but should be.
 
     Args:
         characters: every character once, in the order of their ids; bytes as their Latin-1 characters.
@@ -54,9 +55,6 @@ class Vocabulary:
 
     Attributes:
         start, end, unknown: the ids of the tokens; `unknown` is None where there is none.
-
-    Raises:
-        ValueError: there is no character, or one is given twice, or one is no byte but should be.
     """
 
     def __init__(self, characters: str, *, unknown: bool = False, unit: Unit = "char") -> None:
@@ -139,10 +137,6 @@ class Vocabulary:
             f"{source} has {what} at position {position}, which is not among the "
             f"{len(self.characters)} known {'bytes' if self.unit == 'byte' else 'characters'} {shown!r}"
         )
-
-    def encode_framed(self, text: str, source: str = "the text") -> Ids:
-        """The ids `(T + 2,)` of a text between the start and the end token."""
-        return self.framed(self.encode(text, source))
 
     def framed(self, ids: Ids) -> Ids:
         """Ids `(T,)` between the start and the end token, `(T + 2,)`."""

@@ -132,11 +132,8 @@ class Training:
         return self.step == self.steps or (self.window if self.every is None else self.step % self.every) == 0
 
     def take_figures(self) -> Progress | None:
-        """The figures since they were last taken; None if no step was made.
-
-        Raises:
-            DivergedError: too many steps in a row were not finite.
-        """
+        """The figures since they were last taken; None if no step was made. Raises DivergedError if too many
+        steps in a row were not finite."""
         loss, norm, correct, weight, chars, made = self.sums
         in_a_row, most, skipped = self.wrong
         # the last figures may not be missing: who handles them may have something to do at the end

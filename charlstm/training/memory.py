@@ -19,11 +19,7 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured:
     itself, its gradient, two moments, and these again in the good state to go back to, in the new one and in
     the file. For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back,
-    and there are the scores three times.
-
-    Args:
-        window: T, steps that gradients flow back through.
-    """
+    and there are the scores three times. `window` is T, the steps that gradients flow back through."""
     weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
     kept = 14 * model.layers * model.hidden + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
     return FLOAT * (weights + config.batch * window * kept)

@@ -23,7 +23,8 @@ SOAP_LR_TIMES_HIDDEN = 3.5
 
 
 def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
-    """The same with all that is `auto` decided, to learn a text by heart.
+    """The same with all that is `auto` decided, to learn a text by heart. Raises ValueError if the layout
+    cannot cut that text into `train.batch` streams.
 
     A long text is learnt many times faster as segments side by side, for the products are larger and the
     gradients have less far to go; and by SOAP.
@@ -31,9 +32,6 @@ def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
     Args:
         symbols: ids of the text, the start and end token included.
         hidden: units of a layer, H.
-
-    Raises:
-        ValueError: the layout cannot cut that text into `train.batch` streams.
     """
     layout, batch = config.layout, config.batch
     if layout == "auto":
@@ -77,11 +75,7 @@ def longest_window(config: TrainConfig, symbols: int) -> int:
 
 def for_corpus(config: TrainConfig, symbols: int) -> TrainConfig:
     """The same for a language model of a text of `symbols` ids: with fewer streams or shorter windows if need
-    be.
-
-    Raises:
-        ValueError: fewer than two symbols.
-    """
+    be. Raises ValueError if there are fewer than two symbols."""
     if symbols < 2:
         raise ValueError(f"the training part has {symbols} symbols; it needs at least 2")
     # the cut may leave out up to a window of ids
@@ -108,11 +102,8 @@ def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
 
 
 def refuse_undecided(config: TrainConfig) -> None:
-    """Check for a task that decides nothing by the text.
-
-    Raises:
-        ValueError: something is left to be decided, or follows from how well a text is known.
-    """
+    """Check for a task that decides nothing by the text. Raises ValueError if something is left to be
+    decided, or follows from how well a text is known."""
     for key in ("optimizer", "lr", "decay"):
         value = getattr(config, key)
         if value == "auto" or (key, value) == ("decay", "loss"):

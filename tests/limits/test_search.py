@@ -276,7 +276,9 @@ def test_bits_still_needed(searched):
     trained = checkpoint.load(folder / found["directory"])
     model = Model(trained.config, len(trained.vocabulary))
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in trained.weights.items()})
-    ids = trained.vocabulary.encode_framed((folder / found["directory"] / "text.txt").read_text()).astype(int)
+    ids = trained.vocabulary.framed(
+        trained.vocabulary.encode((folder / found["directory"] / "text.txt").read_text())
+    ).astype(int)
     with torch.no_grad():
         scores, _ = model(torch.from_numpy(ids[:-2, None]))
         nats = torch.nn.functional.cross_entropy(scores[:, 0], torch.from_numpy(ids[1:-1]), reduction="sum")

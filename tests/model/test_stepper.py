@@ -234,7 +234,7 @@ def test_a_trained_model_writes_the_text_that_torch_writes():
     )
     torch.manual_seed(0)
     model = Model(chosen.model, len(vocabulary))
-    *_, last = loop.of_text(model, vocabulary.encode_framed(text), chosen.train).figures()
+    *_, last = loop.of_text(model, vocabulary.framed(vocabulary.encode(text)), chosen.train).figures()
     assert last.accuracy > 0.7  # it knows the words; which one comes next nobody can
     given = surprises(every=4, size=len(vocabulary))
     written = free_run(model.in_numpy(), given)

@@ -31,7 +31,7 @@ def knows_bytes(tmp_path_factory):
     vocabulary = Vocabulary("".join(sorted(set(BLOB.decode("latin-1")))), unit="byte")
     asked = settings("model.hidden=32", "model.layers=1")
     model = Model(asked.model, len(vocabulary))
-    ids = vocabulary.encode_framed(BLOB.decode("utf-8", "surrogateescape"))
+    ids = vocabulary.framed(vocabulary.encode(BLOB.decode("utf-8", "surrogateescape")))
     proof = memorize_run.Proof(model, vocabulary, ids)
     for figures in loop.of_text(model, ids, asked.train).figures():
         last = proof.tried(figures)

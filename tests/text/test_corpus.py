@@ -314,7 +314,7 @@ def test_what_is_no_plain_text_has_one_fingerprint(changes):
 def test_a_text_between_its_tokens():
     built = corpus.read(data())
     framed = built.vocabulary.framed(built.ids)
-    assert framed.tolist() == built.vocabulary.encode_framed(SENTENCE).tolist()
+    assert framed.tolist() == built.vocabulary.framed(built.vocabulary.encode(SENTENCE)).tolist()
     assert framed.dtype == built.vocabulary.dtype
 
 

@@ -14,7 +14,7 @@ texts = st.text(st.characters(), min_size=1)
 def test_every_text_over_the_alphabet_comes_back(text):
     vocabulary = Vocabulary.of_text(text)
     assert vocabulary.decode(vocabulary.encode(text)) == text
-    framed = vocabulary.encode_framed(text)
+    framed = vocabulary.framed(vocabulary.encode(text))
     assert framed[0] == vocabulary.start
     assert framed[-1] == vocabulary.end
     assert vocabulary.decode(framed) == text
@@ -30,7 +30,7 @@ def test_ids_follow_the_alphabet_and_the_tokens_come_last():
 def test_tokens_are_no_characters():
     # the published alphabet used '0' and '1' for them, so that no text could contain these digits
     vocabulary = Vocabulary.of_text("01")
-    assert vocabulary.encode_framed("01").tolist() == [2, 0, 1, 3]
+    assert vocabulary.framed(vocabulary.encode("01")).tolist() == [2, 0, 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from charlstm.training import loop, losses, recipe
 from charlstm.training.windows import Window
 
 VOCABULARY = Vocabulary.of_text(SENTENCE)
-IDS = VOCABULARY.encode_framed(SENTENCE)
+IDS = VOCABULARY.framed(VOCABULARY.encode(SENTENCE))
 
 
 def run(*overrides, text=SENTENCE):
@@ -23,7 +23,7 @@ def run(*overrides, text=SENTENCE):
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(1)
     model = Model(chosen.model, len(vocabulary))
-    ids = vocabulary.encode_framed(text)
+    ids = vocabulary.framed(vocabulary.encode(text))
     proof, progress = memorize_run.Proof(model, vocabulary, ids), []
     for figures in loop.of_text(model, ids, chosen.train).figures():
         if figures is None:  # no step of this epoch was made
@@ -209,7 +209,7 @@ def engines(seed, dtype):
         vocabulary = Vocabulary(chosen.data.alphabet)
         torch.manual_seed(seed)
         model = Model(chosen.model, len(vocabulary)).to(dtype)
-        training = loop.of_text(model, vocabulary.encode_framed(SENTENCE), chosen.train)
+        training = loop.of_text(model, vocabulary.framed(vocabulary.encode(SENTENCE)), chosen.train)
         losses.append([p.loss for p in training.figures()])
     return losses
 

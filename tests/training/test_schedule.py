@@ -66,7 +66,7 @@ def test_a_training_whose_decay_is_loss_follows_it():
     overrides = ("train.optimizer=soap", "train.layout=segments", "train.batch=3", "train.lr=0.05")
     config = settings(*overrides, "train.epochs=30", "model.hidden=12")
     training = loop.of_text(
-        Model(config.model, len(vocabulary)), vocabulary.encode_framed("abcab" * 30), config.train
+        Model(config.model, len(vocabulary)), vocabulary.framed(vocabulary.encode("abcab" * 30)), config.train
     )
     lowest = 1.0
     for progress in training.figures():

@@ -62,7 +62,8 @@ def test_streams_predict_every_symbol_and_continue_across_windows(symbols, batch
 
 
 def test_the_layout_is_chosen_by_name():
-    ids = Vocabulary.of_text(SENTENCE).encode_framed(SENTENCE)
+    vocabulary = Vocabulary.of_text(SENTENCE)
+    ids = vocabulary.framed(vocabulary.encode(SENTENCE))
     config = settings("train.layout=streams", "train.batch=3", "train.window=10").train
     for epoch in (0, 5):
         assert [w.inputs.shape for w in windows_of(ids, config)(epoch)] == [(10, 3), (10, 3), (3, 3)]
