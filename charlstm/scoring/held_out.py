@@ -73,7 +73,7 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
     """
     first, ids = _first(ids, start), _without_leading(start, ids)
     if not len(ids):
-        return _score(0.0, 0)
+        return _score(0.0, ids, start)
     streams = min(max(len(ids) // STREAM, 1), MOST_STREAMS)
     hop = -(-len(ids) // (streams * STRETCH)) * STRETCH  # no stretch is cut
     with _evaluating(model):
@@ -82,7 +82,7 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
     whole = max(len(ids) // STRETCH, 1)  # what is left over is no stretch, unless it is all there is
     means = sums[:whole] / scored[:whole]
     worst = int(means.argmax())
-    score = _score(float(sums.sum()), int(scored.sum()))
+    score = _score(float(sums.sum()), ids, start)
     return score._replace(worst=float(means[worst]), place=worst * STRETCH)
 
 
@@ -136,7 +136,7 @@ def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Scor
                 _, state = _read(model, ids, start, here - 1, 1, None, first)
             nats, _ = _read(model, ids, start, here, window, state)
             total += nats.double().sum().item()
-    return _score(total, _scored(ids[1:], start))
+    return _score(total, ids[1:], start)
 
 
 def dynamic(
@@ -195,7 +195,7 @@ def dynamic(
                     w.sub_(step * g + back * (w - origin))
             if advance is not None:
                 advance(len(at))
-    return _score(total.item(), _scored(ids, start))
+    return _score(total.item(), ids, start)
 
 
 def _gradient_size(
@@ -271,11 +271,8 @@ def _without_leading(start: int, ids: Ids) -> Ids:
     return ids[1:] if len(ids) and ids[0] == start else ids
 
 
-def _scored(ids: Ids, start: int) -> int:
-    return int(np.count_nonzero(ids != start))
-
-
-def _score(nats: float, symbols: int) -> Score:
+def _score(nats: float, ids: Ids, start: int) -> Score:
+    symbols = int(np.count_nonzero(ids != start))
     if symbols == 0:
         raise ValueError("the held-out part has no symbol to score; give it a larger share of the text")
     return Score(nats / symbols, symbols)
