@@ -43,7 +43,7 @@ def measure(path: str) -> None:
     config = replace(compose("train", TrainSettings, []).data, path=path, split=(0.9, 0.1, 0.0))
     highest = 0.0
     add = survey.Survey.add
-    encode = vocabulary.Encoder.__call__
+    encode = vocabulary.Vocabulary.ids_of
 
     def look() -> None:
         nonlocal highest
@@ -51,7 +51,7 @@ def measure(path: str) -> None:
 
     # looked at after every block of the sources and of the draft
     survey.Survey.add = lambda *given: (add(*given), look())[0]  # type: ignore[method-assign]
-    vocabulary.Encoder.__call__ = lambda *given: (encode(*given), look())[0]  # type: ignore[method-assign]
+    vocabulary.Vocabulary.ids_of = lambda *given: (encode(*given), look())[0]  # type: ignore[method-assign]
     of_clock, of_core = time.perf_counter(), time.process_time()
     built = corpus.read(config)
     of_clock, of_core = time.perf_counter() - of_clock, time.process_time() - of_core

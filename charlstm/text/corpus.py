@@ -20,7 +20,7 @@ from charlstm.text.draft import Draft
 from charlstm.text.records import END, START
 from charlstm.text.source import Source
 from charlstm.text.survey import Facts
-from charlstm.text.vocabulary import Encoder, Extent, Ids, Vocabulary, as_code_points
+from charlstm.text.vocabulary import Extent, Ids, Vocabulary, as_code_points
 
 PARTS = ("train", "valid", "test")
 
@@ -228,10 +228,9 @@ def _encoded(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]
 
 
 def _encoded_in(folder: Path, found: list[Source], config: DataConfig) -> tuple[Stored, list[str]]:
-    draft = Draft(found, config, folder)
-    try:
+    with closing(Draft(found, config, folder)) as draft:
         vocabulary, facts = draft.described()
-        pieces = map(Encoder(vocabulary), draft.symbols())
+        pieces = map(vocabulary.ids_of, draft.symbols())
         if sum(draft.sizes) <= source.SMALL:
             ids = np.concatenate(list(pieces))
             ids.flags.writeable = False
@@ -239,8 +238,6 @@ def _encoded_in(folder: Path, found: list[Source], config: DataConfig) -> tuple[
         path = folder / cache.name(draft.sizes, draft.digests, config)
         # it may be there, if it came out of a pipe, or by another name
         return cache.load(path) or cache.save(path, pieces, vocabulary, facts), draft.digests
-    finally:
-        draft.close()
 
 
 def _cuts(ids: Ids, config: DataConfig, start: int) -> list[int]:
@@ -253,16 +250,16 @@ def _cuts(ids: Ids, config: DataConfig, start: int) -> list[int]:
 
 
 def _nearest_record(ids: Ids, wanted: int, start: int) -> int:
-    step = source.BLOCK
-    after, before = len(ids), 0
-    for begin in range(wanted, len(ids), step):
-        if (starts := np.flatnonzero(ids[begin : begin + step] == start)).size:
-            after = begin + int(starts[0])
-            break
-    for end in range(wanted, 0, -step):
-        begin = max(0, end - step)
-        if (starts := np.flatnonzero(ids[begin:end] == start)).size:
-            before = begin + int(starts[-1])
-            break
+    after = _distance(ids[wanted:], start)
+    back = 1 + _distance(ids[:wanted][::-1], start)
     # the first record always belongs to the training part
-    return after if after - wanted <= wanted - before or before == 0 else before
+    return wanted + after if after <= back or back >= wanted else wanted - back
+
+
+def _distance(ids: Ids, start: int) -> int:
+    """How many ids come before the first start token, or all of them."""
+    for begin in range(0, len(ids), source.BLOCK):
+        found = np.flatnonzero(ids[begin : begin + source.BLOCK] == start)
+        if found.size:
+            return begin + int(found[0])
+    return len(ids)

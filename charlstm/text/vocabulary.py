@@ -7,6 +7,8 @@ UTF-8 bytes.
 """
 
 import unicodedata
+from collections import Counter
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +62,11 @@ class Vocabulary:
     def __init__(self, characters: str, *, unknown: bool = False, unit: Unit = "char") -> None:
         if not characters:
             raise ValueError("the alphabet is empty; it needs at least one character")
-        code_points = as_code_points(characters)
-        self._order = np.argsort(code_points, kind="stable")
-        self._sorted = code_points[self._order]
-        twice = self._sorted[1:][self._sorted[1:] == self._sorted[:-1]]
-        if twice.size:
-            raise ValueError(f"the alphabet has {describe(chr(twice[0]))} twice; give each character once")
-        if unit == "byte" and self._sorted[-1] > 255:
-            raise ValueError(f"the alphabet has {describe(chr(self._sorted[-1]))}, which is no byte")
+        if len(set(characters)) < len(characters):
+            twice = min(character for character, count in Counter(characters).items() if count > 1)
+            raise ValueError(f"the alphabet has {describe(twice)} twice; give each character once")
+        if unit == "byte" and max(characters) > "\xff":
+            raise ValueError(f"the alphabet has {describe(max(characters))}, which is no byte")
         self.characters = characters
         self.unit: Unit = unit
         self.start = len(characters)
@@ -115,19 +114,35 @@ class Vocabulary:
         """
         units = self.units(text)
         encoded: Ids = np.empty(len(units), self.dtype)
-        for begin in range(0, len(units), BLOCK):  # places in the alphabet take 8 bytes each
+        for begin in range(0, len(units), BLOCK):  # indices of the table take 8 bytes each
             block = units[begin : begin + BLOCK]
-            wanted = as_code_points(block)
-            found = np.searchsorted(self._sorted, wanted).clip(max=len(self.characters) - 1)
-            is_unknown = self._sorted[found] != wanted
             ids = encoded[begin : begin + BLOCK]
-            ids[:] = self._order[found]
+            ids[:] = self.ids_of(as_code_points(block))
+            is_unknown = ids >= self.start  # here a mark is a character like any other
             if self.unknown is not None:
                 ids[is_unknown] = self.unknown
             elif is_unknown.any():
                 first = int(is_unknown.argmax())
                 raise self.unknown_character(block[first], begin + first, source)
         return encoded
+
+    def ids_of(self, points: NDArray[np.unsignedinteger[Any]]) -> Ids:
+        """The ids `(T,)` of the code points `(T,)` of symbols: characters, and marks, which are the tokens.
+
+        Any other one becomes the unknown token; where there is none, the start token, too.
+        """
+        if points.dtype == self.dtype == np.uint8:  # several times as fast
+            return np.frombuffer(points.tobytes().translate(self._table[:256].tobytes()), np.uint8)
+        ids: Ids = self._table[points]
+        return ids
+
+    @cached_property
+    def _table(self) -> Ids:
+        """The id of every code point."""
+        table = np.full(CODE_POINTS, self.start if self.unknown is None else self.unknown, self.dtype)
+        table[[ord(START), ord(END)]] = self.start, self.end
+        table[as_code_points(self.characters)] = np.arange(self.start)
+        return table
 
     def unknown_character(self, character: str, position: int, source: str) -> UnknownCharacterError:
         """The answer to a character that the vocabulary has not."""
@@ -173,27 +188,6 @@ class Vocabulary:
         ids = np.asarray(ids)
         points = as_code_points(self.characters).astype("<u4")[ids[ids < self.start].astype(np.intp)]
         return self.text(points.tobytes().decode("utf-32-le", "surrogatepass"))
-
-
-class Encoder:
-    """Code points of symbols -> ids, by a table of all of them.
-
-    A symbol that the vocabulary has not becomes its unknown token.
-    """
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        unknown = 0 if vocabulary.unknown is None else vocabulary.unknown
-        self._table = np.full(CODE_POINTS, unknown, vocabulary.dtype)
-        self._table[as_code_points(vocabulary.characters)] = np.arange(vocabulary.start)
-        self._table[[ord(START), ord(END)]] = vocabulary.start, vocabulary.end
-        self._of_bytes = self._table[:256].tobytes()
-
-    def __call__(self, points: NDArray[np.unsignedinteger[Any]]) -> Ids:
-        """The ids `(T,)` of code points `(T,)`."""
-        if points.dtype == self._table.dtype == np.uint8:  # several times as fast
-            return np.frombuffer(points.tobytes().translate(self._of_bytes), np.uint8)
-        ids: Ids = self._table[points]
-        return ids
 
 
 def widths(text: str) -> NDArray[np.intp]:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.text.records import END, START
-from charlstm.text.vocabulary import Encoder, UnknownCharacterError, Vocabulary, as_code_points
+from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary, as_code_points
 
 # any code point, lone surrogates and NUL included
 texts = st.text(st.characters(), min_size=1)
@@ -86,7 +86,6 @@ def test_bytes_are_those_of_utf_8():
 def test_code_points_get_the_ids_of_the_vocabulary(text, has_unknown):
     known = "".join(sorted(set(text)))
     vocabulary = Vocabulary(known[: len(known) // 2 + 1] if has_unknown else known, unknown=has_unknown)
-    encode = Encoder(vocabulary)
-    ids = np.concatenate([encode(as_code_points(symbols)) for symbols in (START, text, "", END)])
+    ids = np.concatenate([vocabulary.ids_of(as_code_points(symbols)) for symbols in (START, text, "", END)])
     assert ids.dtype == vocabulary.dtype
     assert ids.tolist() == [vocabulary.start, *vocabulary.encode(text).tolist(), vocabulary.end]
