@@ -48,7 +48,7 @@ class Stepper:
     def __call__(self, ids: ArrayLike) -> Array:
         """Scores `(B, V)` of the character after `ids (B,)`, in a buffer that the next call overwrites.
 
-        Every number of the state is finite afterwards, or FloatingPointError is raised; `reset` it then.
+        Every number of the state is finite afterwards, or FloatingPointError is raised; it is of no use then.
 
         Raises:
             ValueError: `ids` are not B integers.
@@ -86,11 +86,6 @@ class Stepper:
         check_finite(self._cell, *parts)
         for mine, part in zip(self._state, parts, strict=True):
             mine[...] = part.swapaxes(1, 2).reshape(mine.shape)
-
-    def reset(self) -> None:
-        """All streams to the zero state."""
-        for part in self._state:
-            part[...] = 0
 
 
 class Layer:

@@ -95,15 +95,6 @@ def test_the_state_goes_on_to_the_very_bits(cell):
     np.testing.assert_allclose(scores_of(other, ids[1:]), rest, rtol=0, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_reset_is_a_new_stepper(cell):
-    model, ids = network(cell), some_ids()
-    step = Stepper(model, B)
-    first = scores_of(step, ids)
-    step.reset()
-    np.testing.assert_array_equal(scores_of(step, ids), first)
-
-
 @pytest.mark.parametrize("head", ["linear", "none"])
 def test_the_scores_are_one_buffer_which_the_reader_may_write_to(head):
     model, ids = network("lstm", head=head), some_ids()
