@@ -71,7 +71,7 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
             and the start token.
         start: the start token's id. It always follows the end token, so predicting it is not scored.
     """
-    first, ids = _first(ids, start), _without_leading(start, ids)
+    first, ids = _beginning(ids, start)
     if not len(ids):
         return _score(0.0, ids, start)
     streams = min(max(len(ids) // STREAM, 1), MOST_STREAMS)
@@ -128,7 +128,7 @@ def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Scor
     is the expectation but for the ends. `ids` and `start` are as for `carried`."""
     begins = np.arange(1, len(ids), window)
     batch = min(max(MOST_SCORES // (window * model.vocabulary_size), 1), MOST_STREAMS)
-    total, first = 0.0, _first(ids, start)
+    total, (first, _) = 0.0, _beginning(ids, start)
     with _evaluating(model):
         for k in range(0, len(begins), batch):
             here, state = begins[k : k + batch], None
@@ -172,7 +172,7 @@ def dynamic(
     """
     if len(train_ids) < 2:
         raise ValueError(f"the training part has {len(train_ids)} symbols; it needs at least 2")
-    ids = _without_leading(start, ids)
+    _, ids = _beginning(ids, start)
     learner = copy.deepcopy(model).eval().requires_grad_()
     for module in learner.modules():
         if isinstance(module, nn.RNNBase) and module.dropout == 0:
@@ -261,14 +261,10 @@ def _window(
     return nats.where(torch.from_numpy(scored).to(device).flatten(), 0.0).view(at.shape), state
 
 
-def _first(ids: Ids, start: int) -> int | None:
-    """What a reading from a zero state begins with: the start token; None for records, as in training."""
-    return None if len(ids) and ids[0] == start else start
-
-
-def _without_leading(start: int, ids: Ids) -> Ids:
-    # the start token that every reading begins with is the first record's own
-    return ids[1:] if len(ids) and ids[0] == start else ids
+def _beginning(ids: Ids, start: int) -> tuple[int | None, Ids]:
+    """What a reading from a zero state begins with, and the ids after it: the start token and all of them, or
+    None and those after the first record's own start token, as in training."""
+    return (None, ids[1:]) if len(ids) and ids[0] == start else (start, ids)
 
 
 def _score(nats: float, ids: Ids, start: int) -> Score:
