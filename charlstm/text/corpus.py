@@ -2,7 +2,7 @@
 
 import codecs
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -34,10 +34,14 @@ class Fingerprint:
     sha256: str
 
     @classmethod
-    def of_text(cls, text: str) -> "Fingerprint":
-        """That of a text in UTF-8."""
-        blob = text.encode("utf-8", "surrogatepass")
-        return cls(size=len(blob), sha256=hashlib.sha256(blob).hexdigest())
+    def of_text(cls, pieces: Iterable[str]) -> "Fingerprint":
+        """That of a text in UTF-8, which comes in pieces."""
+        digest, size = hashlib.sha256(), 0
+        for piece in pieces:
+            blob = piece.encode("utf-8", "surrogatepass")
+            digest.update(blob)
+            size += len(blob)
+        return cls(size=size, sha256=digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,12 @@ class Corpus:
     def matches(self, before: Fingerprint) -> bool:
         """Whether this is the text that an earlier run was trained on: the same bytes, or, as the first runs
         of task=memorize had it, the same characters in UTF-8."""
-        return before == self.data or before == self._of_characters()
+        if before == self.data:
+            return True
+        if self.facts.records or self.facts.rare:  # there is more to it than its characters
+            return False
+        blocks = (self.ids[k : k + source.BLOCK] for k in range(0, len(self.ids), source.BLOCK))
+        return before == Fingerprint.of_text(map(self.vocabulary.decode, blocks))
 
     def fit_split(self, split: Sequence[float]) -> None:
         """Check for a training on the parts. Raises ValueError if one that `data.split` asks for has nothing
@@ -147,18 +156,6 @@ class Corpus:
         extras = "".join(f", {count:,} {name}" for name, count in counted.items() if count)
         bom = ", a byte order mark left out" if self.facts.bom else ""
         return f"{self.facts.characters:,} characters, {self.facts.distinct:,} distinct{extras}{bom}"
-
-    def _of_characters(self) -> Fingerprint | None:
-        """The fingerprint of its characters in UTF-8; None if there is more to it than these."""
-        if self.facts.records or self.facts.rare:
-            return None
-        digest, size = hashlib.sha256(), 0
-        for begin in range(0, len(self.ids), source.BLOCK):
-            text = self.vocabulary.decode(self.ids[begin : begin + source.BLOCK])
-            blob = text.encode("utf-8", "surrogatepass")
-            digest.update(blob)
-            size += len(blob)
-        return Fingerprint(size=size, sha256=digest.hexdigest())
 
 
 def read(config: DataConfig) -> Corpus:

@@ -84,13 +84,8 @@ class Vocabulary:
         return len(self.characters) + (2 if self.unknown is None else 3)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple[object, ...]:
-        return self.characters, self.unknown, self.unit
+        mine = (self.characters, self.unknown, self.unit)
+        return isinstance(other, Vocabulary) and mine == (other.characters, other.unknown, other.unit)
 
     def units(self, text: str) -> str:
         """The text as a string of what has ids: itself, or its UTF-8 bytes as Latin-1 characters."""
