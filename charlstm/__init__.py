@@ -14,6 +14,8 @@ Everything is time-major, `(T, B, ...)`, and weights are float32 unless said oth
 nothing before it is asked to: `sample.py` must start without torch.
 """
 
+import os
+
 TYPE_CHECKING = False  # as in `typing`, whose import alone takes longer than everything here
 
 if TYPE_CHECKING:
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load", "train"]
+
+# A thread that waits for another spins, by default for 16 ms or more: where that one waits itself, for a core
+# that other processes have, a step took 8 times as long as on one thread. For 0.2 ms it costs nothing
+# (`benchmarks.threads`). OpenMP reads this when torch is imported; what a user has set holds.
+if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
+    os.environ["KMP_BLOCKTIME"] = "1"  # ms, of Intel's and LLVM's
+    if os.uname().machine == "x86_64":  # a turn is short elsewhere
+        os.environ["GOMP_SPINCOUNT"] = "4000"  # turns, of GNU's
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of this module's
 

@@ -318,3 +318,23 @@ def test_a_save_is_asked_for_while_the_program_is_still_read_and_a_hangup_is_ign
     assert process.wait() == 143
     reader.join()
     process.stderr.close()
+
+
+def started(code, **variables):
+    """A new Python that runs this code where nobody has said how threads wait, but for these variables."""
+    said = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    environment = {name: value for name, value in os.environ.items() if name not in said}
+    environment |= {"PYTHONPATH": str(PROJECT), **variables}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="elsewhere OpenMP waits as it likes")
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [({}, "'4000'"), ({"GOMP_SPINCOUNT": "7"}, "'7'"), ({"OMP_WAIT_POLICY": "passive"}, "'0'")],
+)
+def test_threads_wait_briefly_unless_the_user_says_how(own, spins):
+    said = started("import charlstm, torch", OMP_DISPLAY_ENV="verbose", **own).stderr
+    assert f"GOMP_SPINCOUNT = {spins}" in said
