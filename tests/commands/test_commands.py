@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
+from charlstm.training import machine
 
 RESULT_KEYS = [
     *("task", "steps", "chars_seen", "train_seconds", "chars_per_second", "loss", "params", "device"),
@@ -338,3 +339,13 @@ def started(code, **variables):
 def test_threads_wait_briefly_unless_the_user_says_how(own, spins):
     said = started("import charlstm, torch", OMP_DISPLAY_ENV="verbose", **own).stderr
     assert f"GOMP_SPINCOUNT = {spins}" in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads of a process")
+@pytest.mark.skipif(machine.available_cores() == 1, reason="needs two cores")
+@pytest.mark.parametrize("command", ["train", "sample", "score", "limit"])
+def test_numpy_computes_on_one_thread_unless_the_user_says_otherwise(command):
+    code = f"import charlstm.cli.{command}, os, numpy; print(len(os.listdir('/proc/self/task')))"
+    assert int(started(code).stdout) == 1
+    if command == "sample":
+        assert int(started(code, OPENBLAS_NUM_THREADS="2").stdout) == 2
