@@ -4,10 +4,10 @@ Figures come out of it, and whoever asks for them decides what becomes of them a
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model, State, detach
 from charlstm.text.vocabulary import Ids
 from charlstm.training import losses, recipe
+from charlstm.training.clock import Clock
 from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
@@ -27,6 +28,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap}
 
 # So many steps in a row whose loss or gradient is not finite are more than an accident.
 TOO_MANY = {"skip": 3, "stop": 1}
+
+PACE_STEPS = 10  # until so many are made, those that are missing are taken to last as was measured before
 
 
 class DivergedError(ArithmeticError):
@@ -46,10 +49,13 @@ class Training:
     Args:
         model: trained in place; dropout draws from torch's own generator.
         windows: those of an epoch, by its number, counted from 0.
-        steps: how many there will be in all; the learning rate follows from it.
+        steps: how many there will be in all, at most; the learning rate follows from it.
         every: steps between two figures; None: an epoch.
         average: told of every step.
         autocast: dtype of the matrix products; None: that of the weights.
+        clock: with a budget, training ends with its time: how many steps that makes is counted out anew after
+            each, and so the learning rate becomes a function of the share of the time that is done.
+        pace: seconds that a step takes, as was measured beforehand; 0: it was not.
 
     Attributes:
         before_step: called before each step is made, if there is anything to call.
@@ -73,8 +79,12 @@ class Training:
         every: int | None = None,
         average: Average | None = None,
         autocast: torch.dtype | None = None,
+        clock: Clock | None = None,
+        pace: float = 0.0,
     ) -> None:
-        self.model, self.config, self.steps, self.every = model, config, steps, every
+        self.model, self.config, self.every = model, config, every
+        self.steps = self.most_steps = steps
+        self.clock, self.pace = clock or Clock(), pace
         self.average, self.autocast = average, autocast
         self.device = next(model.parameters()).device
         scale = LossScale(self.device) if autocast == torch.float16 else None
@@ -111,21 +121,48 @@ class Training:
     def run(self, pause: Callable[[], bool] = lambda: False) -> None:
         """Train until figures are due, or until `pause` says so; otherwise as `figures`."""
         self.model.train()
-        begin = time.perf_counter()
+        self._now = self.clock.now()
         try:
             while self.step < self.steps:
                 if self.before_step is not None:
                     self.before_step()
                 self._next()
+                self._tick()
+                self.plan_steps()
                 if self.is_due() or pause():
                     break
         except FloatingPointError as error:  # the plain engine looks at what it computes
             raise DivergedError(f"{error}, in step {self.step + 1}") from None
         finally:
             self._count()
-        spent = time.perf_counter() - begin
-        self.seconds += spent
-        self.since.seconds += spent
+            self._tick()
+
+    def plan_steps(self) -> None:
+        """Count out how many steps there will be in the time that is left."""
+        if self.clock.budget is None or not (pace := self._seconds_per_step()):
+            return
+        left = max(math.ceil(self.clock.left() / pace), 0 if self.step else 1)
+        self.steps = min(self.step + left, self.most_steps)
+        if self.average is not None and self.config.averaging:
+            self.average.span(self.config.averaging * self.steps)
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done, 0 to 1: of its steps or, with a budget, of its time."""
+        return min(self.step / self.steps, 1.0)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until training ends: by the budget or, about, by the steps; None before the first step."""
+        pace = self._seconds_per_step()
+        steps = max(self.steps - self.step, 0) * pace if pace else math.inf
+        left = max(min(steps, self.clock.left()), 0.0)
+        return left if math.isfinite(left) else None
+
+    def _seconds_per_step(self) -> float:
+        """On average so far; 0: nothing is known."""
+        missing = max(PACE_STEPS - self.step, 0) if self.pace else 0
+        return (self.seconds + missing * self.pace) / max(self.step + missing, 1)
 
     def is_due(self) -> bool:
         """Whether it is time for figures."""
@@ -216,6 +253,12 @@ class Training:
         others, state = self.model(inputs[handover:], state)
         return torch.cat([scores, others]), state
 
+    def _tick(self) -> None:
+        """Take in the time that passed."""
+        before, self._now = self._now, self.clock.now()
+        self.seconds += self._now - before
+        self.since.seconds += self._now - before
+
     def _count(self) -> None:
         """Add the steps up; the one place where the device is waited for."""
         for step, shape in self._steps:
@@ -235,32 +278,23 @@ def handed_on(state: State) -> State:
     return tuple(torch.cat([torch.zeros_like(part[:, :1]), part[:, :-1]], dim=1) for part in state)
 
 
-def of_text(model: Model, text: Ids, config: TrainConfig) -> Training:
+def of_text(model: Model, text: Ids, config: TrainConfig, clock: Clock | None = None) -> Training:
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
     config = recipe.for_text(config, len(text), model.config.hidden)
     windows = windows_of(text, config)
-    return Training(model, windows, config, steps=config.epochs * len(windows(0)))
+    return Training(model, windows, config, steps=config.epochs * len(windows(0)), clock=clock)
 
 
 def of_corpus(
-    model: Model,
-    ids: Ids,
-    start: int | None,
-    config: TrainConfig,
-    *,
-    steps: int,
-    every: int,
-    average: Average | None = None,
-    autocast: torch.dtype | None = None,
-    seed: int = 0,
+    model: Model, ids: Ids, start: int | None, config: TrainConfig, *, seed: int = 0, **others: Any
 ) -> Training:
-    """`steps` steps on the streams of a corpus, which is cut at other places in each epoch.
+    """Training on the streams of a corpus, which is cut at other places in each epoch.
 
     Args:
         ids: `(N,)`, in memory or memory-mapped and then read as it is needed; long enough for
             `recipe.for_corpus` to leave `config` as it is.
         start, seed: as for `ShiftedStreams`.
-        every, average, autocast: as for `Training`.
+        others: as for `Training`.
     """
     windows = partial(ShiftedStreams, ids, config.batch, config.window, start, seed)
-    return Training(model, windows, config, steps=steps, every=every, average=average, autocast=autocast)
+    return Training(model, windows, config, **others)

@@ -140,6 +140,10 @@ class Average:
     def __init__(self, parameters: Iterable[Tensor], steps: float) -> None:
         self.parameters = list(parameters)
         self.averages = [p.detach().clone() for p in self.parameters]
+        self.span(steps)
+
+    def span(self, steps: float) -> None:
+        """From now on it is over about so many steps."""
         self.weight = 1 / max(steps, 1.0)
 
     @torch.no_grad()
