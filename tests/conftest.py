@@ -3,9 +3,9 @@
 import functools
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # Several processes are under way at once, so none uses all cores, or waits for one by spinning, unless it is
@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import torch
 from filelock import FileLock
+from warm import PYTHON, server
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from charlstm.cli import command_line
@@ -65,6 +66,13 @@ def denormals() -> None:
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Commands of the tests begin without the seconds in which torch is imported."""
+    with TemporaryDirectory() as folder, server(Path(folder, "socket")):
+        yield
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -74,7 +82,7 @@ def command(tmp_path: Path) -> Command:
 
     def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, str(PROJECT / script), *arguments],
+            [*PYTHON, str(PROJECT / script), *arguments],
             cwd=tmp_path,
             capture_output=True,
             timeout=300,
@@ -96,7 +104,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "main job.lock"):
         if not (directory / "standard output").exists():
             done = subprocess.run(
-                [sys.executable, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
+                [*PYTHON, str(PROJECT / "train.py"), f"hydra.run.dir='{directory}'"],
                 cwd=folder,
                 capture_output=True,
                 encoding="utf-8",

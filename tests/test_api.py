@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SENTENCE
+from warm import PYTHON
 
 import charlstm
 from charlstm.cells.numpy_cells import gru_step, lstm_step
@@ -122,7 +123,7 @@ def test_it_writes_what_sample_py_writes(name, keywords, keys, request, tmp_path
     model.save(tmp_path / "model")
     keys = list({key.partition("=")[0]: key for key in keys}.values())  # the last of each
     done = subprocess.run(
-        [sys.executable, PROJECT / "sample.py", f"ckpt={tmp_path / 'model'}", *keys], capture_output=True
+        [*PYTHON, PROJECT / "sample.py", f"ckpt={tmp_path / 'model'}", *keys], capture_output=True
     )
     assert done.returncode == 0, done.stderr
     assert model.sample(**keywords).encode("utf-8", "surrogateescape") == done.stdout
@@ -152,7 +153,7 @@ def test_it_scores_as_charlstm_score_does(name, text, request, tmp_path):
         "per=char",
         "format=json",
     ]
-    done = subprocess.run([sys.executable, "-m", "charlstm", *arguments], capture_output=True, check=True)
+    done = subprocess.run([*PYTHON, "-m", "charlstm", *arguments], capture_output=True, check=True)
     scored = json.loads(done.stdout)
     assert model.score(text) == scored["totals"][0]["bits_per_char"]
     assert model.bits(text).tolist() == [row["bits"][0] for row in scored["rows"]]

@@ -2,11 +2,11 @@
 
 import copy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from resuming import LM, go, text
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.checkpoint import CheckpointError
@@ -182,7 +182,7 @@ def test_the_command_says_it_in_a_line(good, tmp_path, program):
     path.write_bytes(damaged(good["memorize"], put))
     script, key = program.split()
     done = subprocess.run(
-        [sys.executable, str(PROJECT / script), key + str(path)],
+        [*PYTHON, str(PROJECT / script), key + str(path)],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

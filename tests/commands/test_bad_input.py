@@ -3,6 +3,7 @@ hang; and nothing that was there before is lost."""
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from conftest import settings
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.cli import command_line, sample, score
@@ -503,12 +505,12 @@ if not Path("/proc/self/mem").exists():  # Linux only, and so are names that are
 @pytest.fixture(scope="module")
 def done(files, tmp_path_factory):
     """All the commands, side by side; the answer to each."""
-    python = f"'{sys.executable}' '{PROJECT}"
+    python = shlex.join(PYTHON)
     words = {
-        "TRAIN": f"{python}/train.py'",
-        "SAMPLE": f"{python}/sample.py'",
-        "SCORE": f"'{sys.executable}' -m charlstm score",
-        "CHARLSTM": f"'{sys.executable}' -m charlstm",
+        "TRAIN": f"{python} '{PROJECT}/train.py'",
+        "SAMPLE": f"{python} '{PROJECT}/sample.py'",
+        "SCORE": f"{python} -m charlstm score",
+        "CHARLSTM": f"{python} -m charlstm",
         "RUN=": "model.hidden=8 train.epochs=2 hydra.run.dir=run",
     }
     environment = os.environ | {

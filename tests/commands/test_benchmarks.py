@@ -1,9 +1,9 @@
 """The benchmarks run, at their smallest: that their figures are good is not for a test to say."""
 
 import subprocess
-import sys
 
 import pytest
+from warm import PYTHON
 
 from charlstm.files import PROJECT
 
@@ -29,7 +29,7 @@ SMALLEST = {
 def test_it_runs(command, tmp_path):
     name, *arguments = command.replace("OUT", str(tmp_path / "out")).split()
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
+        [*PYTHON, "-m", f"benchmarks.{name}", *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,

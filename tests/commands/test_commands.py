@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import SENTENCE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
@@ -83,7 +84,7 @@ def test_sample_is_repeatable_by_its_seed(command, trained):
 
 def test_sample_in_a_terminal_ends_its_line(trained):
     leader, follower = pty.openpty()
-    arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]
+    arguments = [*PYTHON, str(PROJECT / "sample.py"), f"ckpt={trained}"]
     with subprocess.Popen(arguments, stdout=follower) as process:
         os.close(follower)
         written = b""
@@ -123,7 +124,7 @@ def test_sample_in_a_terminal_comes_character_by_character(trained, monkeypatch)
 
 
 def test_sample_into_a_closed_pipe_is_quiet(trained):
-    arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]
+    arguments = [*PYTHON, str(PROJECT / "sample.py"), f"ckpt={trained}"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -133,7 +134,7 @@ def test_sample_into_a_closed_pipe_is_quiet(trained):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full: Linux only")
 def test_sample_on_a_full_disk_says_so(trained):
     for argument in (f"ckpt={trained}", "--help"):
-        arguments = [sys.executable, str(PROJECT / "sample.py"), argument]
+        arguments = [*PYTHON, str(PROJECT / "sample.py"), argument]
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
         assert done.stderr == "error: standard output cannot be written: No space left on device\n"
@@ -141,7 +142,7 @@ def test_sample_on_a_full_disk_says_so(trained):
 
 
 def test_sample_without_standard_output_is_quiet(trained):
-    line = shlex.join([sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}"]) + " >&-"
+    line = shlex.join([*PYTHON, str(PROJECT / "sample.py"), f"ckpt={trained}"]) + " >&-"
     done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, timeout=300)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -205,7 +206,7 @@ def test_help_shows_every_key_with_its_comment(command):
 
 
 def test_two_runs_at_once_get_two_directories(tmp_path):
-    arguments = [sys.executable, str(PROJECT / "train.py"), "train.epochs=1"]
+    arguments = [*PYTHON, str(PROJECT / "train.py"), "train.epochs=1"]
     processes = [subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]
     for process in processes:
@@ -254,7 +255,7 @@ def test_other_texts(command, tmp_path):
 def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
     arguments = ["experiment=notebook", "train.epochs=100000", "save.every=0.2s", "hydra.run.dir=run"]
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *arguments],
+        [*PYTHON, str(PROJECT / "train.py"), *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
@@ -270,7 +271,7 @@ def test_a_run_that_is_stopped_saves_first(tmp_path, number, code):
     assert checkpoint.load(tmp_path / "run").step > 0
     assert not (tmp_path / "run" / "result.json").exists()  # it is not over
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "sample.py"), "ckpt=run"],
+        [*PYTHON, str(PROJECT / "sample.py"), "ckpt=run"],
         cwd=tmp_path,
         capture_output=True,
         timeout=300,

@@ -3,7 +3,8 @@
 import os
 import pty
 import subprocess
-import sys
+
+from warm import PYTHON
 
 from charlstm.files import PROJECT
 
@@ -12,7 +13,7 @@ TEXT = f"\ta{CLEAR}b\n\x9b3c"
 
 
 def run(*arguments, **options):
-    command = [sys.executable, *map(str, arguments)]
+    command = [*PYTHON, *map(str, arguments)]
     return subprocess.run(command, stderr=subprocess.PIPE, timeout=120, cwd=PROJECT, check=False, **options)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SENTENCE, settings
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
@@ -58,7 +59,7 @@ def folder(tmp_path_factory):
 
 def run(folder, arguments, stdin=b""):
     """A run with arguments as in a shell."""
-    line = f"set -o pipefail; {shlex.quote(sys.executable)} -m charlstm score {arguments}"
+    line = f"set -o pipefail; {shlex.join(PYTHON)} -m charlstm score {arguments}"
     return subprocess.run(["bash", "-c", line], cwd=folder, input=stdin, capture_output=True, timeout=300)
 
 
@@ -246,7 +247,7 @@ def test_a_progress_bar_for_people_only(folder):
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 80))  # a new one has no columns to draw in
     os.set_blocking(leader, False)  # without a bar the test shall fail, not wait
-    arguments = [sys.executable, "-m", "charlstm", "score", "ckpt=a", "path=long.txt"]
+    arguments = [*PYTHON, "-m", "charlstm", "score", "ckpt=a", "path=long.txt"]
     subprocess.run(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, timeout=300)
     assert b"char/s" in os.read(leader, 100_000)
     os.close(leader)

@@ -2,9 +2,9 @@
 
 import shutil
 import subprocess
-import sys
 
 import pytest
+from warm import PYTHON
 
 from charlstm.config import compose
 from charlstm.config.convert import RequestError
@@ -128,7 +128,7 @@ def test_the_command_says_so_in_a_line(tmp_path, arguments):
     path = tmp_path / "conf" / "train.yaml"
     path.write_bytes(path.read_bytes() + b"# caf\xe9\n")
     done = subprocess.run(
-        [sys.executable, "-m", "charlstm", "train", *arguments], cwd=tmp_path, capture_output=True, text=True
+        [*PYTHON, "-m", "charlstm", "train", *arguments], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {path}, line ")

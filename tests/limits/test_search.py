@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.config import compose
@@ -183,7 +184,7 @@ def test_the_first_text_has_a_bit_per_parameter():
 
 def run_limit(folder, *arguments, env=None):
     return subprocess.run(
-        [sys.executable, "-m", "charlstm", "limit", *arguments],
+        [*PYTHON, "-m", "charlstm", "limit", *arguments],
         cwd=folder,
         env=env,
         capture_output=True,
@@ -369,7 +370,7 @@ def test_ctrl_c_and_on_again(tmp_path):
     results, rows = {}, []
     for _ in range(2):
         process = subprocess.Popen(
-            [sys.executable, "-m", "charlstm", "limit", *arguments],
+            [*PYTHON, "-m", "charlstm", "limit", *arguments],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -18,6 +18,7 @@ import torch
 from resuming import LM, MEMORIZE, arrays_of, assert_same, compose, go, numbers_of, text
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
@@ -312,7 +313,7 @@ def test_old_checkpoints_without_training_still_write(whole):
     assert best.arrays == {}
     done = subprocess.run(
         [
-            sys.executable,
+            *PYTHON,
             str(PROJECT / "sample.py"),
             f"ckpt={whole / 'lm' / 'best.safetensors'}",
             "length=9",

@@ -17,6 +17,7 @@ import torch
 from conftest import SENTENCE, settings
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
@@ -234,7 +235,7 @@ def test_10_000_prompts_by_file_and_by_standard_input(tmp_path, monkeypatch):
 
 def run(*arguments, **keys):
     return subprocess.run(
-        [sys.executable, str(PROJECT / "sample.py"), *arguments], capture_output=True, timeout=300, **keys
+        [*PYTHON, str(PROJECT / "sample.py"), *arguments], capture_output=True, timeout=300, **keys
     )
 
 
@@ -283,7 +284,7 @@ def test_torch_is_never_imported(trained):
     "keys", [[], ["samples=3"], ["format=json"], ["samples=2", "format=jsonl", "best_of=2"]]
 )
 def test_ctrl_c_ends_with_the_text_so_far(endless, keys):
-    arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={endless}", "length=100000000"]
+    arguments = [*PYTHON, str(PROJECT / "sample.py"), f"ckpt={endless}", "length=100000000"]
     with subprocess.Popen([*arguments, *keys], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         seed = process.stderr.readline().decode().split()[0]  # said just before it begins
         time.sleep(0.5)
@@ -406,7 +407,7 @@ def test_a_conversation_refuses_what_it_has_not(endless, key):
 
 def test_a_conversation_on_a_terminal(trained):
     leader, follower = pty.openpty()
-    arguments = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={trained}", "interactive=true"]
+    arguments = [*PYTHON, str(PROJECT / "sample.py"), f"ckpt={trained}", "interactive=true"]
     with subprocess.Popen(arguments, stdin=follower, stdout=follower, stderr=follower) as process:
         os.close(follower)
         seen = b""

@@ -21,6 +21,7 @@ import torch
 from conftest import settings
 from resuming import go, plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
@@ -69,7 +70,7 @@ def text(tmp_path_factory):
 
 def outside(directory, script, *arguments):
     return subprocess.run(
-        [sys.executable, *([script] if script == "-m" else [str(PROJECT / script)]), *arguments],
+        [*PYTHON, *([script] if script == "-m" else [str(PROJECT / script)]), *arguments],
         cwd=PROJECT if script == "-m" else directory,
         capture_output=True,
         encoding="utf-8",
@@ -227,7 +228,7 @@ def test_looking_before_trains_nothing(text, tmp_path):
 def test_a_run_that_is_stopped_saves_first(text, tmp_path):
     arguments = [f"data.path={text}", *TINY, "train.steps=1000000", "save.every=0.2s", "hydra.run.dir=run"]
     with subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *arguments],
+        [*PYTHON, str(PROJECT / "train.py"), *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

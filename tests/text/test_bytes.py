@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import SENTENCE, settings
+from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ def knows_bytes(tmp_path_factory):
 
 def sample(ckpt, *overrides, **given):
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "sample.py"), f"ckpt={ckpt}", *overrides],
+        [*PYTHON, str(PROJECT / "sample.py"), f"ckpt={ckpt}", *overrides],
         capture_output=True,
         timeout=300,
         **given,
@@ -94,7 +94,7 @@ def test_score_sums_the_bytes_of_a_character(knows_bytes):
     expected = [*(bits[a:b].sum() for a, b in ((0, 2), (2, 5), (5, 9))), *bits[9:]]
     np.testing.assert_allclose(of_characters, expected, rtol=1e-12)  # the order of a sum
     done = subprocess.run(
-        [sys.executable, "-m", "charlstm", "score", f"ckpt={knows_bytes}", f"text={text}", "format=json"],
+        [*PYTHON, "-m", "charlstm", "score", f"ckpt={knows_bytes}", f"text={text}", "format=json"],
         cwd=PROJECT,
         capture_output=True,
         timeout=300,

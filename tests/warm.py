@@ -1,0 +1,116 @@
+"""`warm.py SCRIPT ...` or `warm.py -m MODULE ...` is `python` for tests of whole commands, without the
+seconds in which torch and the like are imported.
+
+A server has imported them, but nothing of charlstm, and each command is a copy of its process: with
+arguments, folder, environment, standard input and outputs of its own, and a process beside it, this one,
+that takes signals and ends as it does. What asks for more (`-c`, `-X`, a closed output), and whatever is
+asked for where no server is, starts in the ordinary way.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+ADDRESS = "CHARLSTM_TESTS_WARM"
+PYTHON = [sys.executable, "-S", "-E", __file__]
+IMPORTED = ("torch", "torch.utils.tensorboard", "hydra.main", "safetensors.numpy", "tqdm", "pooch")
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+@contextmanager
+def server(path: Path):
+    """Within this context commands are copies of a process that waits at the socket `path`."""
+    with subprocess.Popen([sys.executable, __file__, "--serve", str(path)], stdin=subprocess.PIPE) as process:
+        os.environ[ADDRESS] = str(path)
+        try:
+            yield
+        finally:
+            del os.environ[ADDRESS]
+            process.kill()
+
+
+def main(arguments: list[str]) -> None:
+    """What is typed, in a copy of the server; its process ends here as that does."""
+    try:
+        for number in range(3):
+            os.fstat(number)
+        is_plain = arguments[0] == "-m" or arguments[0].endswith(".py")
+        if not is_plain or "PYTHONIOENCODING" in os.environ:
+            raise OSError
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(os.environ[ADDRESS])
+        socket.send_fds(connection, [b"."], [0, 1, 2])
+    except (OSError, KeyError):
+        os.execv(sys.executable, [sys.executable, *arguments])
+    with connection.makefile("rw") as talk:
+        talk.write(json.dumps([arguments, str(Path.cwd()), dict(os.environ)]) + "\n")
+        talk.flush()
+        pid = int(talk.readline())
+        for number in PASSED_ON:
+            signal.signal(number, lambda number, _: os.kill(pid, number))
+        code = int(talk.readline())
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def serve(path: str) -> list[str]:
+    """Wait for commands; returns in the copy that is to be one, prepared, with its arguments."""
+    for name in IMPORTED:
+        __import__(name)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen(64)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while 0 not in select.select([0, listening], [], [])[0]:  # what has started this process is there
+        connection, _ = listening.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _, outputs, _, _ = socket.recv_fds(connection, 1, 3)
+            talk = connection.makefile("rw")
+            arguments, folder, environment = json.loads(talk.readline())
+            pid = os.fork()
+            if pid == 0:
+                break
+            talk.write(f"{pid}\n")
+            talk.flush()
+            talk.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
+            talk.flush()
+            os._exit(0)
+        connection.close()
+    else:
+        os._exit(0)
+    for number, given in enumerate(outputs):
+        os.dup2(given, number)
+    os.closerange(3, 64)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    script = arguments[arguments[0] == "-m"]
+    sys.argv = [script, *arguments[1 + (arguments[0] == "-m") :]]
+    first = str(Path.cwd()) if arguments[0] == "-m" else str(Path(script).resolve().parent)
+    sys.path[0:1] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    return arguments
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        import runpy
+
+        asked = serve(sys.argv[2])
+        sys.modules["__main__"].__dict__.pop("__file__")
+        if asked[0] == "-m":
+            runpy.run_module(asked[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(asked[0], run_name="__main__")
+    else:
+        main(sys.argv[1:])
