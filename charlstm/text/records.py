@@ -16,7 +16,7 @@ SEPARATORS = {
     "blank": re.compile(rf"{LINE_END}(?>[ \t]*{LINE_END})+"),
 }
 BEFORE = {"line": re.compile(r"[\r\n]*"), "blank": re.compile(r"(?>[ \t]*[\r\n])*")}
-"""What separates, and what is left out before a record's first character."""
+"""What separates, and what is left out before a record's first character; that matches anywhere."""
 HELD = {"line": "\r\n", "blank": "\r\n \t"}
 """Characters whose meaning shows only with what comes after them."""
 
@@ -54,7 +54,7 @@ def _separated(texts: Iterable[str], records: Records) -> Iterator[str]:
     for text in texts:
         text = held + text
         if between:
-            text = text[_end(before, text) :]
+            text = before.sub("", text, count=1)
         body = text.rstrip(held_back)
         held = text[len(body) :]
         if body:
@@ -62,13 +62,6 @@ def _separated(texts: Iterable[str], records: Records) -> Iterator[str]:
             between = False
         if not between and (gap := separator.search(held)):
             yield held[: gap.start()] + END
-            held, between = held[gap.start() :], True
-            held = held[_end(before, held) :]
+            held, between = before.sub("", held[gap.start() :], count=1), True
     if not between:
         yield re.split("[\r\n]", held, maxsplit=1)[0] + END
-
-
-def _end(pattern: re.Pattern[str], text: str) -> int:
-    found = pattern.match(text)
-    assert found is not None
-    return found.end()
