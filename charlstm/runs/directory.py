@@ -108,7 +108,13 @@ def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | Non
     def keep_the_one_before() -> None:
         with suppress(CheckpointError):  # there is none, or it is not worth keeping
             step = before if before is not None else checkpoint.load(last).step
-            _keep(last, _numbered(directory, step))
+            kept = _numbered(directory, step)
+            kept.unlink(missing_ok=True)  # of the same step, from before the run went back; `last` is good
+            try:
+                os.link(last, kept)
+            except OSError:  # the file system has no second names
+                with files.whole(kept) as file, last.open("rb") as source:
+                    shutil.copyfileobj(source, file)
 
     checkpoint.save(trained, last, keep_the_one_before)
     older = [path for path in _older(directory) if path != _numbered(directory, trained.step)]
@@ -128,13 +134,3 @@ def _older(directory: Path) -> list[Path]:
 
 def _numbered(directory: Path, step: int) -> Path:
     return directory / f"step_{step:06}.safetensors"
-
-
-def _keep(last: Path, kept: Path) -> None:
-    """Give a file a second name; where the file system knows no such thing, copy it."""
-    kept.unlink(missing_ok=True)  # of the same step, from before the run went back; `last` is the good one
-    try:
-        os.link(last, kept)
-    except OSError:
-        with files.whole(kept) as file, last.open("rb") as source:
-            shutil.copyfileobj(source, file)
