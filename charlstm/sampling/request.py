@@ -55,10 +55,9 @@ class Request:
         self.trained = trained = trained or checkpoint.load(Path(settings.ckpt or ""))
         self.settings = settings
         self.model, self.vocabulary = trained.model(), trained.vocabulary
+        usual = 0.8 if trained.task == "lm" else 0.0
         self.strategy = Strategy(
-            temperature=(0.8 if trained.task == "lm" else 0.0)
-            if settings.temperature is None
-            else settings.temperature,
+            temperature=usual if settings.temperature is None else settings.temperature,
             top_k=settings.top_k,
             top_p=settings.top_p,
             min_p=settings.min_p,
@@ -66,8 +65,8 @@ class Request:
             repetition_window=settings.repetition_window,
             mask=writer.mask(self.vocabulary, settings.ban, ends=trained.ends),
         )
-        usual = min(trained.text_length, LONGEST) if trained.task == "memorize" else LENGTH
-        self.length = usual if settings.length is None else settings.length
+        length = min(trained.text_length, LONGEST) if trained.task == "memorize" else LENGTH
+        self.length = length if settings.length is None else settings.length
         self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self.prompt = known(prompt_of(settings), settings.unknown, self.vocabulary)

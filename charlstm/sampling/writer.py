@@ -21,16 +21,10 @@ def mask(vocabulary: Vocabulary, ban: str = "", *, ends: bool = True) -> NDArray
         ban: characters; those that the vocabulary has not are never written anyway.
         ends: whether texts end: where they do not, the end token was no target either.
     """
+    tokens = [vocabulary.start, vocabulary.unknown, None if ends else vocabulary.end]
+    banned = map(vocabulary.characters.find, vocabulary.units(ban))  # -1 where the vocabulary has it not
     mask = np.zeros(len(vocabulary))
-    mask[vocabulary.start] = -np.inf
-    if not ends:
-        mask[vocabulary.end] = -np.inf
-    if vocabulary.unknown is not None:
-        mask[vocabulary.unknown] = -np.inf
-    for character in vocabulary.units(ban):
-        position = vocabulary.characters.find(character)
-        if position >= 0:
-            mask[position] = -np.inf
+    mask[[id_ for id_ in (*tokens, *banned) if id_ is not None and id_ >= 0]] = -np.inf
     if not np.isfinite(mask[: vocabulary.start]).any():
         raise ValueError(
             f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some to write"
