@@ -95,11 +95,8 @@ class Corpus:
 
     def original(self, begin: int, end: int) -> bytes:
         """The text of `ids[begin:end]` in UTF-8, or its bytes: unknown characters as they were, and after
-        each record a line end, or two where blank lines separate them.
-
-        Raises:
-            ValueError: for unknown characters the text is read again, and it is not there, or another.
-            OSError: or there is no room for it.
+        each record a line end, or two where blank lines separate them. For unknown characters the text is
+        read again: raises ValueError if it is not there, or another, and OSError if there is no room for it.
         """
         known = self.vocabulary
         if known.unknown is None:
@@ -135,6 +132,14 @@ class Corpus:
 
     def describe(self) -> Iterator[str]:
         """What it is and how it is cut, a line each."""
+        yield f"{self.facts.source}: {self.facts.bytes:,} bytes, {self._characters()}"
+        yield "parts: " + ", ".join(f"{part} {len(getattr(self, part)):,}" for part in PARTS)
+
+    def describe_text(self) -> str:
+        """What it is as one text, in a line."""
+        return f"{self.facts.source}: {self._characters()}"
+
+    def _characters(self) -> str:
         facts = self.facts
         counted = {
             "files": facts.files if facts.files > 1 else 0,
@@ -144,18 +149,9 @@ class Corpus:
             "CR line ends": facts.cr,
             "rare characters made unknown": facts.rare,
         }
-        yield f"{facts.source}: {facts.bytes:,} bytes, {self._characters(counted)}"
-        yield "parts: " + ", ".join(f"{part} {len(getattr(self, part)):,}" for part in PARTS)
-
-    def describe_text(self) -> str:
-        """What it is as one text, in a line."""
-        counted = {"CRLF line ends": self.facts.crlf, "CR line ends": self.facts.cr}
-        return f"{self.facts.source}: {self._characters(counted)}"
-
-    def _characters(self, counted: dict[str, int]) -> str:
         extras = "".join(f", {count:,} {name}" for name, count in counted.items() if count)
-        bom = ", a byte order mark left out" if self.facts.bom else ""
-        return f"{self.facts.characters:,} characters, {self.facts.distinct:,} distinct{extras}{bom}"
+        bom = ", a byte order mark left out" if facts.bom else ""
+        return f"{facts.characters:,} characters, {facts.distinct:,} distinct{extras}{bom}"
 
 
 def read(config: DataConfig) -> Corpus:
