@@ -28,9 +28,7 @@ class Sample:
     """One text that was written, and what it is worth.
 
     Attributes:
-        prompt: what the model read first.
-        text: what it wrote.
-        seed: the seed that wrote it.
+        prompt, text, seed: what the model read first, what it wrote, and with which seed.
         ending: why it ended: `end` (the end token), `stop`, `length` or `interrupted`.
         bits_per_char: -log2 of the probability that the model gave to the text, for each of its characters;
             None where it has none.

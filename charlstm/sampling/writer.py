@@ -141,18 +141,15 @@ class Passage:
                 return self.finish("stop")
         if not self._left:
             return self.finish("length")
-        return self._release(len(self._held) - self._beginning_of_a_stop())
+        rest = self._held
+        while rest and not any(stop.startswith(rest) for stop in self._stops):
+            rest = rest[1:]
+        return self._release(len(self._held) - len(rest))
 
     def finish(self, ending: str) -> str:
         """End it; returns what was held back."""
         self.ending = ending
         return self._release(len(self._held))
-
-    def _beginning_of_a_stop(self) -> int:
-        for n in range(len(self._held), 0, -1):
-            if any(stop.startswith(self._held[-n:]) for stop in self._stops):
-                return n
-        return 0
 
     def _release(self, characters: int) -> str:
         piece, self._held = self._held[:characters], self._held[characters:]
