@@ -23,11 +23,7 @@ _OWNED: set[Path] = set()  # by this process
 def claimed(directory: Path, key: str, resumed: Path | None, is_sweep: bool = False) -> Iterator[None]:
     """Within this context the directory is `owned`, and nothing is in it but what a run of ours wrote: it is
     new, empty, or that of a run that was never saved or is resumed. That of a sweep must be new or empty.
-
-    Raises:
-        ValueError: it holds something else, or another process owns it.
-        OSError: it cannot be made.
-    """
+    Raises ValueError if it holds something else or another process owns it, OSError if it cannot be made."""
     directory.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in directory.iterdir()}
     # older runs left no marker, but what they were asked for

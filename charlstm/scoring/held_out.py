@@ -148,7 +148,7 @@ def dynamic(
     lr: float = 0.0005,
     decay: float = 0.001,
     segment: int = 64,
-    advance: Callable[[int], object] | None = None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Score:
     """Dynamic evaluation: a copy of the model reads the part once and learns from what it has scored. Raises
     ValueError if there is nothing to score, or `train_ids` has fewer than two symbols.
@@ -193,8 +193,7 @@ def dynamic(
             with torch.no_grad():
                 for w, g, step, back, origin in zip(weights, gradients, steps, backs, trained, strict=True):
                     w.sub_(step * g + back * (w - origin))
-            if advance is not None:
-                advance(len(at))
+            advance(len(at))
     return _score(total.item(), ids, start)
 
 

@@ -80,7 +80,7 @@ def bits(
     vocabulary: Vocabulary,
     ids: Ids,
     chunk: int = 256,
-    advance: Callable[[int], object] | None = None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.float64]:
     """The bits of each character given all before it, `(T,)`, from the start token and a zero state. Raises
     FloatingPointError if a state or a score is infinite or not a number.
@@ -105,8 +105,7 @@ def bits(
             result[here] = surprisal(scores[:, 0], ids[here])
         if not np.isfinite(result[here]).all():
             raise FloatingPointError("the scores are not finite: look for huge numbers in the weights")
-        if advance is not None:
-            advance(len(result[here]))
+        advance(len(result[here]))
     return result
 
 
@@ -114,7 +113,7 @@ def of_records(
     model: NumpyModel,
     vocabulary: Vocabulary,
     records: Sequence[Ids],
-    advance: Callable[[int], object] | None = None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> list[NDArray[np.float64]]:
     """The bits of each character of each record, `(T,)`, given all before it. Between two records, ids `(T,)`
     without tokens, stand the end and the start token, and the state goes on, as in the training."""

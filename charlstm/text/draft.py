@@ -24,7 +24,8 @@ from charlstm.text.vocabulary import Vocabulary
 
 
 class Draft:
-    """The symbols of sources, and what is known of them.
+    """The symbols of sources, and what is known of them. Raises ValueError if a source cannot be read, or is
+    not what it should be, and OSError if the folder cannot be written.
 
     Args:
         sources: are read here, each once.
@@ -34,10 +35,6 @@ class Draft:
         survey: of the sources that are kept.
         kept: these; the others are not text, and `data.errors` says that they are left out.
         digests, sizes: of all sources: SHA-256 in hexadecimal, and bytes.
-
-    Raises:
-        ValueError: a source cannot be read, or is not what it should be.
-        OSError: the folder cannot be written.
     """
 
     def __init__(self, sources: list[Source], config: DataConfig, folder: Path) -> None:

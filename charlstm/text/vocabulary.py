@@ -101,12 +101,8 @@ class Vocabulary:
         return units.encode("latin-1").decode("utf-8", "surrogateescape")
 
     def encode(self, text: str, source: str = "the text") -> Ids:
-        """The ids `(T,)` of a text of T units, without start and end token.
-
-        Raises:
-            UnknownCharacterError: there is no unknown token; names the first unknown character and its
-                position in `source`.
-        """
+        """The ids `(T,)` of a text of T units, without start and end token. Where there is no unknown token
+        UnknownCharacterError names the first unknown character and its position in `source`."""
         units = self.units(text)
         encoded: Ids = np.empty(len(units), self.dtype)
         for begin in range(0, len(units), BLOCK):  # indices of the table take 8 bytes each
