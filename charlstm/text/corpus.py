@@ -167,7 +167,11 @@ def read(config: DataConfig) -> Corpus:
         config = replace(config, encoding="utf-8")  # which it was, before it was decoded
     found = source.find(config)
     (ids, vocabulary, facts), digests = _cached(found, config) or _encoded(found, config)
-    cuts = _cuts(ids, config, vocabulary.start)
+    *sums, whole = accumulate(config.split)
+    cuts = [round(len(ids) * (part / whole)) for part in sums]
+    if config.records != "none":
+        cuts = [_nearest_record(ids, cut, vocabulary.start) for cut in cuts]
+    cuts = [0, *cuts, len(ids)]
     train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
     name = "data.text" if config.text is not None else str(config.path)
     data = Fingerprint(size=facts.bytes, sha256=_joint(digests))
@@ -233,16 +237,8 @@ def _encoded_in(folder: Path, found: list[Source], config: DataConfig) -> tuple[
         return cache.load(path) or cache.save(path, pieces, vocabulary, facts), draft.digests
 
 
-def _cuts(ids: Ids, config: DataConfig, start: int) -> list[int]:
-    """Where the parts begin, and the end; with records, each at the nearest record's beginning."""
-    *sums, whole = accumulate(config.split)
-    cuts = [round(len(ids) * (part / whole)) for part in sums]
-    if config.records != "none":
-        cuts = [_nearest_record(ids, cut, start) for cut in cuts]
-    return [0, *cuts, len(ids)]
-
-
 def _nearest_record(ids: Ids, wanted: int, start: int) -> int:
+    """Where the record begins that begins nearest to an index, or the end."""
     after = _distance(ids[wanted:], start)
     back = 1 + _distance(ids[:wanted][::-1], start)
     # the first record always belongs to the training part
