@@ -407,6 +407,20 @@ MUTATIONS = [
         "            np.concatenate([plan.corpus.train, plan.corpus.valid]),\n            plan.start",
     ),
     Mutation(
+        "auto tries a precision that the machine emulates",
+        "charlstm/training/machine.py",
+        "tests/training/test_machine.py -k hardware",
+        "if one_of & set(capabilities)",
+        "if one_of",
+    ),
+    Mutation(
+        "compare what one step took",
+        "charlstm/training/speed.py",
+        "tests/training/test_streams.py -k shortest_step",
+        "choice: min(taken) * whole",
+        "choice: taken[0] * whole",
+    ),
+    Mutation(
         "train: never average",
         "charlstm/training/loop.py",
         "tests/training/test_streams.py -k average",

@@ -41,7 +41,7 @@ def main(rounds: int, size: str) -> None:
     print(f"{'LSTM':6} {'batch x window':>14} {'precision':>9} {'chars/s':>10} {'GFLOP/s':>8} {'share':>6}")
     ids = np.random.default_rng(0).integers(0, V, 3_000_000).astype(np.uint8)
     precisions: dict[str, torch.dtype | None] = {"float32": None}
-    if machine.choose_precision("auto", torch.device("cpu")) == "bfloat16":
+    if "bfloat16" in machine.kernels(machine.capabilities(torch.device("cpu"))):
         precisions["bfloat16"] = torch.bfloat16
     for layers, hidden, batch, window in SIZES:
         if size not in ("", f"{layers}x{hidden}"):

@@ -1,6 +1,7 @@
 """`task=lm`: the plan of a language model of a corpus. What becomes of it is in `language_model_run.py`."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from charlstm.training import machine, memory, recipe
 
 if TYPE_CHECKING:
     import torch
+
+    from charlstm.training import speed
 
 UPDATES_PER_EVALUATION = 25  # at least
 UNITS = {"char": "characters", "byte": "bytes"}
@@ -61,15 +64,21 @@ class LanguageModelPlan(Plan):
 
     @cached_property
     def decided(self) -> Decided:
-        """Steps, precision and threads: as asked for, or what is fastest here. Needs torch, and a second or
-        two. Raises ValueError if the machine has not what was asked for."""
+        """Steps, precision and threads: as asked for, or what is fastest here. Needs torch, and two seconds
+        at most. A precision that an earlier run chose is chosen anew where it would be emulated."""
+        asked, has = self.settings.precision, self.kernels
         before = self._decided_before("precision", "device")
-        asked = before.precision if before else self.settings.precision
-        precision = machine.choose_precision(asked, self.device)
-        if same_speed := self._decided_before(*SPEED):
-            threads, seconds = same_speed.threads, same_speed.seconds_per_step
+        if asked != "auto":
+            has = (asked,)
+        elif before and before.precision in has:
+            has = (before.precision,)
+        same_speed = self._decided_before(*SPEED)
+        if same_speed and same_speed.precision in has:
+            precision, threads = same_speed.precision, same_speed.threads
+            seconds = same_speed.seconds_per_step
         else:
-            threads, seconds = self._fastest(precision)
+            same_speed = None
+            (precision, threads), seconds = self._fastest(has)
         steps, ahead = recipe.steps_of(self.config, len(self.corpus.train), seconds), 0
         if self.resumed is not None and self.config.steps is None:
             ahead = self._ahead(seconds, same_speed is not None)
@@ -102,17 +111,21 @@ class LanguageModelPlan(Plan):
         window = done.window if self.resumed.same_place else 0
         return done.step - done.epoch * recipe.steps_per_epoch(self.config, len(self.corpus.train)) - window
 
-    def _fastest(self, precision: Kernel) -> tuple[int, float]:
-        """The number of threads that makes a step shortest, and the seconds that it takes."""
+    def _fastest(self, kernels: Sequence[Kernel]) -> "tuple[speed.Choice, float]":
+        """The precision and the threads that make a step shortest, and the seconds that it takes."""
         from charlstm.training import speed
 
-        cores = machine.available_cores()
-        candidates = {1, cores} if self.settings.threads == "auto" else {self.settings.threads}
-        probed = self.first_model(Machine(device=str(self.device), precision=precision, threads=cores))
-        request = probed, self.corpus.train, self.start_token, self.config, machine.autocast(precision)
-        seconds = {threads: speed.seconds_per_step(*request, threads=threads) for threads in candidates}
-        threads = min(seconds, key=lambda n: seconds[n])
-        return threads, seconds[threads]
+        end = time.perf_counter() + speed.PROBE_SECONDS
+        threads = self.settings.threads
+        counts = sorted({1, machine.available_cores()}) if threads == "auto" else [threads]
+        choices = [speed.Choice(precision, count) for precision in kernels for count in counts]
+        probed = self.first_model(Machine(device=str(self.device), **choices[-1]._asdict()))
+        return speed.fastest(probed, self.corpus.train, self.start_token, self.config, choices, end)
+
+    @cached_property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The precisions that the device has in hardware."""
+        return machine.kernels(machine.capabilities(self.device))
 
     @cached_property
     def device(self) -> "torch.device":
@@ -151,14 +164,18 @@ class LanguageModelPlan(Plan):
         return self.vocabulary.start if self.settings.data.records == "none" else None
 
     def describe_task(self) -> Iterator[str]:
-        config, asked, decided = self.config, self.settings.train, self.decided
+        config, asked = self.config, self.settings.train
         yield from self.corpus.describe()
         if config != asked:
             yield (
                 f"The training part is small: train.batch = {config.batch} and "
                 f"train.window = {config.window} in place of {asked.batch} and {asked.window}."
             )
-        on = self.machine
+        if self.resumed is None or not self.resumed.unchanged(*SPEED):
+            yield "Measuring some steps, for about 2 s: what is faster here, and how long they take"
+        on, decided = self.machine, self.decided
+        if on.precision not in self.kernels:
+            yield f"precision = {on.precision}: this machine emulates it, which float32 is often faster than"
         yield f"{self.model}; {on.device}, {on.precision}, {on.shown_threads}"
         chars, units = config.batch * config.window, UNITS[self.vocabulary.unit]
         needed = memory.training_bytes(self.settings.model, config, len(self.vocabulary), config.window)

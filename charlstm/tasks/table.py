@@ -36,7 +36,7 @@ def plan(settings: TrainSettings, saved: Saved | None = None) -> Plan:
     if settings.device == "cuda":
         machine.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
-        machine.choose_precision(settings.precision, machine.choose_device(settings.device))
+        machine.check_kernel(settings.precision, machine.choose_device(settings.device))
     return made
 
 

@@ -1,13 +1,12 @@
 """The machine that a run uses: device, precision, threads, seeds, versions."""
 
-import math
 import os
 import platform
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from charlstm import __version__
@@ -20,6 +19,12 @@ if TYPE_CHECKING:
 # small matrix products, and waking a thread costs more than its share of one (`benchmarks.threads`).
 ONE_THREAD_WORK = 1000
 
+# Capabilities of which each brings a precision in hardware.
+HARDWARE: dict[Kernel, set[str]] = {
+    "bfloat16": {"amx_bf16", "avx512_bf16", "bf16", "sve_bf16", "svebf16", "cuda 8"},
+    "float16": {"amx_fp16", "avx512_fp16", "fp16_arith", "asimdhp", "cuda 7"},
+}
+
 
 def choose_device(name: Device) -> "torch.device":
     """The torch device of a `device` setting: auto is CUDA if there is one; ValueError for cuda without."""
@@ -30,17 +35,36 @@ def choose_device(name: Device) -> "torch.device":
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def choose_precision(wanted: Precision, device: "torch.device") -> Kernel:
-    """What matrix products are computed in while training, by its name in torch: as asked, or what a short
-    probe finds faster than float32 by a tenth or more; ValueError if there is no kernel for what is asked."""
-    if wanted == "auto":
-        candidates: tuple[Kernel, ...] = ("float32", "bfloat16", "float16")
-        seconds = {name: _probe_lstm(device, name) or math.inf for name in candidates}
-        fastest = min(candidates, key=lambda name: seconds[name])
-        return fastest if seconds[fastest] < 0.9 * seconds["float32"] else "float32"
-    if wanted != "float32" and _probe_lstm(device, wanted) is None:
-        raise ValueError(f"precision = {wanted}: this machine has no LSTM kernel for it; use float32")
-    return wanted
+def capabilities(device: "torch.device") -> Collection[str]:
+    """What the device computes with, by torch's or Linux's names; of CUDA its compute capabilities."""
+    import torch
+
+    if device.type == "cuda":
+        return {f"cuda {n}" for n in range(1 + torch.cuda.get_device_capability(device)[0])}
+    if hasattr(torch.cpu, "get_capabilities"):  # not in the oldest torch
+        return {name for name, is_there in torch.cpu.get_capabilities().items() if is_there}
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.read_text().split() if cpuinfo.exists() else ()
+
+
+def kernels(capabilities: Collection[str]) -> tuple[Kernel, ...]:
+    """What a processor with these capabilities computes in itself; another precision it would emulate."""
+    return ("float32", *(name for name, one_of in HARDWARE.items() if one_of & set(capabilities)))
+
+
+def check_kernel(precision: Precision, device: "torch.device") -> None:
+    """Raise ValueError if torch can compute no LSTM in this precision there, not even by emulating it."""
+    import torch
+
+    lstm = torch.nn.LSTM(8, 8, device=device)
+    try:
+        with torch.autocast(device.type, autocast(precision), enabled=precision != "float32"):
+            output, _ = lstm(torch.zeros(2, 2, 8, device=device))
+        output.float().sum().backward()
+    except RuntimeError:
+        raise ValueError(
+            f"precision = {precision}: this machine has no LSTM kernel for it; use float32"
+        ) from None
 
 
 def autocast(precision: str) -> "torch.dtype | None":
@@ -48,27 +72,6 @@ def autocast(precision: str) -> "torch.dtype | None":
     import torch
 
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-
-
-def _probe_lstm(device: "torch.device", precision: str) -> float | None:
-    """Seconds of a small LSTM's forward and backward pass; None where there is no kernel."""
-    import torch
-
-    seconds = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        lstm = torch.nn.LSTM(128, 256, device=device)
-        x = torch.zeros(32, 32, 128, device=device)
-        try:
-            for _ in range(5):
-                begin = time.perf_counter()
-                with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                    output, _ = lstm(x)
-                # reading a number waits for the device
-                torch.autograd.grad(output.float().sum(), list(lstm.parameters()))[0].sum().item()
-                seconds.append(time.perf_counter() - begin)
-        except RuntimeError:
-            return None
-    return min(seconds)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -1,45 +1,84 @@
-"""How long a step takes on this machine."""
+"""How long a step takes on this machine, and what makes it shortest."""
 
-import copy
+import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
-from charlstm.config.settings import TrainConfig
+from charlstm.config.settings import Kernel, TrainConfig
 from charlstm.model.torch_model import Model
 from charlstm.text.vocabulary import Ids
-from charlstm.training.loop import of_corpus
+from charlstm.training import machine
+from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
 
-PROBE_STEPS, PROBE_SECONDS = 3, 1.0
+PROBE_SECONDS = 1.2
+
+# Parts of a window that are measured, and how often; where whole ones would take too long, these have to do.
+PROBES = ((16, 2), (4, 1), (1, 20))
+
+WORTH = 0.9  # of the seconds of what is simpler: for less, neither rounding nor another core is worth it
 
 
-def seconds_per_step(
-    model: Model,
-    ids: Ids,
-    start: int | None,
-    config: TrainConfig,
-    autocast: torch.dtype | None = None,
-    threads: int | None = None,
-) -> float:
-    """What a step takes, from a few on a copy of the model; torch's generators stay as they are, but it is
-    left with these threads, if any are given."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+class Choice(NamedTuple):
+    """What a step is computed in, and on how many threads."""
+
+    precision: Kernel
+    threads: int
+
+
+def fastest(
+    model: Model, ids: Ids, start: int | None, config: TrainConfig, choices: Sequence[Choice], end: float
+) -> tuple[Choice, float]:
+    """The choice that makes a step shortest, and its seconds.
+
+    They take turns, and their shortest times are compared: what else the machine does is in the others.
+    torch's generators stay as they are, but the model's weights are used up, and its threads changed.
+
+    Args:
+        choices: the simplest first, which is preferred to one that is hardly faster, the likeliest last.
+        end: of the measuring, by `time.perf_counter`. The likeliest is measured in any case.
+    """
     # a learning rate that would diverge is for the training itself to report
     config = replace(config, lr=1e-9)
     device = next(model.parameters()).device
+    average = Average(model.parameters(), 1) if config.averaging else None
+    seconds: dict[Choice, float] = {}  # of a whole step, as far as it is known
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        model = copy.deepcopy(model)
-        average = Average(model.parameters(), 1) if config.averaging else None
-        training = of_corpus(
-            model, ids, start, config, steps=10**9, every=PROBE_STEPS, average=average, autocast=autocast
-        )
-        training.run()  # warms up
-        times: list[float] = []
-        while sum(times) < PROBE_SECONDS or len(times) < 3:
-            begin = time.perf_counter()
-            training.run()
-            times.append(time.perf_counter() - begin)
-    return sum(times) / len(times) / PROBE_STEPS
+        for part, rounds in PROBES:
+            window = max(config.window // part, 1)
+            training = of_corpus(
+                model, ids, start, replace(config, window=window), steps=10**9, every=1, average=average
+            )
+            whole, times = config.window / window, dict[Choice, list[float]]()
+            for choice in [*reversed(choices)] * rounds:
+                is_due = not seconds and choice == choices[-1]
+                is_late = time.perf_counter() + seconds.get(choice, 0) / whole > end
+                if choice not in choices or (is_late and not is_due):
+                    continue
+                if (taken := _step(training, choice)) is None:
+                    choices = [other for other in choices if other.precision != choice.precision]
+                else:
+                    times.setdefault(choice, []).append(taken)
+            seconds |= {choice: min(taken) * whole for choice, taken in times.items()}
+    best, *others = (choice for choice in choices if choice in seconds)
+    for choice in others:
+        best = choice if seconds[choice] < WORTH * seconds[best] else best
+    return best, statistics.median(times[best]) if best in times else seconds[best]
+
+
+def _step(training: Training, choice: Choice) -> float | None:
+    """The seconds of a step; None where there is no kernel for it."""
+    torch.set_num_threads(choice.threads)
+    training.autocast, training.state = machine.autocast(choice.precision), None
+    begin = time.perf_counter()
+    try:
+        training.run()
+    except RuntimeError as error:
+        if choice.precision == "float32" or machine.is_out_of_memory(error):
+            raise
+        return None
+    return time.perf_counter() - begin

@@ -19,7 +19,7 @@ from charlstm.scoring import held_out
 from charlstm.state import Machine
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
-from charlstm.training import speed
+from charlstm.training import machine, speed
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_steps_mean_steps_whatever_the_windows(ended, tmp_path, given):
 
 def test_a_budget_is_counted_out_anew_where_a_step_takes_another_time(stopped, tmp_path, monkeypatch):
     seconds = iter([0.01, 0.02])
-    monkeypatch.setattr(speed, "seconds_per_step", lambda *_, **__: next(seconds))
+    monkeypatch.setattr(speed, "fastest", lambda *request: (request[4][0], next(seconds)))
     given = [*LM, f"data.path={stopped / 'text'}", "train.steps=null", "train.budget=0.4s"]
     run = go(tmp_path / "run", *given, stop_before=5)
     state = checkpoint.load(run / "last.safetensors").training
@@ -310,6 +310,27 @@ def test_a_budget_is_counted_out_anew_where_a_step_takes_another_time(stopped, t
         decided = plan(f"resume={run}", change).decided
         assert decided.seconds_per_step == 0.02
         assert decided.steps == 6 + 20 - int(state.numbers.seconds / 0.02)
+
+
+def test_a_precision_is_kept_where_the_hardware_has_it(stopped, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "capabilities", lambda _: set())
+    run = go(tmp_path / "run", *LM, "precision=auto", f"data.path={stopped / 'text'}", stop_before=5)
+    planned = plan(f"resume={run}")
+    before = planned.resumed.state
+    decided = dataclasses.replace(before.task.decided, precision="bfloat16", seconds_per_step=7)
+    state = dataclasses.replace(
+        before,
+        task=dataclasses.replace(before.task, decided=decided),
+        provenance=dataclasses.replace(before.provenance, precision="bfloat16"),
+    )
+    trained = dataclasses.replace(planned.resumed.trained, training=state)
+    planned = dataclasses.replace(planned, resumed=dataclasses.replace(planned.resumed, trained=trained))
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.0)
+    assert planned.decided.precision == "float32"
+    assert planned.decided.seconds_per_step != 7
+    assert "  precision float32 (was bfloat16): the last bits may differ" in planned.describe()
+    monkeypatch.setattr(machine, "capabilities", lambda _: {"amx_bf16"})
+    assert dataclasses.replace(planned).decided == decided
 
 
 REFUSED = {

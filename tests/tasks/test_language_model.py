@@ -270,10 +270,41 @@ def test_wrong_requests_get_one_clear_line(text, tmp_path, overrides, expected):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bfloat16_that_the_machine_has_not_is_refused_before_anything(text, monkeypatch):
-    monkeypatch.setattr(machine, "_probe_lstm", lambda _, name: 1.0 if name == "float32" else None)
-    with pytest.raises(ValueError, match="precision = bfloat16: this machine has no LSTM kernel for it"):
-        plan(*TINY, f"data.path={text}", "precision=bfloat16")
+def test_the_text_comes_first_and_the_measuring_is_said(text, monkeypatch):
+    monkeypatch.setattr(speed, "fastest", lambda *_: (speed.Choice("float32", 1), 0.01))
+    planned = plan(*TINY, f"data.path={text}")
+    lines = planned.describe()
+    said = [next(lines) for _ in range(3)]
+    assert said[:2] == list(planned.corpus.describe())
+    assert said[2].startswith("Measuring some steps, for about 2 s")
+    assert "decided" not in vars(planned)  # till here nothing was measured
+    assert next(lines) == "lstm of 1 x 16, 7,435 parameters; cpu, float32, 1 thread"
+
+
+def test_an_emulated_precision_is_said(text, monkeypatch):
+    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.0)
+    emulated = "precision = bfloat16: this machine emulates it, which float32 is often faster than"
+    for has, is_said in ((set(), True), ({"avx512_bf16"}, False)):
+        monkeypatch.setattr(machine, "capabilities", lambda _, has=has: has)
+        planned = plan(*TINY, f"data.path={text}", "precision=float32")
+        given = replace(planned.settings, precision="bfloat16")
+        planned = replace(planned, settings=given)
+        planned.__dict__["decided"] = Decided(precision="bfloat16", threads=1, seconds_per_step=1, steps=9)
+        assert (emulated in planned.describe()) == is_said
+
+
+@pytest.mark.parametrize("has", [set(), {"amx_bf16"}])
+def test_auto_tries_only_what_the_hardware_has(text, monkeypatch, has):
+    tried = []
+
+    def fastest(*request):
+        tried.extend(choice.precision for choice in request[4])
+        return request[4][0], 0.01
+
+    monkeypatch.setattr(speed, "fastest", fastest)
+    monkeypatch.setattr(machine, "capabilities", lambda _: has)
+    assert plan(*TINY, f"data.path={text}", "threads=3").decided.threads == 3
+    assert tried == ["float32", "bfloat16"][: 1 + len(has)]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,36 +65,39 @@ def test_cuda_that_is_not_there_is_refused():
         machine.choose_device("cuda")
 
 
-NAMES = ("float32", "bfloat16", "float16")
+CPUS = {  # what torch or Linux says of some processors, in part
+    "Haswell": ({"avx2", "fma3", "f16c"}, []),
+    "Skylake server": ({"avx2", "avx512_f", "avx512_vnni", "f16c"}, []),
+    "Zen 4": ({"avx512_f", "avx512_bf16"}, ["bfloat16"]),
+    "Sapphire Rapids": ({"amx_tile", "amx_bf16", "avx512_fp16"}, ["bfloat16", "float16"]),
+    "Raspberry Pi 4": ({"neon", "crc32"}, []),
+    "Graviton 2": ({"neon", "fp16_arith", "dot"}, ["float16"]),
+    "Graviton 3, by Linux": ({"asimd", "asimdhp", "bf16", "svebf16"}, ["bfloat16", "float16"]),
+    "V100": ({f"cuda {n}" for n in range(8)}, ["float16"]),
+    "A100": ({f"cuda {n}" for n in range(9)}, ["bfloat16", "float16"]),
+}
 
 
-@pytest.mark.parametrize(
-    ("wanted", "seconds", "chosen"),
-    [
-        ("float32", (None, None), "float32"),
-        ("bfloat16", (1.0, 9.0), "bfloat16"),
-        ("auto", (1.0, 0.8), "bfloat16"),
-        ("auto", (1.0, 0.95), "float32"),  # worth its rounding only where it is clearly faster
-        ("auto", (1.0, 2.0), "float32"),
-        ("auto", (1.0, None), "float32"),
-        ("auto", (1.0, 0.8, 0.4), "float16"),
-    ],
-)
-def test_precision_is_as_asked_or_what_is_faster(monkeypatch, wanted, seconds, chosen):
-    monkeypatch.setattr(
-        machine, "_probe_lstm", lambda _, name: dict(zip(NAMES, seconds, strict=False)).get(name)
-    )
-    assert machine.choose_precision(wanted, torch.device("cpu")) == chosen
+@pytest.mark.parametrize(("capabilities", "expected"), CPUS.values(), ids=CPUS)
+def test_only_what_the_hardware_has_is_tried(capabilities, expected):
+    assert machine.kernels(capabilities) == ("float32", *expected)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="compares with what Linux says")
+def test_the_processor_is_asked():
+    here = machine.kernels(machine.capabilities(torch.device("cpu")))
+    assert here == machine.kernels(Path("/proc/cpuinfo").read_text().split())
 
 
 def test_precision_without_a_kernel_is_refused(monkeypatch):
-    monkeypatch.setattr(machine, "_probe_lstm", lambda _, name: 1.0 if name == "float32" else None)
+    machine.check_kernel("float32", torch.device("cpu"))
+
+    def forward(*_):
+        raise RuntimeError("could not create a primitive descriptor")  # as oneDNN does
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", forward)
     with pytest.raises(ValueError, match="precision = bfloat16: this machine has no LSTM kernel for it"):
-        machine.choose_precision("bfloat16", torch.device("cpu"))
-
-
-def test_the_probe_measures():
-    assert 0 < machine._probe_lstm(torch.device("cpu"), "float32") < 5
+        machine.check_kernel("bfloat16", torch.device("cpu"))
 
 
 def test_prepare_seeds_and_sets_threads():

@@ -1,7 +1,6 @@
-import copy
 import math
 import re
-from itertools import count, islice
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
@@ -197,35 +196,55 @@ def test_ten_thousand_characters_are_learnt_by_heart():
     assert held_out.carried(model, ids, 28).nats < 0.05
 
 
-def test_timing_leaves_everything_as_it_was(monkeypatch):
-    monkeypatch.setattr(speed, "PROBE_SECONDS", 0.01)
+F1, F2 = (speed.Choice("float32", n) for n in (1, 2))
+B1, B2 = (speed.Choice("bfloat16", n) for n in (1, 2))
+H1 = speed.Choice("float16", 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen", "step"),
+    [
+        ({F1: [1], F2: [0.95]}, F1, 1),  # worth another core only where it is clearly faster
+        ({F1: [1], F2: [0.7]}, F2, 0.7),
+        ({F1: [1], B1: [0.8]}, B1, 0.8),
+        ({F1: [1], B1: [0.95]}, F1, 1),
+        ({F1: [1], B1: [None]}, F1, 1),
+        ({F1: [1], B1: [0.8], H1: [0.4]}, H1, 0.4),
+        ({F1: [9], F2: [4], B1: [3], B2: [2.9]}, B1, 3),
+        # what else the machine does makes most steps of both longer
+        ({F1: [7, 1, 1, 5, 5], B1: [4, 4, 4, 4, 4]}, F1, 5),
+    ],
+)
+def test_the_fastest_is_that_of_the_shortest_step(monkeypatch, seconds, chosen, step):
+    times = {choice: cycle(taken) for choice, taken in seconds.items()}
+
+    def of_step(training, choice):
+        taken = next(times[choice])
+        return taken and taken * training.windows.args[2] / config.window
+
+    monkeypatch.setattr(speed, "_step", of_step)
+    model, config = model_of("train.window=16")
+    found = speed.fastest(model, ids_of(), START, config, list(seconds), end=math.inf)
+    assert found == (chosen, pytest.approx(step))
+
+
+def test_two_short_steps_are_measured_where_there_is_no_time():
+    model, config = model_of("train.window=32")
+    read = []
+    model.register_forward_pre_hook(lambda _, inputs: read.append((len(inputs[0]), torch.get_num_threads())))
+    choice, seconds = speed.fastest(model, ids_of(), START, config, [F1, F2], end=-math.inf)
+    assert choice == F2
+    assert read == [(2, 2), (2, 2)]
+    assert seconds > 0
+    torch.set_num_threads(1)
+
+
+def test_measuring_leaves_the_random_numbers_as_they_were():
     model, config = model_of("train.averaging=0.1", "train.dropout.input=0.2")
-    model.eval()
-    before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    assert 0 < speed.seconds_per_step(model, ids_of(), START, config) < 1
+    generator = torch.get_rng_state()
+    _, seconds = speed.fastest(model, ids_of(), START, config, [F1], end=-math.inf)
+    assert seconds > 0
     assert torch.equal(torch.get_rng_state(), generator)
-    assert not model.training
-    for name, weight in model.state_dict().items():
-        assert torch.equal(weight, before[name])
-
-
-def test_timing_is_of_one_step(monkeypatch):
-    clock = count()
-
-    class Training:
-        def __init__(self, *_, every, **__):
-            self.every = every
-
-        def run(self):
-            return [next(clock) for _ in range(self.every)]  # a second for each step
-
-    monkeypatch.setattr(speed, "PROBE_SECONDS", 0)
-    monkeypatch.setattr(speed, "of_corpus", Training)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
-    model, config = model_of()
-    assert (
-        speed.seconds_per_step(model, ids_of(), START, config) == 1 + 1 / speed.PROBE_STEPS
-    )  # and looking, too
 
 
 def test_a_long_text_is_trained_on_as_asked():
