@@ -281,7 +281,7 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
 def test_verbose_says_what_train_py_says(capsys):
     charlstm.train(hidden=9, verbose=True, overrides={"train.epochs": 2})
     said = capsys.readouterr().out
-    assert said.startswith("data/hello.txt: 68 characters, 22 distinct; lstm of 2 x 9, ")
+    assert said.startswith("data/hello.txt: 68 characters, 22 distinct\nlstm of 2 x 9, ")
     assert "Not by heart after 2 epochs" in said
     charlstm.train(TEXT, hidden=9, overrides={"train.epochs": 2})
     assert capsys.readouterr() == ("", "")

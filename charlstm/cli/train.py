@@ -50,15 +50,14 @@ def planned(
     if not settings.check:
         return plan
     for line in plan.describe():
-        terminal.show(f"{line}\n")
+        terminal.show(f"{line}\n", flush=True)
     print("Nothing was trained; leave out check=true to do it.")
     return None
 
 
 def carried_out(plan: Plan, path: Path) -> Outcome:
     """The outcome of the run in the directory `path`; what to do next is said."""
-    _keep_command(plan, path)
-    outcome = table.run(plan, path)
+    outcome = table.run(plan, path, planned=partial(_keep_command, plan, path))
     if outcome.checkpoint is not None:
         for line in next_steps(outcome, outcome.checkpoint):
             log.info(line)

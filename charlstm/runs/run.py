@@ -82,8 +82,6 @@ class Run(ABC):
         """From the beginning, or where an earlier run stopped, to the end."""
         with directory.owned(self.path), self.signals:
             try:
-                for line in self.plan.describe():
-                    log.info(line)
                 # in a directory where a run was killed before it was first saved there are curves of it
                 first = self._resume() if self.resumed is not None else 0
                 self._saving = Saving(self.training, self.path, self.settings, self.resumed)

@@ -39,5 +39,6 @@ class CopyPlan(Plan):
 
     def describe_task(self) -> Iterator[str]:
         symbols, config = self.settings.copy.symbols, self.config
-        yield f"sequences of {symbols} random symbols, to be written back; {self.model}; {self.machine}"
-        yield f"at most {config.epochs:,} batches of {config.batch:,} sequences"
+        yield f"sequences of {symbols} random symbols, to be written back"
+        most = f"at most {config.epochs:,} batches of {config.batch:,} sequences"
+        yield f"{self.model}; {self.machine}; {most}"

@@ -46,5 +46,5 @@ class MemorizePlan(Plan):
     ids: Ids
 
     def describe_task(self) -> Iterator[str]:
-        most = f"at most {self.config.epochs:,} epochs"
-        yield f"{self.corpus.describe_text()}; {self.model}; {self.machine}; {most}"
+        yield self.corpus.describe_text()
+        yield f"{self.model}; {self.machine}; at most {self.config.epochs:,} epochs"

@@ -50,12 +50,20 @@ def started(plan: Plan, path: Path) -> "Run":
     return runs[plan.settings.task](plan, path)
 
 
-def run(plan: Plan, path: Path, before_step: "Callable[[Training], object] | None" = None) -> Outcome:
-    """Carry a plan out and leave everything in the directory `path`. `before_step` is called before each step
-    is made."""
+def run(
+    plan: Plan,
+    path: Path,
+    before_step: "Callable[[Training], object] | None" = None,
+    planned: Callable[[], object] = lambda: None,
+) -> Outcome:
+    """Say what a plan is, carry it out and leave everything in the directory `path`. `planned` is called when
+    all is decided, `before_step` before each step is made."""
     # what cannot be written to the log must not end the run, nor be a traceback
     logging.raiseExceptions = False
     try:
+        for line in plan.describe():
+            log.info(line)
+        planned()
         begun = started(plan, path)
         if before_step is not None:
             begun.training.before_step = partial(before_step, begun.training)
