@@ -41,7 +41,6 @@ class Run(ABC):
         tracker: the curves and the bar.
     """
 
-    unit = "epoch"
     prompt = ""  # what `sample.py` needs for the model to write
 
     def __init__(self, plan: Plan, path: Path, training: Training) -> None:
@@ -74,10 +73,6 @@ class Run(ABC):
     def put_back(self, state: TaskState) -> None:
         """Take over such a state; the best weights are there already."""
 
-    def done(self) -> int:
-        """How many units of the progress bar are done."""
-        return self.training.step if self.unit == "step" else self.training.epoch
-
     def go(self) -> Outcome:
         """From the beginning, or where an earlier run stopped, to the end."""
         with directory.owned(self.path), self.signals:
@@ -85,9 +80,7 @@ class Run(ABC):
                 # in a directory where a run was killed before it was first saved there are curves of it
                 first = self._resume() if self.resumed is not None else 0
                 self._saving = Saving(self.training, self.path, self.settings, self.resumed)
-                total = self.training.steps if self.unit == "step" else self.settings.train.epochs
-                curves = self.settings.tensorboard
-                with Tracker(self.path, total, self.unit, self.done(), first, curves) as self.tracker:
+                with Tracker(self.path, self.training, first, self.settings.tensorboard) as self.tracker:
                     self._train()
                 if self.signals.received is None:
                     self.progress = self.progress or self.training.take_figures()
@@ -160,7 +153,7 @@ class Run(ABC):
         self._pending = None
 
     def _wants_pause(self) -> bool:
-        self.tracker.advance(self.done())
+        self.tracker.advance()
         signals = self.signals
         return signals.received is not None or signals.save_wanted or self._saving.is_due()
 
@@ -177,7 +170,7 @@ class Run(ABC):
         except DivergedError:
             self._save()
             raise
-        self.tracker.go_back(self.training.step, self.done())
+        self.tracker.go_back(self.training.step)
 
     def _resume(self) -> int:
         """Put everything back as it was saved; returns the first step from which on there are no curves."""

@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from charlstm.progress_bar import Bar
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from charlstm.training.loop import Training
 
 log = logging.getLogger("charlstm")
 
@@ -21,9 +25,7 @@ class Tracker:
 
     Args:
         directory: the run directory, where TensorBoard finds its events.
-        total: how many units there are at most, for the time left.
-        unit: epoch or step.
-        done: how many units were done before.
+        training: whose share that is done, and time left, the bar shows.
         from_step: of the curves that an earlier run left here, drop those points that have this step or a
             later one. It is written even where there are none: TensorBoard takes the first such mark of a
             directory for its beginning, and heeds those after it.
@@ -31,39 +33,36 @@ class Tracker:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        total: int,
-        unit: str = "epoch",
-        done: int = 0,
-        from_step: int = 0,
-        curves: bool = True,
+        self, directory: Path, training: "Training | None" = None, from_step: int = 0, curves: bool = True
     ) -> None:
-        # imported here: it takes half a second that a wrong request need not wait for
-        from tqdm import tqdm
-
         self._directory, self._curves, self._from_step = directory, curves, from_step
         self._writer: SummaryWriter | None = None
-        # a bar is for people: None switches it off where standard error is no terminal
-        self._bar = tqdm(total=total, initial=done, unit=unit, disable=None, leave=False, dynamic_ncols=True)
+        self._bar, self._training = Bar(log.info), training
 
     def __enter__(self) -> "Tracker":
         # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         if self._curves:
             self._open(self._from_step)
+        self._bar.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        self._bar.__exit__()
         self._close()
         threading.excepthook = self._hook
 
-    def advance(self, done: int, shown: str | None = None) -> None:
-        """Move the progress bar to so many units; beside it are the last figures that were given."""
+    def advance(self, shown: str | None = None) -> None:
+        """Move the progress bar to where training stands; beside it are the last figures that were given."""
+        if self._training is not None:
+            self._bar.n, self._bar.left = self._training.share, self._training.seconds_left
+        self._bar.state = ""
         if shown is not None:
-            self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.update(done - self._bar.n)
+            self._bar.what = shown
+
+    def busy(self, state: str) -> None:
+        """Say what is done besides training, until the bar is moved again."""
+        self._bar.state = state
 
     def curves(self, step: int, figures: Mapping[str, float | None]) -> None:
         """Add a point to each curve; None is left out."""
@@ -82,9 +81,8 @@ class Tracker:
         """Bring to the disk what was drawn so far."""
         self._draw(lambda writer: writer.flush())
 
-    def go_back(self, step: int, done: int) -> None:
-        """Drop the points after `step`; so many units are done there."""
-        self._bar.update(done - self._bar.n)
+    def go_back(self, step: int) -> None:
+        """Drop the points after `step`."""
         if self._writer is not None:
             self._close()
             self._open(step + 1)

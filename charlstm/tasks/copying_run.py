@@ -49,13 +49,14 @@ class Copy(Run):
 
     def handle(self, progress: Progress) -> bool:
         if progress.accuracy >= WORTH_A_FREE_RUN:  # fed with the true symbols, which is the easier task
+            self.tracker.busy("examining")
             self._examine(progress)
         now, bits = self.stands, self._figures()["bits_per_hidden_unit"]
         curves = {"copy/length": now.length, "copy/longest": now.longest, "copy/right": now.share}
         curves["copy/bits_per_hidden_unit"] = bits
         self.tracker.curves(progress.step, {**progress.curves(), **curves})
-        shown = f"longest {now.longest:,}, {now.share:.1%} right of {now.length:,}, {progress.shown()}"
-        self.tracker.advance(progress.epoch, shown)
+        shown = progress.shown(f"longest {now.longest:,}, {now.share:.0%} of {now.length:,}")
+        self.tracker.advance(shown)
         return self.is_out_of_time(progress)
 
     def _examine(self, progress: Progress) -> None:

@@ -35,7 +35,6 @@ SAMPLE_CHARACTERS = 400
 class LanguageModel(Run):
     """The run: figures of every few steps, a score of the valid part now and then, the best weights kept."""
 
-    unit = "step"
     plan: LanguageModelPlan
 
     def __init__(self, plan: LanguageModelPlan, path: Path) -> None:
@@ -73,6 +72,7 @@ class LanguageModel(Run):
     def handle(self, progress: Progress) -> bool:
         is_scored = self.plan.is_scored(progress.step)
         if is_scored:
+            self.tracker.busy("evaluating")
             with self.signals.breaking_off():
                 nats, averaged, weights = self._evaluate(progress)
                 if not math.isfinite(nats):
@@ -93,9 +93,8 @@ class LanguageModel(Run):
             self.tracker.curves(progress.step, {f"valid/bits_per_{unit}": nats / NATS_PER_BIT})
             self.tracker.text(progress.step, "written", text)
         best = self.found.nats
-        valid = "" if best is None else f", valid {best / NATS_PER_BIT:.3f}"
-        speed = f"{progress.chars_per_second:,.0f} {unit}s/s"
-        self.tracker.advance(progress.step, f"{progress.bits_per_char:.3f} bits/{unit}{valid}, {speed}")
+        valid = "" if best is None else f"valid {best / NATS_PER_BIT:.3f}"
+        self.tracker.advance(progress.shown(valid, unit))
         patience = self.plan.config.patience
         return patience is not None and self.since_best >= patience
 
@@ -180,7 +179,7 @@ def _final_scores(plan: LanguageModelPlan, model: Model, valid: Extent) -> Figur
         nats = held_out.fresh_windows(model, data.valid, start).nats
         figures |= _scored("valid_windows", nats, valid)
     if plan.settings.eval.dynamic:
-        with progress_bar(len(last), "dynamic evaluation") as bar:
+        with progress_bar(len(last), "dynamic evaluation", "char") as bar:
             score = held_out.dynamic(model, data.train, last, start, advance=bar.update)
         figures |= _scored("dynamic", score.nats, extent)
         figures["dynamic_of"] = part

@@ -69,8 +69,8 @@ class Memorize(Run):
         if progress.recalled:
             self.recalled_at_epoch = progress.epoch
         longest, whole = self.proof.longest, self.plan.text_length
-        free_run = f", free run {longest:,} of {whole:,}" if longest else ""
-        self.tracker.advance(progress.epoch, progress.shown() + free_run)
+        known = f"free run {longest:,}/{whole:,}" if longest else f"{progress.accuracy:.0%} right"
+        self.tracker.advance(progress.shown(known))
         if progress.epoch % config.log_every == 0 or progress.recalled:
             self.tracker.curves(progress.step, progress.curves())
         if written is not None:

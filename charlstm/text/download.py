@@ -20,8 +20,8 @@ def fetch(url: str, wanted: str, place: Path) -> Path:
 
     def download(url: str, temporary: str, pup: object) -> None:
         as_it_lies_there = {"Accept-Encoding": "identity"}
-        with progress_bar(1, url) as bar:  # pooch sets the total, but takes a bar with none for no bar
-            pooch.HTTPDownloader(bar, BLOCK, headers=as_it_lies_there)(url, temporary, pup)
+        with progress_bar(None, url):
+            pooch.HTTPDownloader(False, BLOCK, headers=as_it_lies_there)(url, temporary, pup)
         Path(temporary).chmod(0o644)  # or nobody else could read it in a cache that is shared
 
     mend = f"download it by other means and save it as {place}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from charlstm.config.settings import Unit
 from charlstm.config.values import Count, Nonnegative
+from charlstm.progress_bar import compact
 
 Figures = dict[str, Any]
 """Results of a run by name, as `result.json` and checkpoints keep them: each task has its own."""
@@ -61,10 +62,12 @@ class Progress:
         curves = {f"train/{name}": getattr(self, name) for name in names}
         return {**curves, f"train/bits_per_{unit}": self.bits_per_char}
 
-    def shown(self) -> str:
-        """What stands beside the progress bar."""
-        bits = "" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/char, "
-        return f"loss {self.loss:.4f}, {bits}{self.accuracy:.0%} right, {self.chars_per_second:,.0f} chars/s"
+    def shown(self, more: str, unit: Unit = "char") -> str:
+        """What stands beside the progress bar: with it and the time left, at most 80 columns."""
+        cost = (
+            f"loss {self.loss:.4f}" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/{unit}"
+        )
+        return ", ".join(filter(None, [cost, more, f"{compact(self.chars_per_second)} {unit}s/s"]))
 
     def figures(self, unit: Unit = "char") -> Figures:
         """What `result.json` keeps of the last epoch."""

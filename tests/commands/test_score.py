@@ -249,7 +249,7 @@ def test_a_progress_bar_for_people_only(folder):
     os.set_blocking(leader, False)  # without a bar the test shall fail, not wait
     arguments = [*PYTHON, "-m", "charlstm", "score", "ckpt=a", "path=long.txt"]
     subprocess.run(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=follower, timeout=300)
-    assert b"char/s" in os.read(leader, 100_000)
+    assert b"chars/s" in os.read(leader, 100_000)
     os.close(leader)
     os.close(follower)
 

@@ -157,7 +157,7 @@ def test_a_broken_last_state_is_answered_by_the_one_before(whole, corpus, tmp_pa
 def test_a_run_killed_before_its_first_state_begins_anew_and_so_do_its_curves(whole, corpus, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    with Tracker(run, 40, "step") as tracker:  # its curves are there
+    with Tracker(run) as tracker:  # its curves are there
         tracker.curves(7, {"train/loss": 1.0})
     assert points(run)
     assert points(go(run, *of("lm", corpus))) == points(whole / "lm")

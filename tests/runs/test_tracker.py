@@ -4,7 +4,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlstm.cli.train import next_steps
-from charlstm.progress_bar import progress_bar
 from charlstm.runs.report import Outcome, write_result
 from charlstm.runs.tracker import SHOWN_CHARACTERS, Tracker
 
@@ -20,7 +19,7 @@ def text_of(accumulator, name):
 
 
 def test_curves_have_their_points(tmp_path):
-    with Tracker(tmp_path, total=2) as tracker:
+    with Tracker(tmp_path) as tracker:
         tracker.curves(1, {"loss": 2.0, "bits_per_char": None})
         tracker.curves(5, {"loss": 1.5, "bits_per_char": None})
     curves = events(tmp_path)
@@ -32,7 +31,7 @@ def test_curves_have_their_points(tmp_path):
     "text", ["# no heading\n\n* no list <b>", "", "``` no fence ```", "x" * (SHOWN_CHARACTERS + 1)]
 )
 def test_text_is_shown_as_it_is(tmp_path, text):
-    with Tracker(tmp_path, total=1) as tracker:
+    with Tracker(tmp_path) as tracker:
         tracker.text(3, "written", text)
     (shown,) = text_of(events(tmp_path), "written")
     lines = shown.split("\n")
@@ -42,7 +41,7 @@ def test_text_is_shown_as_it_is(tmp_path, text):
 
 
 def test_one_run_on_the_page(tmp_path):
-    with Tracker(tmp_path, total=1) as tracker:
+    with Tracker(tmp_path) as tracker:
         tracker.curves(1, {"loss": 2.0})
         tracker.text(1, "written", "x")
     assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["events"]
@@ -68,9 +67,3 @@ def test_the_next_steps_are_named_from_where_one_stands(tmp_path, monkeypatch, p
         f"write       python sample.py ckpt={run} prompt='ab>'",
         f"curves      tensorboard --logdir {curves}",
     ]
-
-
-def test_no_bar_where_nobody_looks(capsys):
-    with progress_bar(10, "reading") as bar:
-        bar.update(10)
-    assert capsys.readouterr().err == ""
