@@ -414,11 +414,11 @@ MUTATIONS = [
         "if one_of",
     ),
     Mutation(
-        "compare what one step took",
+        "compare what the first step took",
         "charlstm/training/speed.py",
-        "tests/training/test_streams.py -k shortest_step",
-        "choice: min(taken) * whole",
-        "choice: taken[0] * whole",
+        "tests/training/test_streams.py -k shortest_and",
+        "c: (min(t) * whole",
+        "c: (t[0] * whole",
     ),
     Mutation(
         "train: never average",

@@ -1,27 +1,42 @@
-"""`python -m benchmarks.threads [rounds=5]`: training steps on one thread and on all, by hidden x streams.
+"""Training steps on one thread and on all.
 
-It stands behind `threads=auto` (`machine.ONE_THREAD_WORK`).
+    python -m benchmarks.threads [rounds=5]                                 by hidden x streams
+    python -m benchmarks.threads size=1x512 busy=2 [rounds=5] [precision=auto]
+
+The first stands behind `threads=auto` of a text to be learnt by heart (`machine.ONE_THREAD_WORK`). The second
+is of a language model, beside so many processes that want the cores, too: one that chooses for itself, one
+thread, all of them as we let them wait for each other, and as OpenMP by itself would. Each is a process of
+its own, and they take turns of a second.
 """
 
+import json
+import os
 import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
-from benchmarks.machine import count, describe
+from benchmarks.machine import arguments, describe
 from benchmarks.notebook import milliseconds
 from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
+from charlstm.limits.capacity import random_text
 from charlstm.model.torch_model import Model
+from charlstm.tasks import language_model
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import loop, machine
 
 SIZES = [(35, 1), (128, 1), (128, 8), (128, 32), (256, 16), (512, 16)]
 STEPS = 2
+SECONDS = 1.0  # of a turn
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 
 
-def main(repeats: int) -> None:
+def by_size(repeats: int) -> None:
     """Print a row for each size; the two take turns."""
     cores = machine.available_cores()
     vocabulary = Vocabulary("abcdefghijklmnopqrstuvwxyz")
-    print(describe())
     print(
         f"{'hidden':>6} {'streams':>7} {'product':>8} {'1 thread':>10} {f'{cores} threads':>10} {'ratio':>6}"
     )
@@ -44,5 +59,79 @@ def main(repeats: int) -> None:
         )
 
 
+def take_turns(size: str, threads: str, precision: str) -> None:
+    """A process of `beside_others`: for each line of standard input, a turn; the seconds of each step."""
+    layers, hidden = size.split("x")
+    overrides = [f"model.layers={layers}", f"model.hidden={hidden}", "train.batch=32", "train.window=64"]
+    overrides += ["task=lm", f"threads={threads}", f"precision={precision}"]
+    settings = command_line.compose("train", TrainSettings, overrides)
+    text = random_text(200_000, 60, seed=0)
+    plan = language_model.plan(replace(settings, data=replace(settings.data, text=text)), None)
+    model, dtype = plan.first_model(), machine.autocast(plan.machine.precision)
+    training = loop.of_corpus(
+        model, plan.corpus.train, plan.start_token, plan.config, steps=10**9, every=1, autocast=dtype
+    )
+    print(f"{plan.machine.precision}, {plan.machine.shown_threads}", flush=True)
+    for _ in sys.stdin:
+        times, end = list[float](), time.perf_counter() + SECONDS
+        while not times or time.perf_counter() < end:
+            times.append(milliseconds(training.run, 1))
+        print(json.dumps(times), flush=True)
+
+
+def beside_others(size: str, busy: int, precision: str, rounds: int) -> None:
+    """Print a row for each way to compute, beside so many busy loops."""
+    cores = str(machine.available_cores())
+    ways = {
+        "by itself": ("auto", {}),
+        "one thread": ("1", {}),
+        "all cores": (cores, {}),
+        "all, OpenMP's own waiting": (cores, {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}),
+    }
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    code = "import sys; from benchmarks import threads; threads.take_turns(*sys.argv[1:])"
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    ready, times = {}, {name: list[float]() for name in ways}
+    try:
+        for name, (threads, own) in ways.items():
+            child = subprocess.Popen(
+                [sys.executable, "-c", code, size, threads, precision],
+                env=environment | own,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            processes.append(child)
+            ready[name] = child, child.stdout.readline().strip()
+        for n in range(rounds + 1):
+            for name, (child, _) in ready.items():
+                child.stdin.write("\n")
+                child.stdin.flush()
+                taken = json.loads(child.stdout.readline())
+                times[name] += taken if n else []  # the first warms up
+    finally:
+        for process in processes:
+            process.kill()
+    print(f"{size}, {busy} busy loops; milliseconds of a step; speed beside that of one thread")
+    print(f"{'':26} {'':21} {'shortest':>8} {'median':>8} {'mean':>8} {'speed':>6}")
+    one = statistics.mean(times["one thread"])
+    for name, taken in times.items():
+        mean = statistics.mean(taken)
+        print(
+            f"{name:26} {ready[name][1]:21} {min(taken):8.1f} {statistics.median(taken):8.1f} {mean:8.1f} "
+            f"{one / mean:6.2f}",
+            flush=True,
+        )
+
+
+def main(rounds: int, size: str, busy: int, precision: str) -> None:
+    """One of the two."""
+    print(describe())
+    if size:
+        beside_others(size, busy, precision, rounds)
+    else:
+        by_size(rounds)
+
+
 if __name__ == "__main__":
-    main(count("rounds", 5))
+    main(*arguments(rounds=5, size="", busy=0, precision="auto"))

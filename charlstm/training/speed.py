@@ -35,8 +35,9 @@ def fastest(
 ) -> tuple[Choice, float]:
     """The choice that makes a step shortest, and its seconds.
 
-    They take turns, and their shortest times are compared: what else the machine does is in the others.
-    torch's generators stay as they are, but the model's weights are used up, and its threads changed.
+    They take turns. One is faster if both its shortest and its median step are: what else the machine does
+    is in the median, and more of it where threads wait for each other. torch's generators stay as they are,
+    but the model's weights are used up, and its threads changed.
 
     Args:
         choices: the simplest first, which is preferred to one that is hardly faster, the likeliest last.
@@ -46,7 +47,7 @@ def fastest(
     config = replace(config, lr=1e-9)
     device = next(model.parameters()).device
     average = Average(model.parameters(), 1) if config.averaging else None
-    seconds: dict[Choice, float] = {}  # of a whole step, as far as it is known
+    seconds: dict[Choice, tuple[float, float]] = {}  # of the shortest and the median whole step
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for part, rounds in PROBES:
             window = max(config.window // part, 1)
@@ -56,18 +57,19 @@ def fastest(
             whole, times = config.window / window, dict[Choice, list[float]]()
             for choice in [*reversed(choices)] * rounds:
                 is_due = not seconds and choice == choices[-1]
-                is_late = time.perf_counter() + seconds.get(choice, 0) / whole > end
+                is_late = time.perf_counter() + seconds.get(choice, (0, 0))[0] / whole > end
                 if choice not in choices or (is_late and not is_due):
                     continue
                 if (taken := _step(training, choice)) is None:
                     choices = [other for other in choices if other.precision != choice.precision]
                 else:
                     times.setdefault(choice, []).append(taken)
-            seconds |= {choice: min(taken) * whole for choice, taken in times.items()}
+            seconds |= {c: (min(t) * whole, statistics.median(t) * whole) for c, t in times.items()}
     best, *others = (choice for choice in choices if choice in seconds)
     for choice in others:
-        best = choice if seconds[choice] < WORTH * seconds[best] else best
-    return best, statistics.median(times[best]) if best in times else seconds[best]
+        if all(mine < WORTH * its for mine, its in zip(seconds[choice], seconds[best], strict=True)):
+            best = choice
+    return best, seconds[best][1]
 
 
 def _step(training: Training, choice: Choice) -> float | None:
