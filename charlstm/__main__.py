@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a model: learn a text by heart, or to write like it",
     "sample": "write text with a trained model",
     "score": "say how well a model predicts a text, in bits per character",
+    "look": "show what a model's units do while it reads a text",
     "limit": "find how much a model can learn by heart",
 }
 

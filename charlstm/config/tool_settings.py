@@ -49,6 +49,26 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExcerptSettings:
+    """What `page` and `look` both take: a model, and a text that it reads."""
+
+    ckpt: str | None
+    path: str | None
+    text: str | None
+    encoding: str
+    length: Annotated[int, Range(1, 100_000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookSettings(ExcerptSettings):
+    """All that `charlstm look` takes."""
+
+    unit: Annotated[int, Range(0, 65535)] | None
+    layer: Annotated[int, Range(0, 99)]
+    gate: Literal["cell", "hidden", "input", "forget", "new", "output", "reset", "update"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitModelConfig:
     """The models of which `python -m charlstm limit` finds the limit: all combinations."""
 

@@ -14,7 +14,7 @@ from conftest import SENTENCE
 from charlstm import __version__
 from charlstm.files import PROJECT
 
-COMMANDS = ("train", "sample", "score", "limit")
+COMMANDS = ("train", "sample", "score", "look", "limit")
 
 
 def python(*arguments, cwd):
@@ -94,7 +94,7 @@ def test_charlstm_says_what_there_is(charlstm):
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, limit")],
+    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, look, limit")],
 )
 def test_a_wrong_command(charlstm, wrong, hint):
     done = charlstm(wrong)
@@ -162,7 +162,7 @@ def test_what_hydra_answers(charlstm):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("charlstm ", "train sample score limit\n"),
+        ("charlstm ", "train sample score look limit\n"),
         ("charlstm train model.c", "model.cell=\n"),
         ("charlstm train experiment=n", "experiment=names experiment=notebook experiment=notebook_batch\n"),
         ("charlstm sample ", ""),
