@@ -13,6 +13,7 @@ COMMANDS = {
     "sample": "write text with a trained model",
     "score": "say how well a model predicts a text, in bits per character",
     "look": "show what a model's units do while it reads a text",
+    "page": "make a page of a model, to write and look inside in any browser",
     "limit": "find how much a model can learn by heart",
 }
 

@@ -89,6 +89,20 @@ class Checkpoint:
         """That its training is at; 0 where there is none to resume."""
         return self.training.numbers.step if self.training is not None else 0
 
+    def facts(self) -> dict[str, Any]:
+        """All but the arrays and what training needs, for JSON."""
+        return {
+            "task": self.task,
+            "model": asdict(self.config),
+            "characters": self.vocabulary.characters,
+            "unknown": self.vocabulary.unknown is not None,
+            "unit": self.vocabulary.unit,
+            "records": self.records,
+            "text_length": self.text_length,
+            "figures": self.figures,
+            "provenance": self.provenance,
+        }
+
     def model(self) -> NumpyModel:
         """The network, ready to write."""
         return NumpyModel(self.config, self.weights)
@@ -192,20 +206,9 @@ def _begin(blob: bytes | bytearray) -> tuple[int, slice] | None:
 
 def _sealed(checkpoint: Checkpoint, path: Path) -> bytearray:
     """The bytes of a checkpoint's file."""
-    metadata = {
-        "format": FORMAT,
-        "sha256": NO_DIGEST.decode(),
-        "task": checkpoint.task,
-        "model": asdict(checkpoint.config),
-        "characters": checkpoint.vocabulary.characters,
-        "unknown": checkpoint.vocabulary.unknown is not None,
-        "unit": checkpoint.vocabulary.unit,
-        "records": checkpoint.records,
-        "text_length": checkpoint.text_length,
-        "figures": checkpoint.figures,
-        "provenance": checkpoint.provenance,
-        "training": None if checkpoint.training is None else asdict(checkpoint.training),
-    }
+    training = None if checkpoint.training is None else asdict(checkpoint.training)
+    metadata = {"format": FORMAT, "sha256": NO_DIGEST.decode()}
+    metadata |= checkpoint.facts() | {"training": training}
     arrays = checkpoint.weights | {OF_TRAINING + name: array for name, array in checkpoint.arrays.items()}
     in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps(metadata)

@@ -60,6 +60,14 @@ class ExcerptSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageSettings(ExcerptSettings):
+    """All that `charlstm page` takes."""
+
+    weights: Literal["float16", "int8"]
+    out: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LookSettings(ExcerptSettings):
     """All that `charlstm look` takes."""
 

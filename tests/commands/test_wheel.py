@@ -14,7 +14,7 @@ from conftest import SENTENCE
 from charlstm import __version__
 from charlstm.files import PROJECT
 
-COMMANDS = ("train", "sample", "score", "look", "limit")
+COMMANDS = ("train", "sample", "score", "look", "page", "limit")
 
 
 def python(*arguments, cwd):
@@ -70,12 +70,13 @@ def ckpt(charlstm):
 def test_the_wheel_has_the_code_the_configuration_and_the_texts(built):
     (wheel,) = built.glob("*.whl")
     code = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("charlstm/**/*.py")}
+    page = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("charlstm/page/*") if path.is_file()}
     configuration = {f"charlstm/{path.relative_to(PROJECT)}" for path in PROJECT.glob("conf/**/*.yaml")}
     assert len(code) > 40
     assert len(configuration) > 10
     texts = {"charlstm/data/hello.txt", "charlstm/data/cities.txt"}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert names == code | configuration | texts | {"charlstm/py.typed"}
+    assert names == code | page | configuration | texts | {"charlstm/py.typed"}
 
 
 def test_the_sdist_makes_the_same_wheel(built, tmp_path):
@@ -94,7 +95,7 @@ def test_charlstm_says_what_there_is(charlstm):
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, look, limit")],
+    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, look, page, limit")],
 )
 def test_a_wrong_command(charlstm, wrong, hint):
     done = charlstm(wrong)
@@ -137,6 +138,14 @@ def test_the_model_writes_and_scores(charlstm, ckpt):
     assert json.loads(done.stdout)["totals"] == [total]  # the text of the wheel
 
 
+def test_the_model_as_a_page(charlstm, ckpt):
+    done = charlstm("page", f"ckpt={ckpt}", "out=model.html", "weights=int8")
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (charlstm.folder / "model.html").read_text("utf-8")
+    assert done.stdout == f"model.html: {len(page.encode()) / 1e6:.2f} MB; open it in a browser\n"
+    assert "function lstm(" in page
+
+
 def test_the_limit(charlstm):
     done = charlstm(
         *("limit", "model.hidden=2", "symbols=2", "start=2", "train.epochs=3", "threads=1", "out=limit")
@@ -162,7 +171,7 @@ def test_what_hydra_answers(charlstm):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("charlstm ", "train sample score look limit\n"),
+        ("charlstm ", "train sample score look page limit\n"),
         ("charlstm train model.c", "model.cell=\n"),
         ("charlstm train experiment=n", "experiment=names experiment=notebook experiment=notebook_batch\n"),
         ("charlstm sample ", ""),
