@@ -16,23 +16,21 @@ from math import isfinite
 import numpy as np
 from numpy.typing import ArrayLike
 
-from charlstm.cells.gates import check_state, gate, not_finite
-from charlstm.cells.numpy_cells import Array, check_finite
-from charlstm.model.numpy_model import NumpyModel, State
+from charlstm.cells.gates import gate, not_finite
+from charlstm.cells.numpy_cells import Array
+from charlstm.model.numpy_model import NumpyModel
 
 
 class Stepper:
-    """A model that reads a character of each of B streams at a time and keeps their state, zeros at first.
+    """A model that reads a character of each of B streams at a time and keeps their state, zeros at first or
+    that of the one stream of `after`.
 
-    The weights are copied: what is written to them later is not seen. ValueError unless `streams`, B, is
-    at least 1.
+    The weights are copied: what is written to them later is not seen.
     """
 
-    def __init__(self, model: NumpyModel, streams: int = 1) -> None:
-        if streams < 1:
-            raise ValueError(f"streams = {streams}: must be at least 1")
+    def __init__(self, model: NumpyModel, streams: int = 1, after: "Stepper | None" = None) -> None:
         recurrent, size = model.recurrent, model.recurrent.hidden_size
-        self._cell, self._shape = recurrent.cell, (recurrent.num_layers, streams, size)
+        self._cell, self._streams = recurrent.cell, streams
         # h, or h and c, of all layers one below the other
         self._state = [part.reshape(-1, streams) for part in recurrent.zero_state(streams)]
         self._layers: list[Layer] = []
@@ -44,6 +42,9 @@ class Stepper:
         self._top = self._state[0][-size:].T
         self._head = None if model.head is None else (model.head[0].copy("K"), model.head[1].copy())
         self._scores = np.empty((streams, model.vocabulary_size), recurrent.dtype)
+        if after is not None:
+            for part, of_one in zip(self._state, after._state, strict=True):
+                part[...] = of_one
 
     def __call__(self, ids: ArrayLike) -> Array:
         """Scores `(B, V)` of the character after `ids (B,)`, in a buffer that the next call overwrites.
@@ -52,8 +53,8 @@ class Stepper:
         Raises ValueError if `ids` are not B integers, and IndexError if one is not below V.
         """
         ids = np.asarray(ids)
-        if ids.shape != self._shape[1:2] or ids.dtype.kind not in "iu":
-            raise ValueError(f"ids are {ids.dtype} {ids.shape}, expected ({self._shape[1]},) integers")
+        if ids.shape != (self._streams,) or ids.dtype.kind not in "iu":
+            raise ValueError(f"ids are {ids.dtype} {ids.shape}, expected ({self._streams},) integers")
         with np.errstate(all="ignore"):  # an infinite pre-activation may rightly saturate: the outcome counts
             self._layers[0](self._table[ids].T)
             for layer in self._layers[1:]:
@@ -69,20 +70,6 @@ class Stepper:
         if not isfinite(square) and not np.isfinite(h).all():
             raise not_finite(self._cell, self._scores.dtype)
         return self._scores
-
-    @property
-    def state(self) -> State:
-        """`(h,)` or `(h, c)`, each `(L, B, H)`: copies, and to set it is to copy."""
-        layers, streams, hidden = self._shape
-        return tuple(part.reshape(layers, hidden, streams).swapaxes(1, 2).copy() for part in self._state)
-
-    @state.setter
-    def state(self, state: Sequence[ArrayLike]) -> None:
-        parts = [np.asarray(part, self._scores.dtype) for part in state]
-        check_state([part.shape for part in parts], self._cell, self._shape)
-        check_finite(self._cell, *parts)
-        for mine, part in zip(self._state, parts, strict=True):
-            mine[...] = part.swapaxes(1, 2).reshape(mine.shape)
 
 
 class Layer:

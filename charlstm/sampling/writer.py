@@ -70,9 +70,7 @@ class Writer:
         for id_ in itertools.chain([vocabulary.start], prompt):
             self._read(np.array([id_]))
         if len(seeds) > 1:
-            state = self._stepper.state
-            self._stepper = Stepper(model, len(seeds))
-            self._stepper.state = tuple(np.repeat(part, len(seeds), axis=1) for part in state)
+            self._stepper = Stepper(model, len(seeds), after=self._stepper)
             self._scores = np.repeat(self._scores, len(seeds), axis=0)
             self._rows = np.arange(len(seeds))
             self._last_seen = np.repeat(self._last_seen, len(seeds), axis=0)

@@ -55,12 +55,11 @@ NETWORKS = list(itertools.product(CELLS, (1, 2, 6), (0, E), ("linear", "none")))
 def test_it_is_the_readable_network(cell, layers, embedding, head, dtype):
     model = network(cell, layers, embedding, head, dtype)
     ids, step = some_ids(), Stepper(model, B)
-    expected, state = model(ids)
+    expected, _ = model(ids)
     scores = scores_of(step, ids)
     assert scores.dtype == dtype
-    for mine, other in zip([scores, *step.state], [expected, *state], strict=True):
-        largest = max(1, np.abs(expected).max())  # a ReLU's numbers may be any size
-        np.testing.assert_allclose(mine, other, rtol=0, atol=TOLERANCE[dtype] * largest)
+    largest = max(1, np.abs(expected).max())  # a ReLU's numbers may be any size
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE[dtype] * largest)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -75,24 +74,16 @@ def test_a_stream_is_as_if_alone(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_state_goes_on_to_the_very_bits(cell):
+def test_one_stream_goes_on_as_many(cell):
     model, ids = network(cell), some_ids()
-    step = Stepper(model, B)
-    step(ids[0])
-    kept = step.state
-    copies = [part.copy() for part in kept]
-    rest = scores_of(step, ids[1:])
-    for part, copy in zip(kept, copies, strict=True):  # it does not move on with the stepper
-        np.testing.assert_array_equal(part, copy)
-    other = Stepper(model, B)
-    other(ids[5])
-    other.state = kept
-    np.testing.assert_array_equal(scores_of(other, ids[1:]), rest)
-    for part, copy in zip(kept, copies, strict=True):  # nor with another that was given it
-        np.testing.assert_array_equal(part, copy)
-    _, of_the_model = model(ids[:1])
-    other.state = of_the_model  # one state for both
-    np.testing.assert_allclose(scores_of(other, ids[1:]), rest, rtol=0, atol=FLOAT32)
+    one, whole = Stepper(model), scores_of(Stepper(model), ids[:, :1])
+    scores_of(one, ids[:5, :1])
+    again, many = Stepper(model, after=one), Stepper(model, B, after=one)
+    np.testing.assert_array_equal(scores_of(again, ids[5:, :1]), whole[5:])  # to the very bits
+    together = scores_of(many, ids[5:, :1].repeat(B, axis=1))
+    for k in range(B):
+        np.testing.assert_allclose(together[:, k], whole[5:, 0], rtol=0, atol=FLOAT32)
+    np.testing.assert_array_equal(scores_of(one, ids[5:, :1]), whole[5:])  # it did not move on with them
 
 
 @pytest.mark.parametrize("head", ["linear", "none"])
@@ -124,27 +115,13 @@ def test_an_id_beyond_the_vocabulary_is_an_error():
         Stepper(network("gru"))([V])
 
 
-def test_wrong_streams_and_states_are_errors():
-    model = network("lstm")
-    with pytest.raises(ValueError, match="streams = 0: must be at least 1"):
-        Stepper(model, 0)
-    step, zeros = Stepper(model, B), np.zeros((2, B, H))
-    for state in [(zeros,), (zeros, zeros[:, :2]), (zeros, zeros.swapaxes(1, 2)), (zeros[0], zeros[0])]:
-        with pytest.raises(ValueError, match="the state of lstm is"):
-            step.state = state
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_not_a_number_does_not_pass(cell):
     model = network(cell)
-    broken = Stepper(model, B)
     model.recurrent.weights[0][1][0, 0] = np.nan
     step = Stepper(model, B)
     with pytest.raises(FloatingPointError, match=f"output or state of {cell} is not finite"):
         step([0, 1, 2])
-    with pytest.raises(FloatingPointError, match="not finite"):
-        broken.state = [np.full((2, B, H), np.inf) for _ in broken.state]
-    broken([0, 1, 2])  # what was refused is not there
 
 
 def test_large_numbers_that_are_finite_do():
