@@ -1,18 +1,24 @@
-"""From one step to a layer, a reversed layer, both directions and a stack.
+"""What both engines share: from W x + b and one step to a layer, a reversed one, both directions, a stack.
 
-Plain Python over lists, one array `(B, ...)` per time step, so that the same two functions serve NumPy
-and torch. A step is `step(x_t, state, *weights) -> state`, and the output of a step is its h, the first
-part of the state. `states` and `weights` hold one entry per layer and direction, in the order of torch.nn:
+Plain Python over lists, one array `(B, ...)` per time step, so that the same functions serve NumPy and torch.
+A step is `step(x_t, state, *weights) -> state`, and the output of a step is its h, the first part of the
+state. `states` and `weights` hold one entry per layer and direction, in the order of torch.nn:
 l0, l0_reverse, l1, l1_reverse, ...
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-A = TypeVar("A")  # np.ndarray or torch.Tensor
+A = TypeVar("A", bound=Any)  # np.ndarray or torch.Tensor
 State = tuple[A, ...]
 Step = Callable[..., State[A]]
 Join = Callable[[tuple[A, A]], A]
+
+
+def affine(x: A, weight: A, bias: A | None) -> A:
+    """W x + b for every row x: `(B, I)` -> `(B, rows of W)`."""
+    product: A = x @ weight.T
+    return product if bias is None else product + bias  # type: ignore[no-any-return]  # as above
 
 
 def layer(step: Step[A], x: Sequence[A], state: State[A], weights: Sequence[A]) -> tuple[list[A], State[A]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from charlstm.cells.gates import STATE, check_input, check_state, not_finite, parameter_names, sizes_of
-from charlstm.cells.layers import stack
+from charlstm.cells.layers import affine, stack
 
 Array = NDArray[np.floating[Any]]
 State = tuple[Array, ...]
@@ -28,12 +28,6 @@ def sigmoid(x: ArrayLike) -> Array:
     The right-hand side is what is computed: tanh saturates where exp overflows, so every x is safe.
     """
     return np.asarray(0.5 * np.tanh(np.multiply(x, 0.5)) + 0.5)
-
-
-def affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    """W x + b for every row x: `(B, I)` -> `(B, rows of W)`."""
-    product = x @ weight.T
-    return product if bias is None else product + bias
 
 
 def split(stacked: Array, gates: int) -> list[Array]:

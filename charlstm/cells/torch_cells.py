@@ -18,17 +18,11 @@ from charlstm.cells.gates import (
     parameter_names,
     parameter_shapes,
 )
-from charlstm.cells.layers import stack
+from charlstm.cells.layers import affine, stack
 
 State = tuple[Tensor, ...]
 Bias = Tensor | None
 Cell = Callable[..., State]
-
-
-def affine(x: Tensor, weight: Tensor, bias: Bias) -> Tensor:
-    """W x + b for every row x: `(B, I)` -> `(B, rows of W)`."""
-    product = x @ weight.T
-    return product if bias is None else product + bias
 
 
 def rnn_cell(
