@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,14 +28,6 @@ FUSED: dict[str, Any] = {
     "gru": nn.GRU,
     "rnn_tanh": partial(nn.RNN, nonlinearity="tanh"),
     "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
-}
-
-# the same kernels as functions of the weights, which may so be other ones than a module's own
-KERNELS: dict[str, Callable[..., Any]] = {
-    "lstm": torch.lstm,
-    "gru": torch.gru,
-    "rnn_tanh": torch.rnn_tanh,
-    "rnn_relu": torch.rnn_relu,
 }
 
 
@@ -104,8 +96,9 @@ class Model(nn.Module):
             states = [tuple(part[0] for part in state)]
             outputs, ((*after,),) = stack(torch_cells.CELLS[self.config.cell], x.unbind(), states, [weights])
             return torch.stack(list(outputs)), tuple(part[None] for part in after)
-        argument = self._as_argument(tuple(state))
-        output, *after = KERNELS[self.config.cell](x, argument, weights, True, 1, 0.0, True, False, False)
+        # torch.lstm, torch.gru, ...: the modules' kernels, with weights that may be other ones than their own
+        kernel, argument = getattr(torch, self.config.cell), self._as_argument(tuple(state))
+        output, *after = kernel(x, argument, weights, True, 1, 0.0, True, False, False)
         return output, tuple(after)
 
     def _as_argument(self, state: State | None) -> State | Tensor | None:

@@ -10,7 +10,7 @@ from conftest import settings
 from charlstm.config.settings import Cell, DropoutConfig
 from charlstm.model.numpy_model import NumpyModel, parameter_count
 from charlstm.model.stepper import Stepper
-from charlstm.model.torch_model import FUSED, KERNELS, Model, detach, drop_weights, locked_dropout
+from charlstm.model.torch_model import FUSED, Model, detach, drop_weights, locked_dropout
 from charlstm.sampling.strategy import Strategy
 
 V, H, L, T, B = 7, 5, 3, 11, 2
@@ -119,7 +119,7 @@ def test_the_published_model_has_30240_parameters():
 
 
 def test_every_cell_of_the_settings_exists():
-    assert set(get_args(Cell)) == set(FUSED) == set(KERNELS)
+    assert set(get_args(Cell)) == set(FUSED)
 
 
 def test_twenty_thousand_characters_need_no_square_of_them():
