@@ -224,11 +224,6 @@ def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
     return grid[longest] if longest >= 0 else 0
 
 
-def first_length(parameters: int, symbols: int) -> int:
-    """The shortest text with at least 1 bit per parameter."""
-    return math.ceil(parameters / math.log2(symbols))
-
-
 @dataclass(frozen=True)
 class Growth:
     """How the bits that models of one cell recall grow with their parameters, in bits per parameter."""

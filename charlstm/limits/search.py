@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,13 +35,13 @@ def shapes(settings: LimitSettings) -> list[Shape]:
 
 
 def first_length(settings: LimitSettings, shape: Shape) -> int:
-    """Characters of the first trial. Raises ValueError if `model.head=none` and the hidden units are not as
-    many as the vocabulary has ids."""
+    """Characters of the first trial: as asked, or the fewest with 1 bit per parameter. Raises ValueError if
+    `model.head=none` and the hidden units are not as many as the vocabulary has ids."""
     V = settings.symbols + 2  # the start and the end token
     model = settings.model
     config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
     config.fit_vocabulary(V)
-    return settings.start or capacity.first_length(parameter_count(config, V), settings.symbols)
+    return settings.start or math.ceil(parameter_count(config, V) / math.log2(settings.symbols))
 
 
 def check(settings: LimitSettings) -> None:
