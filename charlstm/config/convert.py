@@ -6,6 +6,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from charlstm.config.values import Duration, Range, Shares
@@ -46,6 +47,12 @@ def keys_of(cls: type[Any], prefix: str = "") -> dict[str, Any]:
         else:
             keys[prefix + name] = hint
     return keys
+
+
+def values_of(settings: Any) -> dict[str, Any]:
+    """The values of settings by dotted key, as JSON knows them."""
+    values = {key: attrgetter(key)(settings) for key in keys_of(type(settings))}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -1,6 +1,5 @@
 """What `python -m charlstm limit` says and leaves: a table, a record, a picture, the next steps."""
 
-import json
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
+from charlstm.config.convert import values_of
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import capacity, plot
 from charlstm.limits.capacity import Trial
@@ -69,10 +69,7 @@ def save_record(out: Path, settings: LimitSettings, trials: Sequence[Trial], fin
 
 def recorded(settings: LimitSettings) -> dict[str, Any]:
     """What a search depends on, by its keys, as JSON knows it: all but `out`."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    del values["out"]
-    groups = {key: values.pop(key) for key in ("model", "train")}
-    return {f"{group}.{key}": value for group in groups for key, value in groups[group].items()} | values
+    return {key: value for key, value in values_of(settings).items() if key != "out"}
 
 
 def save_pictures(out: Path, trials: Sequence[Trial]) -> None:

@@ -4,14 +4,13 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 from charlstm.config.compose import downloads, groups, literal, quote_free_text
-from charlstm.config.convert import keys_of
+from charlstm.config.convert import keys_of, values_of
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
 from charlstm.runs import directory
@@ -44,7 +43,7 @@ class Saved:
     def values(self) -> dict[str, Any]:
         """The settings by dotted key, but for those that say how to resume; a relative path to a text that is
         not there from here is given as one from where that run was started."""
-        values = _flat(self.state.settings)
+        values = values_of(self.state.settings)
         if text := values["data.path"]:
             there = Path(self.state.folder, text)
             if not any(folder.joinpath(text).exists() for folder in (Path(), PROJECT)) and there.exists():
@@ -154,7 +153,7 @@ def resumed(
     if what was asked for cannot be had by resuming that run. `corpus` is None where the task has none."""
     if saved is None:
         return None
-    before, now = _flat(saved.state.settings), _flat(settings)
+    before, now = values_of(saved.state.settings), values_of(settings)
     changed = {
         key: (before[key], value)
         for key, value in now.items()
@@ -214,9 +213,3 @@ def _shown(vocabulary: Vocabulary) -> str:
 def _typed(value: Any) -> str:
     """A value as it is typed: null, true, [0.9, 0.1, 0]."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _flat(settings: TrainSettings) -> dict[str, Any]:
-    """Values by dotted key, as JSON knows them."""
-    values = {key: attrgetter(key)(settings) for key in keys_of(TrainSettings)}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
