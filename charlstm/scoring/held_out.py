@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model, State, detach
 from charlstm.text.vocabulary import Ids
 
@@ -50,11 +49,6 @@ class Score(NamedTuple):
     symbols: int
     worst: float = math.nan
     place: int = 0
-
-    @property
-    def bits(self) -> float:
-        """Per scored symbol; where no end tokens are scored, bits per character."""
-        return self.nats / NATS_PER_BIT
 
 
 def carried(model: Model, ids: Ids, start: int) -> Score:
