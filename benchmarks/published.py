@@ -77,10 +77,11 @@ def losses(experiment: str, *overrides: str) -> tuple[list[float], bool, int | N
     ids, vocabulary = plan.ids, plan.vocabulary
     machine.prepare(settings.seed, threads=1)
     model = Model(settings.model, len(vocabulary))
-    proof, curve, first = memorize_run.Proof(model, vocabulary, ids), [], None
+    proven, curve, first = memorize_run.UNPROVEN, [], None
     for progress in loop.of_text(model, ids, plan.config).figures():
         curve.append(progress.loss)
-        first = progress.epoch if proof.tried(progress).recalled else first
+        tried, proven = memorize_run.tried(progress, proven, model, vocabulary, ids)
+        first = progress.epoch if tried.recalled else first
     return curve, writer.recall(model.in_numpy(), vocabulary, ids) == len(ids) - 1, first
 
 

@@ -1,13 +1,11 @@
 """One run of `task=memorize`: the figures of each epoch, and the proof that the text is known by heart."""
 
-import copy
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 from charlstm.model.torch_model import Model
 from charlstm.runs.run import Run, Weights
-from charlstm.runs.signals import Stopped
 from charlstm.sampling import writer
 from charlstm.state import MemorizeState, Proven, TaskState
 from charlstm.tasks.memorize import MemorizePlan
@@ -27,20 +25,20 @@ WORTH_A_FREE_RUN = 0.9
 # Characters that free runs may write: so many in any case, and as many for each character that is trained on.
 FREE_CHARACTERS, FREE_SHARE = 20_000, 0.02
 
+UNPROVEN = Proven(known=False, longest=0, written=0)
+
 
 class Memorize(Run):
     """The run: figures of each epoch, and a free run after those that make one worth trying."""
 
     def __init__(self, plan: MemorizePlan, path: Path) -> None:
-        model = plan.first_model()
-        super().__init__(plan, path, of_text(model, plan.ids, plan.config))
+        super().__init__(plan, path, of_text(plan.first_model(), plan.ids, plan.config))
         self.ids = plan.ids
-        self.proof = Proof(model, self.vocabulary, self.ids)
+        self.proven = UNPROVEN
         self.recalled_at_epoch: int | None = None
 
     def state(self) -> MemorizeState:
-        proof = Proven(known=self.proof.known, longest=self.proof.longest, written=self.proof.written)
-        return MemorizeState(recalled_at_epoch=self.recalled_at_epoch, proof=proof)
+        return MemorizeState(recalled_at_epoch=self.recalled_at_epoch, proof=self.proven)
 
     def put_back(self, state: TaskState) -> None:
         assert isinstance(state, MemorizeState)
@@ -50,32 +48,27 @@ class Memorize(Run):
         training.ahead = training.step - training.epoch * len(training.windows(0)) - training.window
         training.steps += training.ahead
         if self.resumed.same_parts:  # another text is not known by heart
-            self.recalled_at_epoch, proof = state.recalled_at_epoch, state.proof
-            vars(self.proof).update(vars(proof))
+            self.recalled_at_epoch, self.proven = state.recalled_at_epoch, state.proof
 
     def handle(self, progress: Progress) -> bool:
         config = self.settings.train
         is_over = self.is_out_of_time(progress)
-        before = copy.copy(self.proof)
-        try:
-            with self.signals.breaking_off():
-                progress = self.proof.tried(progress)
-                is_last = progress.recalled or is_over or self.training.step == self.training.steps
-                sampled = progress.epoch % config.sample_every == 0 or is_last
-                written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None
-        except Stopped:
-            self.proof = before  # it will be tried again
-            raise
+        with self.signals.breaking_off():  # what is broken off will be tried again
+            progress, proven = tried(progress, self.proven, self.training.model, self.vocabulary, self.ids)
+            is_last = progress.recalled or is_over or self.training.step == self.training.steps
+            sampled = progress.epoch % config.sample_every == 0 or is_last
+            written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None
+        self.proven = proven
         if progress.recalled:
             self.recalled_at_epoch = progress.epoch
-        longest, whole = self.proof.longest, self.plan.text_length
+        longest, whole = self.proven.longest, self.plan.text_length
         known = f"free run {longest:,}/{whole:,}" if longest else f"{progress.accuracy:.0%} right"
         self.tracker.advance(progress.shown(known))
         if progress.epoch % config.log_every == 0 or progress.recalled:
             self.tracker.curves(progress.step, progress.curves())
         if written is not None:
             self.tracker.text(progress.step, "written", written)
-        return is_over or (self.proof.known and config.stop_at_recall)
+        return is_over or (self.proven.known and config.stop_at_recall)
 
     def best_weights(self) -> Weights:
         return self.training.model.weights()
@@ -112,31 +105,20 @@ class Memorize(Run):
         )
 
 
-class Proof:
-    """Whether a text is known by heart: fed only its own output from the start token, the model writes it.
+def tried(
+    progress: Progress, before: Proven, model: Model, vocabulary: Vocabulary, text: Ids
+) -> tuple[Progress, Proven]:
+    """Whether a text, ids `(N,)` between the start and the end token, is known by heart: fed only its own
+    output from the start token, the model writes it. Returns the same figures, with those of a free run if it
+    is worth trying, and what is proven; `recalled` is true but once.
 
     Free runs are tried as long as they cost little beside the training, counted in characters, so that every
     machine tries the same.
-
-    Args:
-        text: ids `(N,)`, between the start and the end token.
-
-    Attributes:
-        known: whether a free run was exact.
-        longest: characters before the first error of the best free run so far.
-        written: by all free runs.
     """
-
-    def __init__(self, model: Model, vocabulary: Vocabulary, text: Ids) -> None:
-        self.model, self.vocabulary, self.text = model, vocabulary, text
-        self.known, self.longest, self.written = False, 0, 0
-
-    def tried(self, progress: Progress) -> Progress:
-        """The same figures, with those of a free run if it is worth trying; `recalled` is true but once."""
-        affordable = FREE_CHARACTERS + progress.chars_seen * FREE_SHARE
-        if self.known or progress.accuracy < WORTH_A_FREE_RUN or self.written > affordable:
-            return progress
-        right = writer.recall(self.model.in_numpy(), self.vocabulary, self.text)
-        self.known = right == len(self.text) - 1
-        self.longest, self.written = max(self.longest, right), self.written + right + 1
-        return replace(progress, free_run=right, recalled=self.known)
+    affordable = FREE_CHARACTERS + progress.chars_seen * FREE_SHARE
+    if before.known or progress.accuracy < WORTH_A_FREE_RUN or before.written > affordable:
+        return progress, before
+    right = writer.recall(model.in_numpy(), vocabulary, text)
+    known = right == len(text) - 1
+    proven = Proven(known=known, longest=max(before.longest, right), written=before.written + right + 1)
+    return replace(progress, free_run=right, recalled=known), proven

@@ -32,9 +32,8 @@ def knows_bytes(tmp_path_factory):
     asked = settings("model.hidden=32", "model.layers=1")
     model = Model(asked.model, len(vocabulary))
     ids = vocabulary.framed(vocabulary.encode(BLOB.decode("utf-8", "surrogateescape")))
-    proof = memorize_run.Proof(model, vocabulary, ids)
     for figures in loop.of_text(model, ids, asked.train).figures():
-        last = proof.tried(figures)
+        last, _ = memorize_run.tried(figures, memorize_run.UNPROVEN, model, vocabulary, ids)
         if last.recalled:
             break
     assert last.recalled

@@ -8,6 +8,7 @@ from conftest import SENTENCE, settings
 
 from charlstm.model.torch_model import Model
 from charlstm.sampling import writer
+from charlstm.state import Proven
 from charlstm.tasks import memorize_run
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import loop, losses, recipe
@@ -24,12 +25,13 @@ def run(*overrides, text=SENTENCE):
     torch.set_num_threads(1)
     model = Model(chosen.model, len(vocabulary))
     ids = vocabulary.framed(vocabulary.encode(text))
-    proof, progress = memorize_run.Proof(model, vocabulary, ids), []
+    proven, progress = memorize_run.UNPROVEN, []
     for figures in loop.of_text(model, ids, chosen.train).figures():
         if figures is None:  # no step of this epoch was made
             continue
-        progress.append(proof.tried(figures))
-        if proof.known and chosen.train.stop_at_recall:
+        figures, proven = memorize_run.tried(figures, proven, model, vocabulary, ids)
+        progress.append(figures)
+        if proven.known and chosen.train.stop_at_recall:
             break
     return model, vocabulary, ids, progress
 
@@ -134,14 +136,18 @@ def test_equal_lines_with_one_that_differs():
 
 def test_free_runs_are_rationed(monkeypatch):
     monkeypatch.setattr(memorize_run, "FREE_CHARACTERS", 100)
-    proof = memorize_run.Proof(Model(settings().model, len(VOCABULARY)), VOCABULARY, IDS)
     monkeypatch.setattr(writer, "recall", lambda *_: 59)
     figures = run("train.epochs=1")[-1][0]
     figures = replace(figures, accuracy=0.95, chars_seen=1000)
-    assert [proof.tried(figures).free_run for _ in range(4)] == [59, 59, 59, None]  # 100 + 2 % of 1,000
-    assert (proof.written, proof.longest, proof.known) == (180, 59, False)
-    assert proof.tried(replace(figures, chars_seen=5000)).free_run == 59
-    assert proof.tried(replace(figures, chars_seen=10**9, accuracy=0.89)).free_run is None
+    model, proven, free_runs = Model(settings().model, len(VOCABULARY)), memorize_run.UNPROVEN, []
+    for _ in range(4):
+        tried, proven = memorize_run.tried(figures, proven, model, VOCABULARY, IDS)
+        free_runs.append(tried.free_run)
+    assert free_runs == [59, 59, 59, None]  # 100 + 2 % of 1,000
+    assert proven == Proven(known=False, longest=59, written=180)
+    for chars_seen, accuracy, right in ((5000, 0.95, 59), (10**9, 0.89, None)):
+        later = replace(figures, chars_seen=chars_seen, accuracy=accuracy)
+        assert memorize_run.tried(later, proven, model, VOCABULARY, IDS)[0].free_run == right
 
 
 def test_all_epochs_are_run_if_wanted():
