@@ -3,5 +3,4 @@
 torch_model.py  for training
 numpy_model.py  for scoring, and to look inside; needs no torch
 stepper.py      one character at a time, fast, for writing; needs no torch
-scores.py       what scores are worth, in nats and bits
 """

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.model.numpy_model import NumpyModel
-from charlstm.model.scores import surprisal
 from charlstm.model.stepper import Stepper
 from charlstm.sampling.strategy import Floats, Integers, Strategy
+from charlstm.scoring.surprisal import surprisal
 from charlstm.text.vocabulary import Ids, Vocabulary
 
 

@@ -6,12 +6,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.model.numpy_model import NumpyModel
-from charlstm.model.scores import surprisal
 from charlstm.text.vocabulary import Ids, Vocabulary, widths
 
 PIECES = {
@@ -23,6 +23,7 @@ PIECES = {
 """What a row can be. Each pattern leaves no character out: a word has the blanks after it, a line its end."""
 
 BLOCK = 1 << 16  # characters at a time
+NATS_PER_BIT = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,14 @@ class Total:
     def bits_per_byte(self) -> float:
         """`bits` divided by the bytes."""
         return self.bits / self.bytes
+
+
+def surprisal(scores: NDArray[np.floating[Any]], ids: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """-log2 softmax(scores)[id], `(T,)`: what each of `ids (T,)` costs under `scores (T, V)`."""
+    relative = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)  # at most 0: no overflow
+    chosen = np.take_along_axis(relative, ids[:, None].astype(np.intp), axis=1)[:, 0]
+    costs: NDArray[np.float64] = (np.log(np.exp(relative).sum(axis=1)) - chosen) / NATS_PER_BIT
+    return costs
 
 
 def bits(

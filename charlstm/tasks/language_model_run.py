@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model
 from charlstm.progress_bar import progress_bar
 from charlstm.runs.run import Run, Weights
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import baselines, held_out
+from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
 from charlstm.text.vocabulary import Extent

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from charlstm.config.settings import TrainConfig
-from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model, State, detach
 from charlstm.text.vocabulary import Ids
 from charlstm.training import losses, recipe
@@ -191,7 +190,7 @@ class Training:
             chars_seen=self.chars_seen,
             seconds=self.seconds,
             loss=nats,
-            bits_per_char=nats / NATS_PER_BIT if self.config.loss == "cross_entropy" else None,
+            bits_per_char=nats / math.log(2) if self.config.loss == "cross_entropy" else None,
             accuracy=correct / chars,
             chars_per_second=since.chars / since.seconds,
             learning_rate=self.lr,

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model, detach
 from charlstm.scoring import held_out, surprisal
 from charlstm.scoring.held_out import STREAM, STRETCH
+from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.text.vocabulary import Vocabulary
 
 V, H, EMBEDDING = 11, 7, 5

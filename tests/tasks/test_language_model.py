@@ -25,9 +25,9 @@ from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
-from charlstm.model.scores import NATS_PER_BIT
 from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out, surprisal
+from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import Decided
 from charlstm.tasks import language_model_run, table
 from charlstm.text import corpus
