@@ -136,7 +136,7 @@ MUTATIONS = [
         "state = step(x_t, state, *weights)",
         "state = step(x_t, tuple(s.detach() for s in state), *weights)",
     ),
-    Mutation("torch: other initial weights", *TORCH, "self.hidden_size**-0.5", "self.input_size**-0.5"),
+    Mutation("torch: other initial weights", *TORCH, "hidden_size**-0.5", "self.input_size**-0.5"),
     Mutation(
         "gates: another order",
         *GATES,

@@ -10,14 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from charlstm.cells.gates import (
-    STATE,
-    check_input,
-    check_state,
-    not_finite,
-    parameter_names,
-    parameter_shapes,
-)
+from charlstm.cells import gates
 from charlstm.cells.layers import affine, stack
 
 State = tuple[Tensor, ...]
@@ -111,16 +104,10 @@ class Recurrent(nn.Module):
         super().__init__()
         self.cell, self.input_size, self.hidden_size = cell, input_size, hidden_size
         self.num_layers, self.bias, self.bidirectional = num_layers, bias, bidirectional
-        shapes = parameter_shapes(cell, input_size, hidden_size, num_layers, bias, bidirectional)
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Uniform in +-1/sqrt(H), weights and biases, drawn in the order of the parameters as in torch.nn."""
-        bound = self.hidden_size**-0.5
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        shapes = gates.parameter_shapes(cell, input_size, hidden_size, num_layers, bias, bidirectional)
+        bound = hidden_size**-0.5
+        for name, shape in shapes.items():  # uniform in +-1/sqrt(H), in this order, as in torch.nn
+            self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
 
     def forward(
         self, x: Tensor, state: Tensor | tuple[Tensor, ...] | None = None
@@ -130,13 +117,13 @@ class Recurrent(nn.Module):
         The state is h, or for the LSTM (h, c); None means zeros. Every number returned is finite, or
         FloatingPointError is raised (to know, a GPU is waited for once in each call).
         """
-        check_input(x.shape, self.input_size)
-        names = parameter_names(self.num_layers, self.bias, self.bidirectional)
+        gates.check_input(x.shape, self.input_size)
+        names = gates.parameter_names(self.num_layers, self.bias, self.bidirectional)
         shape = (len(names), *x.shape[1:-1], self.hidden_size)
         if state is None:
-            state = tuple(x.new_zeros(shape) for _ in STATE[self.cell])
+            state = tuple(x.new_zeros(shape) for _ in gates.STATE[self.cell])
         parts = (state,) if isinstance(state, Tensor) else tuple(state)
-        check_state([part.shape for part in parts], self.cell, shape)
+        gates.check_state([part.shape for part in parts], self.cell, shape)
 
         weights = [[getattr(self, name) for name in group] for group in names]
         join = partial(torch.cat, dim=-1) if self.bidirectional else None
@@ -147,7 +134,7 @@ class Recurrent(nn.Module):
             output = x.new_zeros((0, *shape[1:-1], self.hidden_size * (2 if self.bidirectional else 1)))
         final = tuple(torch.stack(part) for part in zip(*finals, strict=True))
         if not all(tensor.isfinite().all() for tensor in (output, *final)):
-            raise not_finite(self.cell, output.dtype)
+            raise gates.not_finite(self.cell, output.dtype)
         return output, final if self.cell == "lstm" else final[0]
 
     def extra_repr(self) -> str:
