@@ -132,11 +132,8 @@ class Model:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """The model of a checkpoint, or of a run directory with one in it.
-
-    Raises:
-        checkpoint.CheckpointError: a ValueError: there is none, or it is damaged.
-    """
+    """The model of a checkpoint, or of a run directory with one in it. Raises checkpoint.CheckpointError, a
+    ValueError, if there is none or it is damaged."""
     return Model(checkpoint.load(Path(path)), Path(path))
 
 

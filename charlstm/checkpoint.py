@@ -134,11 +134,8 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint: a file, or a run directory, which means its `best.safetensors` or, while
     there is none yet, its `last.safetensors`.
 
-    It takes the memory of the file, a quarter of that of its largest weight, and at most 200 MB.
-
-    Raises:
-        CheckpointError: there is none, it is damaged, or it is not one of ours; no file raises anything else.
-    """
+    It takes the memory of the file, a quarter of that of its largest weight, and at most 200 MB. Raises
+    CheckpointError if there is none, it is damaged or not one of ours; no file raises anything else."""
     try:
         if path.is_dir():
             path = path / (BEST if (path / BEST).exists() or not (path / LAST).exists() else LAST)
@@ -159,11 +156,7 @@ def load(path: Path) -> Checkpoint:
 
 def parse(blob: bytes | bytearray, path: Path) -> Checkpoint:
     """The checkpoint that these bytes of a file are; its arrays are views of them. `path` is what messages
-    call it.
-
-    Raises:
-        CheckpointError: as `load`.
-    """
+    call it. Raises CheckpointError as `load` does."""
     begin = _begin(blob)
     if begin is None:
         raise CheckpointError(f"{path}: not a charlstm checkpoint, or cut off; train the model again")

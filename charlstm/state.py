@@ -168,11 +168,7 @@ class TrainingState(_Shared):
 
 
 def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
-    """The state that JSON has.
-
-    Raises:
-        ValueError: it is none of such a task; the message names what is wrong.
-    """
+    """The state that JSON has. Raises ValueError, which names what is wrong, if it is none of such a task."""
     rest = dict(values)
     if not (isinstance(rest.get("settings"), dict) and isinstance(rest.get("task"), dict)):
         raise ValueError("its training has no settings or no task")

@@ -26,11 +26,7 @@ class RequestError(ValueError):
 
 def convert(cls: type[T], values: Mapping[str, Any]) -> T:
     """Build the dataclass `cls` from nested dictionaries with exactly its keys; those with a default may be
-    missing.
-
-    Raises:
-        RequestError: lists every unknown, missing, mistyped and out-of-range key at once.
-    """
+    missing. Raises RequestError with every unknown, missing, mistyped and out-of-range key."""
     problems: list[str] = []
     converted = _dataclass(cls, values, "", keys_of(cls), problems)
     if problems:

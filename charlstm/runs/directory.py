@@ -90,15 +90,9 @@ def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | Non
     """Make `trained` the last state of a run. The one before stays as `step_<number>.safetensors`, and so do
     the newest `keep` of its kind.
 
-    Nothing older is touched before the new file is complete, on the disk, and was read back and compared.
-
-    Args:
-        before: the step of the state that is there, if that is known to be good; None: it is read, if there
-            is one.
-
-    Raises:
-        OSError, CheckpointError: it cannot be written, or not be read back; what was there is untouched.
-    """
+    Nothing older is touched before the new file is complete, on the disk, and was read back and compared:
+    OSError or CheckpointError if that cannot be. `before` is the step of the state that is there, if that is
+    known to be good; None: it is read, if there is one."""
     last = directory / LAST
 
     def keep_the_one_before() -> None:

@@ -73,11 +73,8 @@ class Saving:
         self._saved_at = time.monotonic()
 
     def go_back(self, error: DivergedError) -> None:
-        """Put the last good state back, with half the learning rate.
-
-        Raises:
-            DivergedError: the policy forbids it, or it was done too often; the good state is put back.
-        """
+        """Put the last good state back, with half the learning rate. Raises DivergedError if the policy
+        forbids it, or it was done too often; the good state is put back then, too."""
         factor = self._training.lr_factor / 2
         snapshot.put_back(self._good, self._training)
         if self._on_nonfinite == "stop" or self.returns == MOST_RETURNS:
