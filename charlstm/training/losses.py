@@ -1,4 +1,5 @@
-"""What training lowers, and what is reported beside it: pure functions of scores and targets."""
+"""What training lowers, and what is reported beside it: pure functions of scores `(T, B, V)` and the ids that
+they are for, targets `(T, B)`."""
 
 from collections.abc import Callable
 
@@ -7,22 +8,13 @@ from torch.nn import functional
 
 
 def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood in nats per character.
-
-    Args:
-        scores: `(T, B, V)`, unnormalised log-probabilities.
-        targets: ids `(T, B)`.
-    """
+    """Mean negative log-likelihood in nats per character; scores are unnormalised log-probabilities."""
     return functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
 
 
 def mse(scores: Tensor, targets: Tensor) -> Tensor:
-    """The sum over the T steps of the mean squared error, over B and V, against the one-hot target.
-
-    Args:
-        scores: `(T, B, V)`, taken as they are for the predicted one-hot vector.
-        targets: ids `(T, B)`.
-    """
+    """The sum over the T steps of the mean squared error, over B and V, against the one-hot target; scores
+    are taken as they are for the predicted one-hot vector."""
     one_hot = functional.one_hot(targets, scores.shape[-1]).to(scores.dtype)
     return functional.mse_loss(scores, one_hot) * scores.shape[0]
 
