@@ -7,7 +7,6 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 
 import logging
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from charlstm.config.convert import RequestError
 from charlstm.runs.directory import check_unused, claimed
 from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
+from charlstm.runs.signals import noted_interrupts
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -162,20 +162,14 @@ def _of_sweep(name: str, settings_type: type[Any]) -> list[str]:
 @contextmanager
 def _interrupted() -> Iterator[None]:
     """Within this context Ctrl-C ends the process with a line, whatever libraries make of it."""
-    received = []
-
-    def interrupt(number: int, _: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except BaseException:
-        if not received:
-            raise
-        print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
-        sys.exit(130)
+    with noted_interrupts() as received:
+        try:
+            yield
+        except BaseException:
+            if not received:
+                raise
+            print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
+            sys.exit(130)
 
 
 @contextmanager

@@ -3,9 +3,7 @@
 import json
 import logging
 import math
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -19,7 +17,7 @@ from charlstm.limits.capacity import Shape, Trial
 from charlstm.limits.report import RECORD
 from charlstm.limits.trial import TrialError
 from charlstm.model.numpy_model import parameter_count
-from charlstm.runs import directory
+from charlstm.runs import directory, signals
 from charlstm.tasks import table
 
 log = logging.getLogger("charlstm.limit")
@@ -90,7 +88,12 @@ def find(settings: LimitSettings) -> int:
         OSError: there is no such folder, or it cannot be written.
     """
     out, trials, code = Path(settings.out), list[Trial](), 0
-    with directory.owned(out, "out"), _interruptible() as raise_again:
+    with directory.owned(out, "out"), signals.noted_interrupts() as received:
+
+        def raise_again() -> None:
+            if received:
+                raise KeyboardInterrupt
+
         report.save_record(out, settings, trials)
         if not plot.available():
             log.info(f"The picture {plot.NEEDED}.")
@@ -129,24 +132,3 @@ def _search(settings: LimitSettings, start: int, recalls: Callable[[int, int], b
     lengths = [longest, *(length for length in reversed(coarse) if length < longest)]
     for seed in seeds:
         any(recalls(length, seed) for length in lengths if longest)
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Within this context a Ctrl-C is not lost where a library's bare `except` swallows it: the function that
-    is yielded raises it once more."""
-    received = []
-
-    def interrupt(number: int, _: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    def raise_again() -> None:
-        if received:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield raise_again
-    finally:
-        signal.signal(signal.SIGINT, before)

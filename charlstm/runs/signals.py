@@ -13,6 +13,23 @@ def listen() -> None:
     signal.signal(signal.SIGUSR1, lambda number, _: _EARLY.append(number))
 
 
+@contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Within this context a Ctrl-C raises KeyboardInterrupt as ever, and is noted in the list that it yields,
+    for a library's bare `except` may swallow it."""
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Stopped(Exception):
     """A signal asked the run to stop."""
 
