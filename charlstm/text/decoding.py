@@ -30,6 +30,10 @@ class UndecodableError(ValueError):
     """Bytes are not text in the encoding that they should have."""
 
 
+class BinaryError(UndecodableError):
+    """They are no text in any."""
+
+
 def texts(blocks: Iterable[bytes], name: str, config: DataConfig) -> Iterator[str]:
     """The text of a source in pieces, none of them empty, without a byte order mark; ValueError where its
     bytes are not text in `data.encoding`."""
@@ -77,7 +81,7 @@ def refuse_binary(controls: int, characters: int, name: str, blocks: Iterable[by
             f"{name}: {controls / characters:.0%} control characters: looks like {likely}; "
             f"set data.encoding={likely}, or data.force=true to take it as it is"
         )
-    raise UndecodableError(f"{name}: {_binary(controls / characters)}; data.force=true takes it as it is")
+    raise BinaryError(f"{name}: {_binary(controls / characters)}; data.force=true takes it as it is")
 
 
 def may_have_mark(config: DataConfig) -> bool:
@@ -112,7 +116,7 @@ def _answered(name: str, encoding: str, key: str | None, offset: int = 0) -> Ite
         # of single bytes those above 127 may be parts of letters
         share = sum(blob.count(ord(c)) for c in CONTROLS if c.isascii()) / len(blob)
         if is_data and likely is None and share > BINARY:
-            raise UndecodableError(f"{what}; {_binary(share)}") from None
+            raise BinaryError(f"{what}; {_binary(share)}") from None
         other = likely or ("latin-1" if encoding.lower().startswith("utf") else "utf-8")
         mend = f"name the file's encoding, such as {key}={other}" if key else "convert it"
         if is_data and likely is None:

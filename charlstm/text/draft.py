@@ -16,7 +16,7 @@ import numpy as np
 from charlstm.config.settings import DataConfig
 from charlstm.progress_bar import progress_bar
 from charlstm.text import cache, source
-from charlstm.text.decoding import UndecodableError, refuse_binary, texts
+from charlstm.text.decoding import BinaryError, UndecodableError, refuse_binary, texts
 from charlstm.text.records import END, START, marked
 from charlstm.text.source import Source
 from charlstm.text.survey import SURROGATES, CodePoints, Facts, Survey
@@ -33,7 +33,7 @@ class Draft:
 
     Attributes:
         survey: of the sources that are kept.
-        kept: these; the others are not text, and `data.errors` says that they are left out.
+        kept: these; the others are not text: binary ones among several, or as `data.errors` says.
         digests, sizes: of all sources: SHA-256 in hexadecimal, and bytes.
     """
 
@@ -42,7 +42,7 @@ class Draft:
         self.kept: list[Source] = []
         self.digests: list[str] = []
         self.sizes: list[int] = []
-        self._config, self._folder = config, folder
+        self._config, self._folder, self._is_one_of_many = config, folder, len(sources) > 1
         self._file = tempfile.SpooledTemporaryFile(dir=str(folder))  # noqa: SIM115  # until it is closed
         self._pieces: list[tuple[np.dtype[Any], int]] = []
         expected = sum(one.size for one in sources)
@@ -127,7 +127,7 @@ class Draft:
         config, found, before = self._config, Survey(), sum(self.sizes)
         begin, pieces = self._file.tell(), len(self._pieces)
         blocks = found.watch_bytes(one.blocks(), config)
-        wrong = None
+        wrong, is_left_out = None, False
         try:
             text = found.watch_text(texts(blocks, one.name, config))
             for symbols in marked(text, config.records):
@@ -140,14 +140,16 @@ class Draft:
                 refuse_binary(found.controls(), found.characters, one.name, one.blocks())
         except UndecodableError as error:
             wrong = error
-            if config.errors == "skip" or one.sha256:
+            is_stray = self._is_one_of_many and not config.force and isinstance(error, BinaryError)
+            is_left_out = config.errors == "skip" or is_stray
+            if is_left_out or one.sha256:
                 deque(blocks, maxlen=0)  # what is left out is a part of the digest, too
         self.digests.append(one.checked(found.sha256.hexdigest()))
         self.sizes.append(found.size)
         if wrong is None:
             self.kept.append(one)
             self.survey.merge(found)
-        elif config.errors == "skip":
+        elif is_left_out:
             self._file.seek(begin)
             del self._pieces[pieces:]
         else:

@@ -11,10 +11,12 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +26,7 @@ from charlstm.text import download
 from charlstm.text.decoding import check_unicode
 
 BLOCK = 1 << 19  # bytes at a time: half or twice as many are as fast, within 10 %; much more leave the caches
+MOST = 10_000  # files of a folder that are looked at to say what it holds
 SMALL = 1 << 22  # bytes up to which a text is kept in memory and leaves no file behind
 
 
@@ -176,9 +179,23 @@ def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
         without = f" but for those that data.exclude leaves out, {len(found)}" if found else ""
         raise ValueError(
             f"data.path = {config.path}: a folder without files that match data.glob = {config.glob}{without}"
+            f"{_held(folder)}"
         )
     shown = Path(str(config.path))
     return [_file(folder / file, f"data.path = {shown / file}") for file in kept]
+
+
+def _held(folder: Path) -> str:
+    """What a folder holds, by patterns that match it, for who has to choose; nothing that is hidden, and of
+    very many files only the first."""
+    files = [file.relative_to(folder) for file in islice(folder.rglob("*"), MOST) if file.is_file()]
+    shown = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    ends = (
+        "**/" * (len(file.parts) > 1) + (f"*{file.suffix}" if file.suffix else file.name) for file in shown
+    )
+    most = Counter(ends).most_common(5)
+    kinds = ", ".join(f"{number:,} {pattern}" for pattern, number in most)
+    return f"; it holds {kinds}; choose, such as data.glob='{most[0][0]}'" if most else ""
 
 
 def _downloaded(path: str, url: str, sha256: str | None) -> Path:

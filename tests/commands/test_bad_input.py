@@ -186,9 +186,8 @@ TRAIN = {
     ),
     "a folder with a picture": (
         ["data.path=mixed", *LM, "data.encoding=latin-1"],
-        2,
-        "mixed/2.txt: ",
-        "binary",
+        0,
+        "2 files, 1 files left out, being no text",
     ),
     "a file, skipping": (["data.path=latin", *LM, "data.errors=skip"], 2, "none of its 1 files is text"),
     "an empty folder": (["data.path=none", *LM], 2, "data.path = none: a folder without files that match"),

@@ -103,6 +103,24 @@ def test_files_that_are_no_text_can_be_left_out(tmp_path):
     assert (built.facts.files, built.facts.left_out, built.facts.bytes) == (1, 2, 60)
 
 
+def test_binary_files_of_a_folder_are_left_out(tmp_path):
+    (tmp_path / "a").write_text("text")
+    (tmp_path / "b").write_bytes(bytes(range(256)))
+    (tmp_path / "c").write_bytes(b"ab\0\0")  # which is UTF-8
+    built = corpus.read(data(path=tmp_path, glob="*"))
+    assert (built.facts.files, built.facts.left_out, built.facts.characters) == (1, 2, 4)
+    first, _ = built.describe()
+    assert "2 files left out, being no text" in first
+    (tmp_path / "b").unlink()
+    assert corpus.read(data(path=tmp_path, glob="*", force=True)).facts.characters == 8
+    (tmp_path / "b").write_bytes("é".encode("latin-1"))  # text, but of another encoding
+    with pytest.raises(ValueError, match=r"/b: not utf-8 text"):
+        corpus.read(data(path=tmp_path, glob="*"))
+    for path in (tmp_path / "c", tmp_path):  # alone
+        with pytest.raises(ValueError, match=r"/c: 50% control characters: a binary file"):
+            corpus.read(data(path=path, glob="c"))
+
+
 def test_files_that_are_left_out_anywhere(tmp_path):
     # first, last, and one that is read for a while before it is no text
     for name, blob in {"1": b"\xff", "2": b"ab", "3": b"c" * 2**20 + b"\xff", "4": b"ba", "5": b"\0"}.items():
@@ -147,7 +165,10 @@ def test_bytes_are_characters(tmp_path):
 WRONG = {
     ("text",): "data.text: the text is empty",
     ("path", "nothing"): "data.path = nothing: no such file",
-    ("path", "folder"): r"data.path = folder: a folder without files that match data.glob = \*.txt$",
+    (
+        "path",
+        "folder",
+    ): r"data.path = folder: a folder without files that match data.glob = \*.txt; it holds 1 ",
     ("path", "folder", "glob", "*.md"): r"data.path = folder/bad.md: not utf-8 text: bytes e9 at offset 1;",
     ("path", "folder", "glob", "*.md", "errors", "skip"): "folder: none of its 1 files is text in",
     ("path", "folder", "glob", "*.md", "exclude", ("bad*",)): "but for those that data.exclude leaves out, 1",

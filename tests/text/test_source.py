@@ -46,6 +46,19 @@ def test_the_files_of_a_folder_come_in_the_order_of_their_paths(tmp_path):
     assert [contents(one).decode() for one in found] == ["a.txt", "b.txt", "old-e.txt", "sub/d.txt"]
 
 
+def test_a_folder_without_a_match_says_what_it_holds(tmp_path):
+    for name in ("a.md", "b.md", "NOTES", "sub/c.md", "sub/d.md", "sub/e.md", ".git/f.md", ".hidden.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="without files that match") as caught:
+        source.find(data(path=tmp_path))
+    expected = r"data.glob = *.txt; it holds 3 **/*.md, 2 *.md, 1 NOTES; choose, such as data.glob='**/*.md'"
+    assert str(caught.value).endswith(expected)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"data\.glob = \*\.txt$"):
+        source.find(data(path=tmp_path / "empty"))
+
+
 def test_the_standard_library_is_there():
     config = data("data=python")
     assert config.path == str(Path(json.__file__).parents[1])
