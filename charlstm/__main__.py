@@ -6,6 +6,7 @@ from importlib import import_module
 
 from charlstm import __version__
 from charlstm.cli import terminal
+from charlstm.config.convert import nearest_key
 from charlstm.runs import signals
 
 COMMANDS = {
@@ -48,10 +49,8 @@ def _answer(first: str) -> None:
         )
         print(f"\n{terminal.this_command('COMMAND')} --help says how, and lists the keys.")
     else:
-        import difflib
-
-        near = difflib.get_close_matches(first, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        near = nearest_key(first, list(COMMANDS))
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(COMMANDS)}"
         raise ValueError(f"{first}: no such command; {hint}")
 
 

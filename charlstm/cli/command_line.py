@@ -7,32 +7,37 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 
 import logging
 import os
+import re
+import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from charlstm import __version__
 from charlstm.cli.terminal import answered, output, say
 from charlstm.config.compose import (
     CONF,
     check_keys,
     compose,
     files_read_once,
+    groups,
     keys_with_comments,
     quote_free_text,
     settings_of,
 )
-from charlstm.config.convert import RequestError
+from charlstm.config.convert import RequestError, keys_of, nearest_key
 from charlstm.runs.directory import check_unused, claimed
 from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
@@ -47,13 +52,9 @@ PATHS = ("data.path", "resume", "ckpt", "path", "out", "prompt_file", "hydra.run
 def ask(name: str, settings_type: type[S], doc: str) -> S:
     """The settings that the command line asks for, of the keys of `conf/<name>.yaml`. Wrong requests and
     `--help`, which says `doc` before the keys, end the process here."""
-    _go_home()
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(doc.strip(), keys_with_comments(name), sep="\n\n")
-        sys.exit(0)
     with answered():
-        return compose(name, settings_type, quote_free_text(arguments, settings_type))
+        keys, _ = _arrange(name, settings_type, doc)
+        return compose(name, settings_type, quote_free_text(keys, settings_type))
 
 
 def run(
@@ -72,18 +73,14 @@ def run(
             be wrong, before any directory is made; None: there is nothing to carry out.
         carry_out: gets the plan and the run directory.
     """
-    _go_home()
     codes: list[int] = []
     planned: P | None = None
     saved: Saved | None = None
-    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
-    is_simple = flags <= {"-h", "--help"}  # any other flag, such as --multirun, is Hydra's to understand
-    is_multirun = any(flag == "-m" or flag.startswith("--m") for flag in flags)
 
     def attempt(config: DictConfig, path: Path) -> Outcome:
         if is_multirun:  # two runs may have been given one directory
             check_unused(path, "hydra.sweep.subdir")
-        mine = planned if is_simple else plan(settings_of(config, settings_type), saved)
+        mine = plan(settings_of(config, settings_type), saved) if flags else planned
         return Outcome(0) if mine is None else carry_out(mine, path)
 
     def run_one(config: DictConfig) -> None:
@@ -96,17 +93,20 @@ def run(
             sys.exit(outcome.code)
 
     with _interrupted(), output(), files_read_once():
-        if {"-h", "--help"} & flags:
-            ask(name, settings_type, doc)
+        hydras = {
+            flag: action.nargs for action in get_args_parser()._actions for flag in action.option_strings
+        }
+        keys, flags = _arrange(name, settings_type, doc, hydras)
+        is_multirun = bool({"-m", "--multirun"} & {*flags})
         if is_multirun:
-            arguments = _of_sweep(name, settings_type)
+            keys = _of_sweep(name, settings_type, keys)
         else:
-            arguments, saved = complete(sys.argv[1:], settings_type)
-        if is_simple:
-            planned = plan(compose(name, settings_type, arguments), saved)
+            keys, saved = complete(keys, settings_type)
+        if not flags:
+            planned = plan(compose(name, settings_type, keys), saved)
             if planned is None:
                 sys.exit(0)
-        sys.argv[1:] = arguments
+        sys.argv[1:] = keys + flags
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
         if is_multirun and (failed := sum(map(bool, codes))):
@@ -114,11 +114,44 @@ def run(
     sys.exit(max(codes, default=0))
 
 
-def _go_home() -> None:
-    """Put the user's home in place of `~` in paths, where a shell, after the `=`, leaves it alone."""
-    for n, (key, equals, value) in enumerate(argument.partition("=") for argument in sys.argv):
-        if key in PATHS:
-            sys.argv[n] = key + equals + ",".join(map(os.path.expanduser, value.split(",")))
+def _arrange(name: str, settings_type: type[Any], doc: str, flags: Collection[str] = ()) -> list[list[str]]:
+    """The arguments with keys, and those that are one of `flags` with their values: Hydra takes them in this
+    order. `--help` and `--version` end the process here. RequestError if there are other flags."""
+    words, keys, found, problems = sys.argv[1:], [], [], []
+    of_groups = groups() if name == "train" else {}
+    if {"-h", "--help"} & {*words}:
+        if chosen := [word for word in words if word.partition("=")[0] in of_groups]:
+            doc = re.sub("defaults of .*", f"defaults of {' '.join(chosen)}:", doc, flags=re.DOTALL)
+        print(doc.strip(), keys_with_comments(name, settings_type, chosen), sep="\n\n")
+        sys.exit(0)
+    if "--version" in words:
+        print(f"charlstm {__version__}")
+        sys.exit(0)
+    while words:
+        word, values = words.pop(0), []
+        flag, equals, value = word.partition("=")
+        if not word.startswith("-"):
+            keys.append(_at_home(word))
+            continue
+        if not equals and words and "=" not in words[0] and not words[0].startswith("--"):
+            values = [words.pop(0)]
+        if flag in flags:
+            found += [word, *values]
+        elif key := nearest_key(flag.lstrip("-").replace("-", "_"), [*keys_of(settings_type), *of_groups]):
+            value = shlex.quote("".join(values) or value or "...")
+            problems.append(f"{flag}: keys have no dashes; write {key}={value}")
+        else:
+            problems.append(f"{flag}: no such flag; see --help")
+    if problems:
+        raise RequestError(problems)
+    sys.argv[1:] = keys + found
+    return [keys, found]
+
+
+def _at_home(word: str) -> str:
+    """`key=value` with the user's home in place of `~` in a path, where a shell, after the `=`, leaves it."""
+    key, equals, value = word.partition("=")
+    return key + equals + ",".join(map(os.path.expanduser, value.split(","))) if key in PATHS else word
 
 
 def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outcome:
@@ -147,16 +180,15 @@ def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outc
     return Outcome(code)
 
 
-def _of_sweep(name: str, settings_type: type[Any]) -> list[str]:
-    """The arguments of a sweep, quoted for Hydra; RequestError for what is wrong with their keys."""
-    arguments = quote_free_text(sys.argv[1:], settings_type, several=True)
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    _, problems = check_keys(name, settings_type, overrides, several=True)
-    if any(override.startswith("resume=") for override in overrides):
+def _of_sweep(name: str, settings_type: type[Any], keys: list[str]) -> list[str]:
+    """The keys of a sweep with values, quoted for Hydra; RequestError for what is wrong with them."""
+    quoted = quote_free_text(keys, settings_type, several=True)
+    _, problems = check_keys(name, settings_type, quoted, several=True)
+    if any(key.startswith("resume=") for key in keys):
         problems.append("resume: resumes one run; leave out --multirun")
     if problems:
         raise RequestError(problems)
-    return arguments
+    return quoted
 
 
 @contextmanager

@@ -10,7 +10,8 @@
     charlstm train --multirun seed=0,1,2             several runs, one after another
 
 Every run makes a directory under outputs/ (or hydra.run.dir=...). --cfg job shows the configuration
-without running, --hydra-help what else Hydra can do. All keys, with their defaults:
+without running, --hydra-help what else Hydra can do. All keys, with the defaults of task=memorize
+(add task=lm to see those of that task, or task=copy, or an experiment):
 """
 
 import logging

@@ -2,10 +2,13 @@
 
 import copy
 import io
+import json
 import re
+import shlex
 import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,11 +24,13 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm.config.convert import RequestError, convert, keys_of, takes_text, unknown_key
+from charlstm.config.convert import RequestError, convert, keys_of, nearest_key, takes_text, unknown_key
 from charlstm.files import PROJECT
 
 CONF = PROJECT / "conf"
 
+DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+PLACES = {"train": "data.path", "limit": "out", "runs": "path"}  # what a path is for that has no key
 QUOTED = r"""('(\\.|[^'\\])*'|"(\\.|[^"\\])*")"""
 SEVERAL = re.compile(rf"choice\(.*\)|{QUOTED}(,\s*{QUOTED})+", re.DOTALL)
 
@@ -119,21 +124,24 @@ def _misfit(path: Path, before: str, problem: str) -> RequestError:
 
 
 def quote_free_text(arguments: Sequence[str], settings_type: type[Any], several: bool = False) -> list[str]:
-    """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged; where there
-    may be several, those that ask for a run each, as 'a','b' or choice(a,b), are left."""
+    """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged, and its
+    directories, but for interpolations; left are those that ask for a run each where there may be several, as
+    'a','b' or choice(a,b), and directories in quotes."""
     free = {key for key, hint in keys_of(settings_type).items() if takes_text(hint)}
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        is_text = equals and key in free and not (several and SEVERAL.fullmatch(value))
-        quoted.append(f"{key}={quote(value)}" if is_text else argument)
+        is_directory = key in DIRECTORIES
+        is_left = re.fullmatch(QUOTED, value) if is_directory else several and SEVERAL.fullmatch(value)
+        is_text = equals and (is_directory or key in free) and not is_left
+        quoted.append(f"{key}={quote(value, is_directory)}" if is_text else argument)
     return quoted
 
 
-def quote(value: str) -> str:
+def quote(value: str, may_interpolate: bool = False) -> str:
     """A text in quotes, so that it passes Hydra unchanged."""
-    # OmegaConf: \${ is a literal ${, and backslashes before it are doubled
-    value = re.sub(r"(\\*)\$\{", lambda m: 2 * m[1] + r"\${", value)
+    if not may_interpolate:  # OmegaConf: \${ is a literal ${, and backslashes before it are doubled
+        value = re.sub(r"(\\*)\$\{", lambda m: 2 * m[1] + r"\${", value)
     # Hydra: within quotes \' is a quote, and backslashes before one, or before the end, are doubled
     value = re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value)
     return f"'{value}'"
@@ -171,7 +179,10 @@ def check_keys(
         try:
             parsed = OverridesParser.create().parse_override(override)
         except HydraException:
-            problems.append(f"{override}: not of the form key=value; put values with special signs in quotes")
+            near = nearest_key(override, known, 0.9)
+            key = f"{near}=..." if near else f"{PLACES.get(name, 'ckpt')}={shlex.quote(override)}"
+            mend = "put values with special signs in quotes" if "=" in override else f"write {key}"
+            problems.append(f"{override}: not of the form key=value; {mend}")
             continue
         key = parsed.key_or_group
         is_group, is_sweep = key in choices and name == "train", parsed.is_sweep_override()
@@ -195,7 +206,25 @@ def settings_of(config: DictConfig, settings_type: type[S]) -> S:
     return convert(settings_type, {str(key): value for key, value in values.items()})
 
 
-def keys_with_comments(name: str) -> str:
-    """The keys of `conf/<name>.yaml` with their defaults and comments, as `--help` shows them."""
+def keys_with_comments(name: str, settings_type: type[Any], chosen: Sequence[str] = ()) -> str:
+    """The keys of `conf/<name>.yaml` with their comments and their defaults, or what those are when groups of
+    values such as task=lm are chosen, as `--help` shows them. Raises RequestError."""
     text = _text(CONF / f"{name}.yaml")
-    return re.sub(r"\Adefaults:\n(  .*\n)*", "", text.partition("\nhydra:")[0]).strip()
+    text = re.sub(r"\Adefaults:\n(  .*\n)*", "", text.partition("\nhydra:")[0]).strip()
+    if not chosen:
+        return text
+    usual, values = (compose(name, settings_type, overrides) for overrides in ([], chosen))
+    group: list[str] = []
+
+    def set_anew(line: re.Match[str]) -> str:
+        group[len(line[1]) // 2 :] = [line[2]]
+        value = attrgetter(".".join(group))
+        is_as_usual = not line[3] or value(values) == value(usual)
+        return line[0] if is_as_usual else f"{line[1]}{line[2]}: {typed(value(values))}"
+
+    return re.sub(r"^( *)(\w+):(.*)", set_anew, text, flags=re.MULTILINE)
+
+
+def typed(value: Any) -> str:
+    """A value as it is typed: null, true, [0.9, 0.1, 0]."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -52,17 +52,22 @@ def values_of(settings: Any) -> dict[str, Any]:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The answer to a key that does not exist: the nearest one that does, by its whole or its last part."""
+    """The answer to a key that does not exist."""
     known = list(known)
-    by_last_part = {name.rpartition(".")[2]: name for name in known}
     group = [name for name in known if name.startswith(f"{key}.")]
     if group:
         return f"{key}: a group of keys, not a key itself; it has {', '.join(group)}"
     key = key if len(key) <= 80 else key[:80] + "..."
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    near += [by_last_part[k] for k in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=1)]
-    hint = f"did you mean {near[0]}?" if near else "see --help for all keys"
-    return f"{key}: no such key; {hint}"
+    near = nearest_key(key, known)
+    return f"{key}: no such key; {f'did you mean {near}?' if near else 'see --help for all keys'}"
+
+
+def nearest_key(key: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The key that was meant, by its whole or its last part, of several the first; None: it is like none."""
+    by_last_part = {name.rpartition(".")[2]: name for name in reversed(known)}
+    near = difflib.get_close_matches(key, known, 1, max(cutoff, 0.7))
+    last = difflib.get_close_matches(key.rpartition(".")[2], by_last_part, 1, cutoff)
+    return next(iter([*near, *(by_last_part[part] for part in last)]), None)
 
 
 def takes_text(hint: Any) -> bool:

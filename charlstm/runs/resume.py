@@ -1,7 +1,6 @@
 """An earlier run -> one that resumes it: which values are as they were, and what differs."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
-from charlstm.config.compose import downloads, groups, literal, quote_free_text
+from charlstm.config.compose import downloads, groups, literal, quote_free_text, typed
 from charlstm.config.convert import keys_of, values_of
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
@@ -136,7 +135,7 @@ class Resumed(Saved):
         """What is not as it was, a line each."""
         yield from self.refusals
         for key, (before, after) in self.changed.items():
-            yield f"{key} = {_typed(after)} (was {_typed(before)})"
+            yield f"{key} = {typed(after)} (was {typed(before)})"
         for name, now in {**versions, **vars(machine)}.items():
             if now != (before := getattr(self.state.provenance, name)):
                 yield f"{name} {now} (was {before}): the last bits may differ"
@@ -208,8 +207,3 @@ def _shown(vocabulary: Vocabulary) -> str:
     units = "bytes" if vocabulary.unit == "byte" else "characters"
     unknown = "" if vocabulary.unknown is None else " and an unknown one"
     return f"{len(vocabulary.characters)} {units}{unknown}"
-
-
-def _typed(value: Any) -> str:
-    """A value as it is typed: null, true, [0.9, 0.1, 0]."""
-    return value if isinstance(value, str) else json.dumps(value)

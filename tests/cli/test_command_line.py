@@ -1,14 +1,19 @@
 import sys
+from datetime import datetime
+from importlib import import_module
+from operator import attrgetter
 
+import hydra
 import pytest
 from conftest import settings
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from charlstm.cli import command_line, terminal
 from charlstm.config import compose
-from charlstm.config.convert import RequestError
+from charlstm.config.convert import RequestError, keys_of
 from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import SampleSettings
 
@@ -36,10 +41,28 @@ def test_free_text_reaches_the_settings_unchanged(text):
 
 
 def test_only_free_text_is_quoted():
-    arguments = ["data.text=a,b", "model.layers=3", "hydra.run.dir=x", "--multirun", "data.path"]
+    arguments = ["data.text=a,b", "model.layers=3", "hydra.job.name=x", "--multirun", "data.path"]
     arguments += ["train.budget=null", "train.budget=90s"]
     quoted = compose.quote_free_text(arguments, TrainSettings)
     assert quoted == ["data.text='a,b'", *arguments[1:]]
+
+
+def test_directories_may_interpolate_and_be_quoted_already():
+    given = ["hydra.run.dir=é,'[#]=/${now:%Y}\\", "hydra.sweep.dir='a, b'", 'hydra.sweep.subdir="c"']
+    assert compose.quote_free_text(given, TrainSettings) == [
+        "hydra.run.dir='é,\\'[#]=/${now:%Y}\\\\'",
+        *given[1:],
+    ]
+    config = hydra_config(given[:1])
+    assert OmegaConf.select(config, "hydra.run.dir") == f"é,'[#]=/{datetime.now():%Y}\\"
+
+
+def hydra_config(arguments):
+    """What Hydra makes of arguments, its own part included."""
+    with hydra.initialize_config_dir(str(compose.CONF), version_base="1.3"):
+        return hydra.compose(
+            "train", compose.quote_free_text(arguments, TrainSettings), return_hydra_config=True
+        )
 
 
 def problems(*overrides):
@@ -114,3 +137,78 @@ def test_lists_are_lists_and_patterns_are_text():
     arguments = ["data.exclude=[tests,old-*]", "data.glob=**/*.py", "data.split=[0.9,0.1,0]"]
     data = settings(*compose.quote_free_text(arguments, TrainSettings)).data
     assert (data.exclude, data.glob, data.split) == (("tests", "old-*"), "**/*.py", (0.9, 0.1, 0.0))
+
+
+FLAGS = {  # name of the command, what is typed, what is answered
+    "sample --ckpt x": "--ckpt: keys have no dashes; write ckpt=x",
+    "sample --top-k=3": "--top-k: keys have no dashes; write top_k=3",
+    "sample --temperature -1": "--temperature: keys have no dashes; write temperature=-1",
+    "sample --out": "--out: keys have no dashes; write out=...",
+    "sample -m": "-m: no such flag; see --help",
+    "sample x.safetensors": "x.safetensors: not of the form key=value; write ckpt=x.safetensors",
+    "sample temperatur": "temperatur: not of the form key=value; write temperature=...",
+    "score runs/a": "runs/a: not of the form key=value; write ckpt=runs/a",
+    "train --layers 3": "--layers: keys have no dashes; write model.layers=3",
+    "train --model.layers=3": "--model.layers: keys have no dashes; write model.layers=3",
+    "train --resume run": "--resume: keys have no dashes; write resume=run",
+    "train --experiment names": "--experiment: keys have no dashes; write experiment=names",
+    "train -n": "-n: no such flag; see --help",
+    "train book.txt": "book.txt: not of the form key=value; write data.path=book.txt",
+    "train layers": "layers: not of the form key=value; write model.layers=...",
+    "train model.layer": "model.layer: not of the form key=value; write model.layers=...",
+    "train hidden=3": "hidden: no such key; did you mean model.hidden?",
+    "train -m seed=1 resume=x": "resume: resumes one run; leave out --multirun",
+}
+
+
+@pytest.mark.parametrize("line", FLAGS)
+def test_flags_are_answered_with_the_key(monkeypatch, capsys, line):
+    name, *words = line.split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    with pytest.raises(SystemExit) as stop:
+        import_module(f"charlstm.cli.{name}").main()
+    assert (stop.value.code, capsys.readouterr().err) == (2, f"error: {FLAGS[line]}\n")
+
+
+@pytest.mark.parametrize("name", ["train", "sample", "score", "limit"])
+def test_every_command_has_help_and_a_version(monkeypatch, capsys, name):
+    for words, said in ((["--version"], "charlstm "), (["x=1", "-h", "--nothing"], "")):
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        with pytest.raises(SystemExit) as stop:
+            import_module(f"charlstm.cli.{name}").main()
+        assert stop.value.code == 0
+        found = capsys.readouterr().out
+        assert found.startswith(said)
+    assert compose.keys_with_comments(name, TrainSettings) in found
+
+
+def test_flags_may_stand_anywhere(monkeypatch):
+    words = ["seed=1,2", "--multirun", "data.text=--x", "--cfg", "job", "-i", "check=true"]
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    keys, flags = command_line._arrange("train", TrainSettings, "", ["--multirun", "--cfg", "-i"])
+    assert keys == ["seed=1,2", "data.text=--x", "check=true"]
+    assert flags == ["--multirun", "--cfg", "job", "-i"]
+
+
+def test_help_shows_the_values_of_what_is_chosen(monkeypatch, capsys):
+    def keys(*words):
+        monkeypatch.setattr(sys, "argv", ["train", *words, "--help"])
+        with pytest.raises(SystemExit):
+            command_line.ask("train", TrainSettings, "All keys, with the defaults of one\n(or another):")
+        return capsys.readouterr().out.splitlines()
+
+    usual, chosen = keys("model.hidden=3"), keys("task=lm", "experiment=names")
+    assert (usual[:2], chosen[0]) == (
+        ["All keys, with the defaults of one", "(or another):"],
+        "All keys, with the defaults of task=lm experiment=names:",
+    )
+    assert len(chosen) == len(usual) - 1
+    changed = [(old, new) for old, new in zip(usual[2:], chosen[1:], strict=True) if old != new]
+    # every value that is another one, and no other, where it stands
+    values = settings("task=lm", "experiment=names")
+    assert ("  layers: 2", f"  layers: {values.model.layers}") in changed
+    assert ("    hidden: 0.0", f"    hidden: {values.train.dropout.hidden}") in changed
+    assert ("  records: none", "  records: line") in changed
+    before = settings()
+    differ = [key for key in keys_of(TrainSettings) if attrgetter(key)(values) != attrgetter(key)(before)]
+    assert len(changed) == len(set(differ) - {"task"})

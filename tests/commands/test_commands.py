@@ -215,9 +215,9 @@ def test_two_runs_at_once_get_two_directories(tmp_path):
 
 
 def test_several_runs_by_multirun(command, tmp_path):
-    done = command("train.py", "--multirun", "seed=1,2", "train.epochs=2")
+    done = command("train.py", "seed=1,2", "--multirun", "train.epochs=2", "hydra.sweep.dir=a, é#[1]=2")
     assert done.returncode == 0, done.stderr
-    results = sorted((tmp_path / "multirun").glob("*/*/*/result.json"))
+    results = sorted((tmp_path / "a, é#[1]=2").glob("*/result.json"))
     assert [path.parent.name for path in results] == ["0", "1"]
     losses = {json.loads(path.read_text())["loss"] for path in results}
     assert len(losses) == 2
@@ -244,9 +244,9 @@ def test_other_texts(command, tmp_path):
     done = command("train.py", "data.path=my text, = 'é'.txt", "model.layers=1", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert command("sample.py", "ckpt=run").stdout == "Ünïcödé, ja!\r\n"
-    done = command("train.py", "data.text=${a}, 'b' = c", "model.cell=gru", "hydra.run.dir=run2")
+    done = command("train.py", "data.text=${a}, 'b' = c", "model.cell=gru", "hydra.run.dir=a (é), {b} #1=2")
     assert done.returncode == 0, done.stderr
-    assert command("sample.py", "ckpt=run2").stdout == "${a}, 'b' = c"
+    assert command("sample.py", "ckpt=a (é), {b} #1=2").stdout == "${a}, 'b' = c"
 
 
 @pytest.mark.parametrize(
