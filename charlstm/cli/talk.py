@@ -1,6 +1,7 @@
 """A conversation with a model: it reads a line, continues it, and remembers both."""
 
 import io
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ HELP = """\
 The model reads what you type and continues it; it remembers all that was read and written before.
 An empty line lets it write on. What begins with a colon is for the program:
   :temperature=0.5 top_k=10   change settings, quoted as in a shell
-  :settings                   show them
+  :settings                   show them as they are
   :reset                      let the model forget everything
   :help                       this text
   :quit                       the end, as Ctrl-D
@@ -50,15 +51,21 @@ class Talk:
         if is_terminal:
             import readline  # noqa: F401  # gives input() line editing and a history
 
-            print(GREETING, file=sys.stderr)
+            print(GREETING, " ".join(self._effective()[:3]), sep="\n", file=sys.stderr)
         if isinstance(sys.stdin, io.TextIOWrapper):  # which that of a notebook is not
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-        terminal.show(self._request.shown(""))
+        begun = self._request.shown("")
+        terminal.show(f"{begun}\n" if begun and is_terminal else begun)
+        is_styled = is_terminal and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        # what people type is bold; readline must not count what stands between \1 and \2
+        bold, plain = ("\1\33[1m\2", "\33[0m") if is_styled else ("", "")
         while True:
             try:
-                line = input("> " if is_terminal else "")
+                line = input(f"{bold}> " if is_terminal else "")
             except EOFError:
                 return
+            finally:
+                print(plain, end="", flush=True)
             if line == ":quit":
                 return
             try:
@@ -87,8 +94,7 @@ class Talk:
         if order == "help":
             print(HELP, file=sys.stderr)
         elif order == "settings":
-            for key in CHANGEABLE:
-                print(terminal.visible(f"{key}={getattr(self._request.settings, key)}"), file=sys.stderr)
+            print(*self._effective(), sep="\n", file=sys.stderr)
         elif order == "reset":
             self._forget()
         elif "=" in order:
@@ -104,11 +110,25 @@ class Talk:
         overrides = [*self._overrides, *changes]
         quoted = compose.quote_free_text(overrides, SampleSettings)
         settings = compose.compose("sample", SampleSettings, quoted)
+        seed = self._request.seed
         self._request = Request(replace(settings, prompt="", prompt_file=None), self._request.trained)
         self._overrides = overrides
         self._writer.strategy = self._request.strategy
         if any(change.startswith("seed=") for change in changes):
             self._writer.seed([self._request.seed])
+        else:
+            self._request.seed = seed
+
+    def _effective(self) -> list[str]:
+        """The settings that the next answer is written by, as they are typed."""
+        request = self._request
+        decided = {
+            "temperature": request.strategy.temperature,
+            "length": request.length,
+            "seed": request.seed,
+        }
+        values = decided | {key: getattr(request.settings, key) for key in CHANGEABLE if key not in decided}
+        return [terminal.visible(f"{key}={compose.typed(value)}") for key, value in values.items()]
 
     def _forget(self) -> None:
         settings = replace(self._request.settings, prompt="", prompt_file=None)

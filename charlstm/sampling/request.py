@@ -20,7 +20,8 @@ from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary, widths
 
 SIDE_BY_SIDE = 256  # streams of a batch at most: more are no faster, and their state might not fit the memory
 LENGTH = 1000  # characters that a language model writes, if nothing else is said
-LONGEST = 10**6  # that any model does: it is a file that says how long its text was
+TURN = 200  # that any model does at a time in a conversation
+LONGEST = 10**6  # that any model does at all: it is a file that says how long its text was
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Request:
             mask=writer.mask(self.vocabulary, settings.ban, ends=trained.ends),
         )
         length = min(trained.text_length, LONGEST) if trained.task == "memorize" else LENGTH
+        length = min(length, TURN) if settings.interactive else length
         self.length = length if settings.length is None else settings.length
         self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed

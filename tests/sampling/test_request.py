@@ -385,10 +385,20 @@ def test_settings_change_in_a_conversation(endless):
     assert "error: temperature = -1: must be" in said
     assert "error: :nonsense: not known" in said
     assert "error: samples: cannot be changed here" in said
-    assert "\nlength=5\n" in said
+    shown = said[said.index("temperature=") :].splitlines()
+    assert shown[:4] == ["temperature=0.8", "length=5", "seed=3", "unknown=error"]
+    assert {"top_k=3", "top_p=null"} < {*shown}
     assert "Ctrl-C stops the model" in said
     assert "error: prompt has ':' (U+003A)" in said
     assert "'ж' (U+0436)" in said
+
+
+def test_an_answer_has_200_characters_and_the_seed_that_is_shown(endless):
+    answers, said = talk(endless, ["a", ":top_k=3", ":settings", ""], "ban=\n")
+    assert [len(answer) for answer in answers] == [200, 200]
+    shown = said[said.index("temperature=") :].splitlines()
+    again, _ = talk(endless, ["a", ":top_k=3", ""], "ban=\n", shown[2])
+    assert (again, shown[1]) == (answers, "length=200")
 
 
 def test_a_seed_in_a_conversation_begins_its_numbers_anew(endless):
@@ -405,13 +415,23 @@ def test_a_conversation_refuses_what_it_has_not(endless, key):
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_conversation_on_a_terminal(trained):
+@pytest.mark.parametrize(("no_color", "bold", "plain"), [("", b"\33[1m", b"\33[0m"), ("1", b"", b"")])
+def test_a_conversation_on_a_terminal(trained, no_color, bold, plain):
     leader, follower = pty.openpty()
     arguments = [*PYTHON, str(PROJECT / "sample.py"), f"ckpt={trained}", "interactive=true"]
-    with subprocess.Popen(arguments, stdin=follower, stdout=follower, stderr=follower) as process:
+    arguments += ["prompt=hello", "seed=7"]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
+    with subprocess.Popen(arguments, **streams, env=os.environ | {"NO_COLOR": no_color}) as process:
         os.close(follower)
         seen = b""
-        for wanted, typed in [(b"> ", b"hello\n"), (b"limit!", b""), (b"> ", b":quit\n")]:
+        for wanted, typed in [
+            (b"temperature=0.0 length=68 seed=7\r\n", b""),
+            (b"hello\r\n", b""),
+            (bold + b"> ", b" py\n"),
+            (plain + b"torch.", b""),
+            (b"limit!\r\n", b""),
+            (bold + b"> ", b":quit\n"),
+        ]:
             deadline = time.monotonic() + 300
             while wanted not in seen and time.monotonic() < deadline:
                 seen += os.read(leader, 1000)
