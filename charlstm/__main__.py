@@ -15,6 +15,7 @@ COMMANDS = {
     "score": "say how well a model predicts a text, in bits per character",
     "look": "show what a model's units do while it reads a text",
     "page": "make a page of a model, to write and look inside in any browser",
+    "runs": "list the runs that were saved, with their figures",
     "limit": "find how much a model can learn by heart",
 }
 

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from charlstm import __version__
-from charlstm.cli.terminal import answered, output, say
+from charlstm.cli.terminal import answered, output, say, visible
 from charlstm.config.compose import (
     CONF,
     check_keys,
@@ -38,7 +38,7 @@ from charlstm.config.compose import (
     settings_of,
 )
 from charlstm.config.convert import RequestError, keys_of, nearest_key
-from charlstm.runs.directory import check_unused, claimed
+from charlstm.runs.directory import RUNS, check_unused, claimed, saved_in
 from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
 from charlstm.runs.signals import noted_interrupts
@@ -131,7 +131,7 @@ def _arrange(name: str, settings_type: type[Any], doc: str, flags: Collection[st
         word, values = words.pop(0), []
         flag, equals, value = word.partition("=")
         if not word.startswith("-"):
-            keys.append(_at_home(word))
+            keys.append(_with_paths(word))
             continue
         if not equals and words and "=" not in words[0] and not words[0].startswith("--"):
             values = [words.pop(0)]
@@ -148,10 +148,18 @@ def _arrange(name: str, settings_type: type[Any], doc: str, flags: Collection[st
     return [keys, found]
 
 
-def _at_home(word: str) -> str:
-    """`key=value` with the user's home in place of `~` in a path, where a shell, after the `=`, leaves it."""
+def _with_paths(word: str) -> str:
+    """`key=value` with the user's home in place of `~` in a path, where a shell, after the `=`, leaves it,
+    and the newest run in place of `latest`; ValueError if there is none."""
     key, equals, value = word.partition("=")
-    return key + equals + ",".join(map(os.path.expanduser, value.split(","))) if key in PATHS else word
+    if key not in PATHS:
+        return word
+    paths = list(map(os.path.expanduser, value.split(",")))
+    if key in ("ckpt", "resume") and "latest" in paths and not Path("latest").exists():
+        run = str(saved_in(RUNS, f"{key} = latest")[-1])
+        paths = [run if path == "latest" else path for path in paths]
+        print(f"{key}=latest is {visible(run)}", file=sys.stderr, flush=True)
+    return key + equals + ",".join(paths)
 
 
 def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outcome:

@@ -77,6 +77,13 @@ class LookSettings(ExcerptSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunsSettings:
+    """All that `python -m charlstm runs` takes."""
+
+    path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitModelConfig:
     """The models of which `python -m charlstm limit` finds the limit: all combinations."""
 

@@ -4,17 +4,20 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from charlstm import checkpoint, files
-from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
+from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
 
 log = logging.getLogger("charlstm")
 
 MARKER = ".charlstm"
 """An empty file that is in every directory that a run of ours made its own."""
+
+RUNS = [Path("outputs"), Path("multirun")]  # where they are, if conf/train.yaml is as it was
 
 _OWNED: set[Path] = set()  # by this process
 
@@ -84,6 +87,19 @@ def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
 def holds_a_run(directory: Path) -> bool:
     """Whether there is a state to resume from, be it a good one or not."""
     return (directory / LAST).exists() or bool(_older(directory))
+
+
+def saved_in(folders: Sequence[Path], asked: str) -> list[Path]:
+    """The directories of saved runs in these folders, at any depth, in the order in which they were saved;
+    ValueError if there is none, which names what was `asked` for."""
+    when: dict[Path, int] = {}
+    for file in chain.from_iterable(folder.rglob("*.safetensors") for folder in folders):
+        if file.name in (BEST, LAST):
+            when[file.parent] = max(when.get(file.parent, 0), file.lstat().st_mtime_ns)
+    if not when:
+        places = " or ".join(f"{folder}/" for folder in folders)
+        raise ValueError(f"{asked}: no run in {places} (looked in {Path.cwd()}); name another folder")
+    return sorted(when, key=lambda path: (when[path], path))
 
 
 def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | None = None) -> None:

@@ -1,3 +1,4 @@
+import os
 import sys
 from datetime import datetime
 from importlib import import_module
@@ -15,7 +16,8 @@ from charlstm.cli import command_line, terminal
 from charlstm.config import compose
 from charlstm.config.convert import RequestError, keys_of
 from charlstm.config.settings import TrainSettings
-from charlstm.config.tool_settings import SampleSettings
+from charlstm.config.tool_settings import SampleSettings, ScoreSettings
+from charlstm.runs import directory
 
 
 # what a shell can hand over: any text without NUL, and not undecodable bytes
@@ -139,6 +141,39 @@ def test_lists_are_lists_and_patterns_are_text():
     assert (data.exclude, data.glob, data.split) == (("tests", "old-*"), "**/*.py", (0.9, 0.1, 0.0))
 
 
+def test_latest_is_the_run_that_was_saved_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def asked(ckpt):
+        monkeypatch.setattr(sys, "argv", ["charlstm", f"ckpt={ckpt}"])
+        return command_line.ask("score", ScoreSettings, "").ckpt
+
+    with pytest.raises(SystemExit) as stop:
+        asked("latest")
+    assert stop.value.code == 2
+    expected = f"error: ckpt = latest: no run in outputs/ or multirun/ (looked in {tmp_path}); name "
+    assert capsys.readouterr().err.startswith(expected)
+    # `b` began last, but `a` was saved again after that; what is kept beside a last state is none of a run
+    times = {
+        "outputs/1/a/last": 3,
+        "outputs/1/a/best": 1,
+        "multirun/2/0/b/best": 2,
+        "outputs/c/step_000001": 4,
+    }
+    for name, time in times.items():
+        file = tmp_path / f"{name}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (time, time))
+    assert asked("latest") == "outputs/1/a"
+    assert capsys.readouterr().err == "ckpt=latest is outputs/1/a\n"
+    assert asked("runs/x,latest") == "runs/x,outputs/1/a"
+    for kind, folder in zip(("run", "sweep"), directory.RUNS, strict=True):  # `conf/train.yaml` says the same
+        assert hydra_config([]).hydra[kind].dir.startswith(f"{folder}/")
+    (tmp_path / "latest").mkdir()
+    assert asked("latest") == "latest"
+
+
 FLAGS = {  # name of the command, what is typed, what is answered
     "sample --ckpt x": "--ckpt: keys have no dashes; write ckpt=x",
     "sample --top-k=3": "--top-k: keys have no dashes; write top_k=3",
@@ -170,7 +205,7 @@ def test_flags_are_answered_with_the_key(monkeypatch, capsys, line):
     assert (stop.value.code, capsys.readouterr().err) == (2, f"error: {FLAGS[line]}\n")
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "score", "limit"])
+@pytest.mark.parametrize("name", ["train", "sample", "score", "look", "page", "runs", "limit"])
 def test_every_command_has_help_and_a_version(monkeypatch, capsys, name):
     for words, said in ((["--version"], "charlstm "), (["x=1", "-h", "--nothing"], "")):
         monkeypatch.setattr(sys, "argv", [name, *words])

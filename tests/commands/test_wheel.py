@@ -14,7 +14,7 @@ from conftest import SENTENCE
 from charlstm import __version__
 from charlstm.files import PROJECT
 
-COMMANDS = ("train", "sample", "score", "look", "page", "limit")
+COMMANDS = ("train", "sample", "score", "look", "page", "runs", "limit")
 
 
 def python(*arguments, cwd):
@@ -95,7 +95,7 @@ def test_charlstm_says_what_there_is(charlstm):
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, look, page, limit")],
+    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, look, page, runs, limit")],
 )
 def test_a_wrong_command(charlstm, wrong, hint):
     done = charlstm(wrong)
