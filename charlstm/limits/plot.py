@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PUBLISHED = {
-    5.0: "5: RNNs (Collins et al. 2016)",
-    3.6: "3.6: transformers (Morris et al. 2025)",
-    2.0: "2: facts in transformers (Allen-Zhu, Li 2024)",
+    5.0: "5: RNNs\n(Collins et al. 2016)",
+    3.6: "3.6: transformers\n(Morris et al. 2025)",
+    2.0: "2: facts in transformers\n(Allen-Zhu, Li 2024)",
 }
 """Bits per parameter that others measured."""
 
 AXES = {"hidden": "hidden units", "layers": "layers", "cell": "cell"}
 Points = tuple[Sequence[float], Sequence[float]]
-MOST_NAMED = 12  # curves that a legend can name
+BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+MARKS = "●─ recalled exactly, ×┄ soft capacity"
 
 NEEDED = (
     'needs matplotlib: pip install "charlstm[plot]", then ask again with the same out: no trial is done twice'
@@ -44,18 +45,17 @@ def draw(found: Sequence[Limit]) -> "Figure":
     from matplotlib.figure import Figure
 
     compared = [axis for axis in AXES if len({getattr(limit.shown.shape, axis) for limit in found}) > 1]
-    count = 1 + len(compared)
-    rows, columns = (2, 2) if count == 4 else (1, count)
-    figure = Figure(figsize=((7 if count < 3 else 6) * columns, 5 * rows), dpi=120, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    # 800 pixels wide, as pages show it
+    figure = Figure(figsize=(8, 3.6 * (1 + len(compared))), dpi=100, layout="constrained")
+    panels = figure.subplots(1 + len(compared), squeeze=False).ravel()
     _by_length(panels[0], found)
     for panel, axis in zip(panels[1:], compared, strict=True):
-        _by(panel, axis, found)
-    trials = [trial for limit in found for trial in limit.trials]
-    values = [value for t in trials for value in (t.bits_per_parameter, t.soft_bits_per_parameter)]
-    bits = [value for value in [*values, *PUBLISHED] if value > 0]
+        _by(panel, axis, found, [other for other in compared if other != axis])
+    drawn = [(t.bits_per_parameter, t.soft_bits_per_parameter) for limit in found for t in limit.trials]
+    bits = [value for value in [*sum(drawn, ()), *PUBLISHED] if value > 0]
     for panel in panels:
         _finish(panel, min(bits) / 1.3, max(bits) * 1.3)
+        _name(panel, above=panel is panels[0])
     return figure
 
 
@@ -70,45 +70,38 @@ def pixels(figure: "Figure") -> NDArray[np.uint8]:
 
 def _by_length(panel: "Axes", found: Sequence[Limit]) -> None:
     for k, limit in enumerate(found):
-        named = str(limit.shown.shape).replace("_", " ") if len(found) <= MOST_NAMED else None
+        name = str(limit.shown.shape).replace("_", " ").replace("x", " x ")
         recalled = [trial for trial in limit.trials if trial.recalled]
         exact = [t.length for t in recalled], [t.bits_per_parameter for t in recalled]
         soft = [t.length for t in limit.trials], [t.soft_bits_per_parameter for t in limit.trials]
-        _curves(panel, k, named, exact, soft)
+        _curves(panel, k, name, exact, soft)
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:,.0f}")
-    panel.set(xlabel="characters of the text", title="Each text")
+    panel.set(xlabel="characters of the text", title=f"Each text: {MARKS}")
 
 
-def _by(panel: "Axes", axis: str, found: Sequence[Limit]) -> None:
-    """The limits against one of `AXES`, a curve for models that differ in nothing else."""
-
-    def others(limit: Limit) -> str:
-        shape = limit.shown.shape
-        parts = {"cell": shape.cell, "layers": f"layers {shape.layers}", "hidden": f"hidden {shape.hidden}"}
-        return ", ".join(part for name, part in parts.items() if name != axis)
-
+def _by(panel: "Axes", axis: str, found: Sequence[Limit], others: Sequence[str]) -> None:
+    """The limits against one of `AXES`, a curve for models that do not differ in the others."""
     values = sorted({getattr(limit.shown.shape, axis) for limit in found})
-    curves = grouped(found, others)
+    curves = grouped(found, lambda limit: ", ".join(f"{o} {getattr(limit.shown.shape, o)}" for o in others))
     for k, (name, group) in enumerate(curves.items()):
         group.sort(key=lambda limit: getattr(limit.shown.shape, axis))
         places = [values.index(getattr(limit.shown.shape, axis)) for limit in group]
         exact, soft = zip(*((g.bits_per_parameter, g.soft_bits_per_parameter) for g in group), strict=True)
-        _curves(panel, k, name if len(curves) <= MOST_NAMED else None, (places, exact), (places, soft))
+        _curves(panel, k, name, (places, exact), (places, soft))
         least = [g.bits_per_parameter * min(g.by_seed.values()) / max(g.shown.length, 1) for g in group]
         panel.vlines(places, least, exact, color=f"C{k % 10}")  # from the worst seed to the best
     panel.set_xticks(range(len(values)), [str(value) for value in values])
-    panel.margins(x=0.1)
-    panel.set(xlabel=AXES[axis], title=f"Each model's limit, by {AXES[axis]}")
+    panel.set(xlabel=AXES[axis], title=f"Each model's limit, by {AXES[axis]}: {MARKS}", xmargin=0.3)
 
 
-def _curves(panel: "Axes", k: int, name: str | None, exact: Points, soft: Points) -> None:
+def _curves(panel: "Axes", k: int, name: str, exact: Points, soft: Points) -> None:
     panel.plot(*exact, "o-", color=f"C{k % 10}", label=name, markersize=5)
     panel.plot(*soft, "x--", color=f"C{k % 10}", linewidth=1, markersize=5)
 
 
 def _finish(panel: "Axes", lowest: float, highest: float) -> None:
-    """What all panels have: the published marks, the scale, the legend."""
+    """What all panels have: the published marks and the scale."""
     # first, for it may be that no curve has anything that logarithms can show
     panel.set_ylim(lowest, highest)
     panel.set_yscale("log", nonpositive="mask")
@@ -119,8 +112,21 @@ def _finish(panel: "Axes", lowest: float, highest: float) -> None:
     for bits, name in PUBLISHED.items():
         panel.axhline(bits, color="0.6", linewidth=1, zorder=0)
         place = panel.get_yaxis_transform()
-        panel.text(0.01, bits, name, color="0.4", fontsize=8, va="bottom", transform=place)
-    panel.plot([], [], "o-", color="0.3", label="recalled exactly", markersize=5)
-    panel.plot([], [], "x--", color="0.3", linewidth=1, label="soft capacity", markersize=5)
-    panel.legend(fontsize=8, loc="lower right", ncols=2)
+        panel.text(1.01, bits, name, color="0.4", fontsize=8, va="center", transform=place)
     panel.grid(axis="y", alpha=0.2)
+
+
+def _name(panel: "Axes", above: bool) -> None:
+    """Name each curve where it ends: in the first gap above, or to the right, where nothing is drawn."""
+    curves = [(line, np.reshape(np.asarray(line.get_xydata(), float), (-1, 2))) for line in panel.lines]
+    ends = [(line, panel.transData.transform(points[points[:, 1] > 0])) for line, points in curves]
+    taken = [place for _, places in ends for place in places if above]
+    for line, places in ends:
+        if len(places) and not (name := str(line.get_label())).startswith("_"):
+            x, y = places[-1] + (0 if above else 8, 0)
+            while any(abs(x - there[0]) < 50 and abs(y - there[1]) < 14 for there in taken):
+                y += 1
+            taken.append(np.array([x, y]))
+            x, y = panel.transData.inverted().transform((x, y))
+            side = "center" if above else "left"
+            panel.text(x, y, name, color=line.get_color(), fontsize=9, ha=side, va="center", bbox=BLANK)

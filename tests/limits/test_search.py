@@ -500,18 +500,33 @@ def test_only_panels_that_compare_something():
     assert [p.get_xlabel() for p in panels(one, Shape("gru", 3, 8))][1:] == ["layers", "cell"]
     for panel in panels(one, two):
         marks = [text.get_text() for text in panel.texts]
-        assert marks == list(plot.PUBLISHED.values())
+        assert marks[:3] == list(plot.PUBLISHED.values())
+        assert panel.get_legend() is None
 
 
 def test_the_limits_are_drawn():
     panel = panels(Shape("lstm", 1, 16), Shape("gru", 1, 16), Shape("lstm", 1, 8))[1]
     drawn = {line.get_label(): [list(values) for values in line.get_data()] for line in panel.lines}
     exact = 9 * 3 / 50
-    assert drawn["lstm, layers 1"] == [[0, 1], [exact, exact]]
-    assert drawn["gru, layers 1"] == [[1], [exact]]
+    assert drawn["cell lstm"] == [[0, 1], [exact, exact]]
+    assert drawn["cell gru"] == [[1], [exact]]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["8", "16"]
+
+
+def test_names_stand_beside_their_curves_and_on_nothing():
+    shapes = [Shape("lstm", layers, hidden) for layers in (1, 2) for hidden in (8, 16)]
+    first, *others = panels(*shapes)
+    assert [text.get_text() for text in first.texts[3:]] == [f"lstm {s.layers} x {s.hidden}" for s in shapes]
+    for panel, names in (first, 4), *((panel, 2) for panel in others):
+        boxes = [text.get_window_extent() for text in panel.texts]
+        assert len(boxes) == 3 + names
+        curves = [line for line in panel.lines if line.get_linestyle() != "-" or line.get_marker() == "o"]
+        points = [point for line in curves for point in panel.transData.transform(line.get_xydata())]
+        for k, box in enumerate(boxes):
+            assert not any(box.contains(*point) for point in points), panel.texts[k]
+            assert not any(box.overlaps(other) for other in boxes[:k]), panel.texts[k]
 
 
 def test_nothing_recalled_can_be_drawn():
     figure = plot.draw([Limit((a_trial(1, False, needed_bits=99.0),))])
-    assert plot.pixels(figure).shape == (600, 840, 3)
+    assert plot.pixels(figure).shape == (360, 800, 3)
