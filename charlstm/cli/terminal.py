@@ -30,11 +30,7 @@ def this_command(name: str) -> str:
 
 def as_started(doc: str | None) -> str:
     """A help text whose commands, such as `charlstm train`, are written as `this_command` has them."""
-    return re.sub(
-        r"\bcharlstm (train|sample|score|look|page|runs|limit)\b",
-        lambda found: this_command(found[1]),
-        doc or "",
-    )
+    return re.sub(r"(?m)^    charlstm (\w+)", lambda found: f"    {this_command(found[1])}", doc or "")
 
 
 @contextmanager
