@@ -199,8 +199,15 @@ MUTATIONS = [
         "sweep: cut texts up",
         "charlstm/config/compose.py",
         SWEEP,
-        "not (several and SEVERAL.fullmatch(value))",
-        "not several",
+        "else several and SEVERAL.fullmatch(value)",
+        "else several",
+    ),
+    Mutation(
+        "latest: the run that was saved first",
+        "charlstm/cli/command_line.py",
+        "tests/cli/test_command_line.py -k latest",
+        '= latest")[-1]',
+        '= latest")[0]',
     ),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
     # learning by heart
