@@ -28,7 +28,7 @@ def features(text: str) -> NDArray[np.float64]:
     capital, and it is the last of a word."""
     rows: list[tuple[float, ...]] = []
     position = indentation = depth = quoted = 0
-    for here, following in zip(text, f"{text[1:]} ", strict=True):
+    for here, following in zip(text, f"{text[1:]} ", strict=False):
         at_end = here in "\r\n"
         position, indentation = (0, 0) if at_end else (position + 1, indentation)
         indentation += here in " \t" and indentation == position - 1
@@ -48,6 +48,8 @@ def by_character(terms: Terms, text: str) -> Terms:
 def telling(cell: str, terms: Terms, text: str) -> list[Telling]:
     """For each feature that varies in a text `(T,)` the three states, h or c `(T, L, H)`, that have the
     largest correlation with it (Pearson's), positive or negative; the most telling first."""
+    if not text:
+        return []
     states = np.stack([terms[name] for name in STATE[cell]], axis=1)
     correlations = _standardised(features(text)).T @ _standardised(states.reshape(len(text), -1)) / len(text)
     found = []

@@ -32,6 +32,7 @@ def test_other_quotes_and_closed_brackets():
     assert column("“a” ) (b", "inside quotes") == [1, 1, 0, 0, 0, 0, 0, 0]
     assert column("“a” ) (b", "inside brackets") == [0, 0, 0, 0, 0, 0, 1, 1]
     assert units.features("").size == 0
+    assert units.telling("gru", {"h": np.zeros((0, 1, 2))}, "") == []
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
