@@ -15,7 +15,7 @@ import numpy as np
 from charlstm import api
 from charlstm.cli import command_line, terminal
 from charlstm.cli.score import read_files
-from charlstm.config.tool_settings import ExcerptSettings, LookSettings
+from charlstm.config.tool_settings import LookSettings, PageSettings
 from charlstm.scoring import units
 from charlstm.scoring.report import escaped
 
@@ -50,7 +50,7 @@ def look(settings: LookSettings, is_coloured: bool) -> Iterator[str]:
         yield f"{one.correlation:11.2f}  {one.layer:5}  {one.unit:4}  {one.state:6}  {one.feature}\n"
 
 
-def excerpt(settings: ExcerptSettings, model: api.Model) -> str:
+def excerpt(settings: LookSettings | PageSettings, model: api.Model) -> str:
     """The text that is asked for, else what the model writes; ValueError if it cannot be had."""
     if settings.text is None and settings.path is None:
         return model.sample(length=settings.length, seed=0)

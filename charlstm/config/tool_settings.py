@@ -35,13 +35,19 @@ class SampleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSettings:
-    """All that `python -m charlstm score` takes."""
+class ReadingSettings:
+    """A model and a text that it reads, as `score`, `look` and `page` take them."""
 
     ckpt: str | None
     path: str | None
     text: str | None
     encoding: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(ReadingSettings):
+    """All that `python -m charlstm score` takes."""
+
     records: Records | None
     per: Literal["char", "word", "line", "file"] | None
     sort: bool
@@ -49,28 +55,19 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExcerptSettings:
-    """What `page` and `look` both take: a model, and a text that it reads."""
-
-    ckpt: str | None
-    path: str | None
-    text: str | None
-    encoding: str
-    length: Annotated[int, Range(1, 100_000)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PageSettings(ExcerptSettings):
+class PageSettings(ReadingSettings):
     """All that `charlstm page` takes."""
 
+    length: Annotated[int, Range(1, 100_000)]
     weights: Literal["float16", "int8"]
     out: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookSettings(ExcerptSettings):
+class LookSettings(ReadingSettings):
     """All that `charlstm look` takes."""
 
+    length: Annotated[int, Range(1, 100_000)]
     unit: Annotated[int, Range(0, 65535)] | None
     layer: Annotated[int, Range(0, 99)]
     gate: Literal["cell", "hidden", "input", "forget", "new", "output", "reset", "update"] | None

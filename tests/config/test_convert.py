@@ -5,7 +5,7 @@ from conftest import settings
 
 from charlstm.config.convert import RequestError, convert, keys_of, unknown_key
 from charlstm.config.settings import ModelConfig, TrainSettings
-from charlstm.config.tool_settings import SampleSettings, ScoreSettings
+from charlstm.config.tool_settings import LookSettings, PageSettings, SampleSettings, ScoreSettings
 
 GOOD = asdict(settings())
 
@@ -139,7 +139,8 @@ def test_every_key_of_the_yaml_files_has_a_comment_and_a_type():
 
     from charlstm.config.compose import CONF
 
-    for name, cls in {"train": TrainSettings, "sample": SampleSettings, "score": ScoreSettings}.items():
+    tools = {"sample": SampleSettings, "score": ScoreSettings, "look": LookSettings, "page": PageSettings}
+    for name, cls in ({"train": TrainSettings} | tools).items():
         lines = (CONF / f"{name}.yaml").read_text().split("\nhydra:")[0].splitlines()
         groups = {"task": "memorize"} if cls is TrainSettings else {}  # chosen in the defaults
         keys = [n for n, line in enumerate(lines) if line.strip().partition(":")[0] in last_parts(cls)]
