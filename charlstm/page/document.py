@@ -37,7 +37,7 @@ def _described(name: str, model: Model, weights: str, excerpt: str) -> dict[str,
     if count * (2 if weights == "float16" else 1) > LARGEST:
         raise ValueError(f"ckpt = {name}: {count:,} parameters in {weights} are too many for a page")
     telling: list[units.Telling] = []
-    with suppress(ValueError):  # there is no text, or one of two models does not know all its characters
+    with suppress(ValueError):  # one of two models does not know all characters of the text
         seen = units.by_character(model.trace(excerpt), excerpt)
         telling = units.telling(model.config.cell, seen, excerpt)
     training, latest = trained.training, path / checkpoint.LAST
