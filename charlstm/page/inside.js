@@ -46,16 +46,20 @@ class Inside {
     return this.kept[layer][letter][n * this.model.H + unit];
   }
 
+  // the largest value, without its sign, that the chosen unit comes to in this text
+  largest(letter) {
+    const {unit, layer} = this.app;
+    return Math.max(0, ...Array.from(this.lastOf.values(), (n) => Math.abs(this.value(n, unit, layer, letter))));
+  }
+
   paint() {
     if (!this.kept) return;
     const {letter} = this.app;
     const change = (k) => (this.found.bits[k] - this.free.bits[k]) / 4;
     // a gate from 0 to 1; what has a sign by the largest there is
-    let full = 1;
-    if (letter in this.kept[0] && !isSigmoid(letter)) {
-      full = 0;
-      for (const n of this.lastOf.values()) full = Math.max(full, Math.abs(this.value(n)));
-    }
+    const full = letter in this.kept[0] && !isSigmoid(letter) ? this.largest(letter) : 1;
+    const memory = Math.ceil(Math.max(1, this.largest(this.model.layers[0].cell.state[0])));
+    Object.assign(document.getElementById("value"), {min: -memory, max: memory});
     this.characters.forEach((_, k) => {
       const n = this.lastOf.get(k);
       if (n === undefined) this.strip.paint(k, null, "unknown");
@@ -158,12 +162,13 @@ class Inside {
     if (!app.held.length) return box.replaceChildren();
     const [[before], [after]] = [mean(this.free.bits), mean(this.found.bits)];
     const prompt = this.characters.slice(0, 60).join("");
+    const shown = make("small", {}, prompt.slice(-20));
     box.replaceChildren(
       make("p", {}, "With these units held the text costs ", make("b", {}, after.toFixed(3)),
         ` bits per character, with all free ${before.toFixed(3)}. After its first ${prompt.length} characters the likeliest text is`),
       make("dl", {},
-        make("dt", {}, "free"), make("dd", {}, continued(model, prompt, [])),
-        make("dt", {}, "held"), make("dd", {}, continued(model, prompt, app.held))));
+        make("dt", {}, "free"), make("dd", {}, shown, continued(model, prompt, [])),
+        make("dt", {}, "held"), make("dd", {}, shown.cloneNode(true), continued(model, prompt, app.held))));
   }
 }
 

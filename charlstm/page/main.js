@@ -20,7 +20,7 @@ class App {
     const first = telling[0] ?? {layer: 0, unit: 0, state: models[0].layers[0].cell.state[0]};
     this.usual = {
       prompt: "", written: "", temperature: task === "lm" ? 0.8 : 0, seed: 1, length: 400, pace: 100,
-      text: excerpt, looked: 0, layer: first.layer, unit: first.unit, letter: first.state, at: 0, held: [], section: "",
+      text: excerpt, looked: 0, layer: first.layer, unit: first.unit, letter: first.state, at: 8, held: [], section: "",
     };
     Object.assign(this, this.usual, this.fromFragment());
     if (!models[this.looked]) this.looked = 0;
@@ -188,8 +188,8 @@ class App {
       if (value !== String(usual) && value.length <= 4000) kept.set(name, value);
     }
     const fragment = kept.toString();
-    if (fragment === location.hash.slice(1)) return;
     clearTimeout(this.remembering);
+    if (fragment === location.hash.slice(1)) return;
     this.remembering = setTimeout(() => history.replaceState(null, "", `#${fragment}`), 100);
   }
 

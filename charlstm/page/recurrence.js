@@ -3,9 +3,9 @@
 // Where things stand in the drawing: boxes with a letter and its number, and circles with an operation.
 const DRAWINGS = {
   lstm: {
-    boxes: {c0: [42, 42], c: [318, 42], f: [58, 150], i: [139, 150], g: [220, 150], o: [301, 150],
-      h: [318, 242], x: [100, 262], h0: [200, 262]},
-    circles: {keep: [102, 42, "×"], add: [196, 42, "+"], write: [196, 96, "×"], tanh: [318, 96, "tanh"], show: [318, 200, "×"]},
+    boxes: {c0: [42, 42], c: [322, 42], f: [42, 150], i: [118, 150], g: [194, 150], o: [270, 150],
+      h: [322, 256], x: [100, 256], h0: [194, 256]},
+    circles: {keep: [104, 42, "×"], add: [194, 42, "+"], write: [194, 96, "×"], tanh: [332, 96, "tanh"], show: [332, 204, "×"]},
     lines: ["c0 keep", "keep add", "add c", "f keep", "i write", "g write", "write add", "c tanh", "tanh show", "o show",
       "show h", "x f", "x i", "x g", "x o", "h0 f", "h0 i", "h0 g", "h0 o"],
   },
@@ -78,7 +78,7 @@ class Recurrence {
     picture.append(svg("title", {}, `One step: ${shown.join(", ")}`));
     for (const line of lines) {
       const [[x1, y1], [x2, y2]] = line.split(" ").map(at);
-      picture.append(svg("line", {x1, y1, x2, y2, class: /^[xh]/.test(line) && y1 > 200 ? "thin" : ""}));
+      picture.append(svg("line", {x1, y1, x2, y2, class: /^[xh]/.test(line) && y1 > 205 ? "thin" : ""}));
     }
     for (const [name, [x, y, sign]] of Object.entries(circles)) {
       const label = sign || (cell === "rnn_relu" ? "max 0" : "tanh");
