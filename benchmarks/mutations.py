@@ -57,6 +57,9 @@ LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_sa
 OPTIMIZER = ("charlstm/training/optimizer.py", "tests/training/test_optimizer.py")
 SOAP = ("charlstm/training/soap.py", "tests/training/test_optimizer.py")
 SCHEDULE = ("charlstm/training/schedule.py", "tests/training/test_schedule.py")
+UNITS = ("charlstm/scoring/units.py", "tests/scoring/test_units.py")
+DOCUMENT = ("charlstm/page/document.py", "tests/cli/test_page.py")
+IN_BROWSER = "tests/page/test_page.py"
 CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
 COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
 BATCHES = ("charlstm/training/windows.py", "tests/training/test_windows.py")
@@ -259,6 +262,22 @@ MUTATIONS = [
         *CAPACITY,
         "self.length * math.log2(self.symbols) if",
         "self.length * math.log(self.symbols) if",
+    ),
+    Mutation("units: only what grows is telling", *UNITS, "np.argsort(-np.abs(row)", "np.argsort(-row"),
+    Mutation("page: a text may end the script", *DOCUMENT, '.replace("<", "\\\\u003c")', ""),
+    Mutation(
+        "page: the forget gate is the input gate",
+        "charlstm/page/cells.js",
+        IN_BROWSER,
+        "= f[k] * c[k]",
+        "= i[k] * c[k]",
+    ),
+    Mutation(
+        "page: a read text does not begin anew",
+        "charlstm/page/model.js",
+        IN_BROWSER,
+        "else model.reset();",
+        "",
     ),
     Mutation("limit: one failure ends it", *CAPACITY, "(longest + 1, longest + 2)", "(longest + 1,)"),
     Mutation("copy: read the true symbols", *COPYING, "stepper(written)", "stepper(wanted)"),
