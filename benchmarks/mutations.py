@@ -318,6 +318,20 @@ MUTATIONS = [
         "training.epoch, training.window = numbers.epoch, numbers.window",
     ),
     Mutation(
+        "budget: nothing is reserved for the end",
+        "charlstm/training/clock.py",
+        "tests/training/test_clock.py",
+        "self.budget - self.reserve - self.spent()",
+        "self.budget - self.spent()",
+    ),
+    Mutation(
+        "budget: forget what was spent before",
+        "charlstm/tasks/table.py",
+        "tests/runs/test_resume.py -k clock",
+        "state.driver.spent or state.numbers.seconds",
+        "0.0",
+    ),
+    Mutation(
         "resume: drop pending figures",
         "charlstm/runs/run.py",
         "tests/runs/test_saving.py",

@@ -11,10 +11,13 @@ One alphabet of dimensions holds in every docstring of this package:
     L  layers              D  directions (1, or 2 when bidirectional)
 
 Everything is time-major, `(T, B, ...)`, and weights are float32 unless said otherwise. This module imports
-nothing before it is asked to: `sample.py` must start without torch.
+nothing that takes long before it is asked to: `sample.py` must start without torch.
 """
 
 import os
+from time import monotonic
+
+BEGAN = monotonic()  # when the process did, about; commands count `train.budget` from here
 
 TYPE_CHECKING = False  # as in `typing`, whose import alone takes longer than everything here
 

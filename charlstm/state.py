@@ -73,11 +73,13 @@ class Numbers:
 @dataclass(frozen=True, kw_only=True)
 class Course:
     """Where a run stands: figures that were not dealt with to the end, whether the task has come to its end,
-    and how often training went back to a good state."""
+    how often training went back to a good state, and the seconds that all took since the first command
+    began; None in older files."""
 
     pending: Progress | None
     finished: bool
     returns: Count
+    spent: Nonnegative | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +110,18 @@ class BestScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What was measured for a language model, or follows from that; `ahead` as in `Training`."""
+    """What was measured for a language model, or follows from that; `ahead` as in `Training`.
+
+    With a budget, `steps` are an estimate. `sample` symbols of the valid part are scored while training; None
+    in older files: all.
+    """
 
     precision: Kernel
     threads: Threads
     seconds_per_step: Annotated[float, Range(0, 1e9, above=True)]
     steps: Annotated[int, Range(1, 10**12)]
     ahead: Annotated[int, Range(-(10**12), 10**12)] = 0
+    sample: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm import __version__
+from charlstm import BEGAN, __version__
 from charlstm.cli.terminal import answered, output, say, visible
 from charlstm.config.compose import (
     CONF,
@@ -61,7 +61,7 @@ def run(
     name: str,
     settings_type: type[S],
     doc: str,
-    plan: Callable[[S, Saved | None], P | None],
+    plan: Callable[[S, Saved | None, float | None], P | None],
     carry_out: Callable[[P, Path], Outcome],
 ) -> None:
     """Plan what is asked for, let Hydra make the run directory, and carry the plan out in it: once, or with
@@ -69,8 +69,9 @@ def run(
 
     Args:
         name, settings_type, doc: as for `ask`.
-        plan: gets the settings and the state of the run that is resumed; raises ValueError for all that can
-            be wrong, before any directory is made; None: there is nothing to carry out.
+        plan: gets the settings, the state of the run that is resumed, and when the command began, None for a
+            job of a sweep, which begins when it is planned; raises ValueError for all that can be wrong,
+            before any directory is made; None: there is nothing to carry out.
         carry_out: gets the plan and the run directory.
     """
     codes: list[int] = []
@@ -80,7 +81,7 @@ def run(
     def attempt(config: DictConfig, path: Path) -> Outcome:
         if is_multirun:  # two runs may have been given one directory
             check_unused(path, "hydra.sweep.subdir")
-        mine = plan(settings_of(config, settings_type), saved) if flags else planned
+        mine = plan(settings_of(config, settings_type), saved, began) if flags else planned
         return Outcome(0) if mine is None else carry_out(mine, path)
 
     def run_one(config: DictConfig) -> None:
@@ -102,8 +103,9 @@ def run(
             keys = _of_sweep(name, settings_type, keys)
         else:
             keys, saved = complete(keys, settings_type)
+        began = None if is_multirun else BEGAN
         if not flags:
-            planned = plan(compose(name, settings_type, keys), saved)
+            planned = plan(compose(name, settings_type, keys), saved, began)
             if planned is None:
                 sys.exit(0)
         sys.argv[1:] = keys + flags

@@ -41,11 +41,14 @@ def main() -> None:
 
 
 def planned(
-    settings: TrainSettings, saved: Saved | None, texts: dict[DataConfig, Fingerprint] | None = None
+    settings: TrainSettings,
+    saved: Saved | None,
+    began: float | None = None,
+    texts: dict[DataConfig, Fingerprint] | None = None,
 ) -> Plan | None:
-    """The plan; with `check=true` it is printed, and there is nothing to carry out. `texts` are those of the
-    earlier runs of a sweep, which must not have changed."""
-    plan = table.plan(settings, saved)
+    """The plan; with `check=true` it is printed, and there is nothing to carry out. `began` is as for
+    `table.plan`; `texts` are those of the earlier runs of a sweep, which must not have changed."""
+    plan = table.plan(settings, saved, began)
     if texts is not None and texts.setdefault(settings.data, plan.data) != plan.data:
         raise ValueError(f"data.path = {settings.data.path}: the text has changed since the sweep began")
     if not settings.check:
@@ -58,22 +61,26 @@ def planned(
 
 def carried_out(plan: Plan, path: Path) -> Outcome:
     """The outcome of the run in the directory `path`; what to do next is said."""
-    outcome = table.run(plan, path, planned=partial(_keep_command, plan, path))
+    outcome = table.run(plan, path, planned=partial(_keep_command, plan, path, {}))
+    if "train.steps" in plan.chosen and outcome.steps is not None:
+        _keep_command(plan, path, {"train.steps": outcome.steps})
     if outcome.checkpoint is not None:
         for line in next_steps(outcome, outcome.checkpoint):
             log.info(line)
     return outcome
 
 
-def _keep_command(plan: Plan, path: Path) -> None:
-    """Write to `config/again.sh` what gives the same run again, with what was chosen for this machine."""
+def _keep_command(plan: Plan, path: Path, made: dict[str, object]) -> None:
+    """Write to `config/again.sh` what gives the same run again, with what was chosen for this machine. Of a
+    language model with a budget it gives one of as many steps as were `made`, with a learning rate that falls
+    by steps and not by time."""
     folder = path / str(HydraConfig.get().output_subdir)
     if not folder.is_dir():  # hydra.output_subdir=null
         return
     given = [override.partition("=")[::2] for override in HydraConfig.get().overrides.task]
     text = {key for key, hint in keys_of(TrainSettings).items() if takes_text(hint)}
     values = {key: attrgetter(key)(plan.settings) if key in text else value for key, value in given}
-    keys = shlex.join(f"{key}={value}" for key, value in (values | plan.chosen).items())
+    keys = shlex.join(f"{key}={value}" for key, value in (values | plan.chosen | made).items())
     command = f"cd {shlex.quote(str(Path.cwd()))} && {terminal.this_command('train')} {keys}"
     (folder / "again.sh").write_text(f'{command} "$@"\n', encoding="utf-8", errors="surrogateescape")
 

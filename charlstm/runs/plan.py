@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from charlstm.state import Machine
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import machine, memory
+from charlstm.training.clock import Clock
 
 if TYPE_CHECKING:
     from charlstm.model.torch_model import Model
@@ -27,6 +28,7 @@ class Plan(ABC):
         data: the text's size and SHA-256.
         text_length: characters of the text that is trained on.
         window: the most steps that gradients flow back through.
+        clock: the time that it may take, and what is spent of it.
     """
 
     settings: TrainSettings
@@ -36,6 +38,7 @@ class Plan(ABC):
     text_length: int
     window: int
     resumed: Resumed | None
+    clock: Clock = field(default_factory=Clock, compare=False)
 
     @cached_property
     def machine(self) -> Machine:

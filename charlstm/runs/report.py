@@ -64,6 +64,7 @@ class Outcome(NamedTuple):
         checkpoint: that can be used from now on; None: none was saved.
         resume: the keys to resume it with, besides its name; None: there is nothing to resume.
         prompt: what the model needs to read before it can write.
+        steps: that were made, of a run that came to its end.
     """
 
     code: int
@@ -71,3 +72,4 @@ class Outcome(NamedTuple):
     checkpoint: Path | None = None
     resume: tuple[str, ...] | None = None
     prompt: str = ""
+    steps: int | None = None

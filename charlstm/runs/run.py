@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from charlstm import checkpoint
 from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
-from charlstm.config.values import Duration
 from charlstm.runs import directory, snapshot
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome, continue_curves, write_result
@@ -27,6 +26,9 @@ from charlstm.training.progress import Figures, Progress, finite
 from charlstm.training.schedule import Settling
 
 log = logging.getLogger("charlstm")
+
+ENDING = 0.7  # seconds: closing files, the last lines, the end of a process that has torch
+SAVED = 100e6  # bytes a second
 
 Weights = dict[str, NDArray[np.float32]]
 """Arrays by the names of the model's parameters."""
@@ -96,10 +98,15 @@ class Run(ABC):
                 return Outcome(1)
             return self._stopped()
 
-    def is_out_of_time(self, progress: Progress) -> bool:
-        """Whether `train.budget` is spent."""
-        budget = self.settings.train.budget
-        return budget is not None and progress.seconds >= Duration.seconds(budget)
+    @abstractmethod
+    def closing_seconds(self) -> float:
+        """What comes after the last step takes about so long, but for saving."""
+
+    def keep_time(self) -> None:
+        """With a budget, reserve the time that the end of the run will take."""
+        if self.plan.clock.budget is not None:
+            weights = 8 * 4 * self.plan.parameters  # bytes: with moments and averages, in two files
+            self.plan.clock.reserve = ENDING + weights / SAVED + self.closing_seconds()
 
     def figures(self, own: Figures) -> Figures:
         """What `result.json` and the checkpoint keep: the task's own figures among those of all tasks."""
@@ -114,6 +121,8 @@ class Run(ABC):
 
     def _train(self) -> None:
         """Train to the end, or until a signal; where numbers go wrong, go back and train again."""
+        self.keep_time()
+        self.training.plan_steps()
         while True:
             try:
                 self._loop()
@@ -151,6 +160,8 @@ class Run(ABC):
         except FloatingPointError as error:  # of a model that was to write
             raise DivergedError(f"{error} at step {progress.step}") from None
         self._pending = None
+        if self.training.step < self.training.steps:
+            self.keep_time()
 
     def _wants_pause(self) -> bool:
         self.tracker.advance()
@@ -197,7 +208,12 @@ class Run(ABC):
             arrays={**state.arrays, **best},
             training=TrainingState(
                 numbers=state.numbers,
-                driver=Course(pending=self._pending, finished=self._finished, returns=self._saving.returns),
+                driver=Course(
+                    pending=self._pending,
+                    finished=self._finished,
+                    returns=self._saving.returns,
+                    spent=self.plan.clock.spent(),
+                ),
                 progress=self.progress,
                 task=self.state(),
                 settings=self.settings,
@@ -236,7 +252,8 @@ class Run(ABC):
         code = 1 if unsaved else self.signals.exit_code()
         best = None if self._unsaved_best else self.path / BEST
         # asked to stop when all was done, this run is whole, but what would come after it is not wanted
-        return Outcome(code, self.signals.received is not None, best, prompt=self.prompt)
+        stopped, steps = self.signals.received is not None, self.training.step
+        return Outcome(code, stopped, best, prompt=self.prompt, steps=steps)
 
     def _unsaved(self) -> str | None:
         """Why there is no last state of this run that can be read; None: there is."""

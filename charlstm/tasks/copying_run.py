@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from charlstm.model.numpy_model import NumpyModel
@@ -29,8 +30,9 @@ class Copy(Run):
         model, config = plan.first_model(), plan.config
         self.stands = CopyState(length=1, longest=0, share=0.0)
         average = Average(model.parameters(), AVERAGED)
+        steps, every = config.epochs, config.log_every
         training = Training(
-            model, self._windows, config, steps=config.epochs, every=config.log_every, average=average
+            model, self._windows, config, steps=steps, every=every, average=average, clock=plan.clock
         )
         super().__init__(plan, path, training)
 
@@ -55,9 +57,24 @@ class Copy(Run):
         curves = {"copy/length": now.length, "copy/longest": now.longest, "copy/right": now.share}
         curves["copy/bits_per_hidden_unit"] = bits
         self.tracker.curves(progress.step, {**progress.curves(), **curves})
-        shown = progress.shown(f"longest {now.longest:,}, {now.share:.0%} of {now.length:,}")
-        self.tracker.advance(shown)
-        return self.is_out_of_time(progress)
+        self.tracker.advance(progress.shown(f"longest {now.longest:,}, {now.share:.0%} of {now.length:,}"))
+        return False
+
+    def closing_seconds(self) -> float:
+        # one more examination of the length in hand and the next one, twice each, and the proof
+        steps = (
+            4 * copy_sequences.SEQUENCES / copy_sequences.PROVEN_ON * copy_sequences.steps(self.stands.length)
+        )
+        return self.proof_step * (steps + copy_sequences.steps(max(self.stands.longest, 1)))
+
+    @cached_property
+    def proof_step(self) -> float:
+        """Seconds that a step of all the sequences of a proof takes."""
+        begin = self.plan.clock.now()
+        model = NumpyModel(self.settings.model, self._averaged())
+        ids = copy_sequences.sequences(self.vocabulary, 1, copy_sequences.PROVEN_ON, (0, 0))
+        copy_sequences.right(model, self.vocabulary, ids)
+        return (self.plan.clock.now() - begin) / copy_sequences.steps(1)
 
     def _examine(self, progress: Progress) -> None:
         """Go on to the first length that the model does not pass."""

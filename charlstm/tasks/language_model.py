@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from charlstm.config.settings import Kernel, TrainSettings
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
+from charlstm.scoring import baselines
 from charlstm.state import Decided, LanguageModelState, Machine
 from charlstm.text import corpus as corpora
 from charlstm.text.corpus import Corpus
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from charlstm.training import speed
 
 UPDATES_PER_EVALUATION = 25  # at least
+BASELINE_SECONDS = 3e-6  # of a symbol that they read, about
 UNITS = {"char": "characters", "byte": "bytes"}
 
 SPEED = ("threads", "precision", "device", "model", "train.batch", "train.window", "train.dropout")
@@ -77,17 +79,21 @@ class LanguageModelPlan(Plan):
             precision, threads = same_speed.precision, same_speed.threads
             seconds = same_speed.seconds_per_step
         else:
-            same_speed = None
             (precision, threads), seconds = self._fastest(has)
-        steps, ahead = recipe.steps_of(self.config, len(self.corpus.train), seconds), 0
-        if self.resumed is not None and self.config.steps is None:
-            ahead = self._ahead(seconds, same_speed is not None)
+        config, run = self.config, self.resumed
+        made = run.state.numbers.step if run and self.clock.budget else 0
+        ahead = self._ahead() if run and not self.clock.budget and config.steps is None else 0
+        steps = recipe.steps_of(config, len(self.corpus.train), self.clock, seconds)
+        steps = max(steps + made + ahead, 1)
+        before = self._decided_before() if run and run.same_parts else None
+        sample = before.sample if before else recipe.sampled(config, steps, self.settings.eval.times)
         return Decided(
             precision=precision,
             threads=threads,
             seconds_per_step=seconds,
-            steps=max(steps + ahead, 1),
+            steps=steps,
             ahead=ahead,
+            sample=sample,
         )
 
     def _decided_before(self, *keys: str) -> Decided | None:
@@ -98,16 +104,13 @@ class LanguageModelPlan(Plan):
         assert isinstance(state.task, LanguageModelState)
         return state.task.decided if state.provenance.device == str(self.device) else None
 
-    def _ahead(self, seconds_per_step: float, same_speed: bool) -> int:
-        """How many more steps the resumed run has made than its epochs, or its time, would take now."""
+    def _ahead(self) -> int:
+        """How many more steps the resumed run has made than its epochs would take now."""
         assert self.resumed is not None
-        is_timed = self.config.budget is not None
         before = self._decided_before("train.steps", "train.budget")
-        if before and self.resumed.same_place and (same_speed or not is_timed):
+        if before and self.resumed.same_place:
             return before.ahead
         done = self.resumed.state.numbers
-        if is_timed:
-            return done.step - int(done.seconds / seconds_per_step)
         window = done.window if self.resumed.same_place else 0
         return done.step - done.epoch * recipe.steps_per_epoch(self.config, len(self.corpus.train)) - window
 
@@ -159,6 +162,34 @@ class LanguageModelPlan(Plan):
         return is_one and step * times // steps > before * times // steps
 
     @property
+    def sample(self) -> int:
+        """How many symbols of the valid part are scored while training, its first ones."""
+        valid = len(self.corpus.valid)
+        return valid if self.decided.sample is None else min(self.decided.sample, valid)
+
+    @cached_property
+    def most_scored(self) -> int:
+        """Of how many symbols of each part, its first, the final scores are at most: with a budget as many
+        as can be read three times in a quarter of it."""
+        ids = self.corpus.valid if len(self.corpus.valid) else self.corpus.test
+        if not self.clock.budget or not len(ids):
+            return len(self.corpus.ids)
+        from charlstm.scoring import held_out
+
+        request = self.first_model(self.machine), ids, self.vocabulary.start, self.clock.now
+        _, seconds = held_out.rehearsed(*request), held_out.rehearsed(*request)  # the first one warms up
+        most = self.clock.budget / 4 / 3 * len(ids) / max(seconds, 1e-6)
+        return max(int(most), recipe.LEAST_SCORED)
+
+    @property
+    def with_baselines(self) -> bool:
+        """Whether simpler models are scored, too: not if they took more than a tenth of a budget."""
+        held_out = len(self.corpus.test) or len(self.corpus.valid)
+        read = min(len(self.corpus.train), baselines.TRAIN) + min(held_out, baselines.HELD_OUT)
+        affordable = self.clock.budget is None or BASELINE_SECONDS * read <= self.clock.budget / 10
+        return self.settings.eval.baselines and affordable
+
+    @property
     def start_token(self) -> int | None:
         """What streams begin with; records bring start tokens of their own."""
         return self.vocabulary.start if self.settings.data.records == "none" else None
@@ -180,18 +211,25 @@ class LanguageModelPlan(Plan):
         chars, units = config.batch * config.window, UNITS[self.vocabulary.unit]
         needed = memory.training_bytes(self.settings.model, config, len(self.vocabulary), config.window)
         yield (
-            f"{decided.steps:,} steps of {chars:,} {units}, "
+            f"{'' if self.clock.budget is None else 'about '}{decided.steps:,} steps of {chars:,} {units}, "
             f"{decided.steps * chars / len(self.corpus.train):.1f} epochs, "
-            f"at {chars / decided.seconds_per_step:,.0f} {units}/s: "
-            f"about {decided.steps * decided.seconds_per_step / 60:.1f} minutes, evaluations not counted; "
+            f"at {chars / decided.seconds_per_step:,.0f} {units}/s: {self._how_long()}; "
             f"about {needed / 2**20:,.0f} MiB besides PyTorch itself"
         )
-        # about a third of training on it, twice with averages
-        share = 2 / 3 if config.averaging else 1 / 3
-        seconds = share * len(self.corpus.valid) * decided.seconds_per_step / chars
-        times = self.settings.eval.times
-        if seconds * times > decided.steps * decided.seconds_per_step:
-            yield (
-                f"Scoring the valid part takes about {seconds:.0f} s, {times} times: more than the training. "
-                "A smaller share in data.split or fewer eval.times would save that."
-            )
+        yield from self._describe_scores()
+
+    def _how_long(self) -> str:
+        if self.clock.budget is not None:
+            return f"train.budget = {self.settings.train.budget}, from the command's start to its end"
+        minutes = self.decided.steps * self.decided.seconds_per_step / 60
+        return f"about {minutes:.1f} minutes, evaluations not counted"
+
+    def _describe_scores(self) -> Iterator[str]:
+        """What is left out to save time."""
+        valid, most = len(self.corpus.valid), self.most_scored
+        if self.sample < valid:
+            yield f"While training, the first {self.sample:,} of the valid part's {valid:,} symbols count."
+        if most < max(valid, len(self.corpus.test)):
+            yield f"At the end, the first {most:,} symbols of each part are scored; all take a larger budget."
+        if self.settings.eval.baselines and not self.with_baselines:
+            yield "No simple models and compressors: they take a larger train.budget."

@@ -21,7 +21,7 @@ from charlstm.scoring import baselines, held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
-from charlstm.text.vocabulary import Extent
+from charlstm.text.vocabulary import Extent, Ids
 from charlstm.training import machine
 from charlstm.training.loop import DivergedError, of_corpus
 from charlstm.training.optimizer import Average
@@ -52,10 +52,15 @@ class LanguageModel(Run):
             average=Average(model.parameters(), config.averaging * steps) if config.averaging else None,
             autocast=machine.autocast(plan.machine.precision),
             seed=plan.settings.seed,
+            clock=plan.clock,
+            pace=plan.decided.seconds_per_step,
         )
         training.ahead = plan.decided.ahead
         super().__init__(plan, path, training)
         self.found, self.since_best = BestScore(nats=None, step=0, averaged=False), 0
+        # with a budget: how many evaluations were due so far, the seconds that they took, and the latest, and
+        # those of a symbol of the final scores
+        self.due, self.spent, self.latest, self.per_symbol = 0, 0.0, 0.0, 0.0
 
     def state(self) -> LanguageModelState:
         return LanguageModelState(best=self.found, since_best=self.since_best, decided=self.plan.decided)
@@ -70,7 +75,11 @@ class LanguageModel(Run):
             self.found = replace(state.best, nats=None)
 
     def handle(self, progress: Progress) -> bool:
-        is_scored = self.plan.is_scored(progress.step)
+        if self.plan.clock.budget is not None:
+            self.tracker.busy("simple models")
+            with self.signals.breaking_off():
+                self.baselines  # noqa: B018  # at the first figures: nobody has to know what they will take
+        is_scored, begin = self._is_scored(progress.step), self.plan.clock.spent()
         if is_scored:
             self.tracker.busy("evaluating")
             with self.signals.breaking_off():
@@ -92,11 +101,44 @@ class LanguageModel(Run):
                 self.signals.save_wanted = True
             self.tracker.curves(progress.step, {f"valid/bits_per_{unit}": nats / NATS_PER_BIT})
             self.tracker.text(progress.step, "written", text)
+            if self.plan.clock.budget is not None:
+                self.latest = self.plan.clock.spent() - begin
+                self.spent += self.latest
+                self._rehearse()
         best = self.found.nats
         valid = "" if best is None else f"valid {best / NATS_PER_BIT:.3f}"
         self.tracker.advance(progress.shown(valid, unit))
         patience = self.plan.config.patience
         return patience is not None and self.since_best >= patience
+
+    def _is_scored(self, step: int) -> bool:
+        """Whether the valid part is scored after this step. With a budget, evaluations are spread over its
+        time, and those are left out that would make them take more than a tenth of it."""
+        training, clock = self.training, self.plan.clock
+        if clock.budget is None:
+            return self.plan.is_scored(step)
+        due = int(training.share * self.settings.eval.times)
+        is_cheap = self.spent + self.latest <= clock.spent() / 10
+        is_scored = training.step >= training.steps or (due > self.due and is_cheap)
+        self.due = due if is_scored else self.due
+        return is_scored
+
+    def _rehearse(self) -> None:
+        """Find out what scores take at present."""
+        corpus, now, start = self.plan.corpus, self.plan.clock.now, self.vocabulary.start
+        ids = (corpus.valid if len(corpus.valid) else corpus.test)[: self.plan.most_scored]
+        found = held_out.rehearsed(self.scored, ids, start, now) / max(len(ids), 1)
+        self.per_symbol = (self.per_symbol + found) / 2 if self.per_symbol else found
+
+    def closing_seconds(self) -> float:
+        if not self.per_symbol:
+            self._rehearse()
+            sample, now = self.plan.corpus.valid[: self.plan.sample], self.plan.clock.now
+            self.latest = 2 * held_out.rehearsed(self.scored, sample, self.vocabulary.start, now)
+        # the last evaluation, and the final scores: of the valid part in two ways
+        corpus, most = self.plan.corpus, self.plan.most_scored
+        symbols = min(len(corpus.test), most) + 2 * min(len(corpus.valid), most)
+        return self.latest + self.per_symbol * symbols
 
     def _evaluate(self, progress: Progress) -> tuple[float, bool, Weights]:
         """The weights or their average, whichever is better on the valid part: the score in nats per symbol,
@@ -110,7 +152,7 @@ class LanguageModel(Run):
                 for mine, weight in zip(self.scored.parameters(), weights, strict=True):
                     mine.copy_(weight)
             copied = {name: array.copy() for name, array in self.scored.weights().items()}
-            return self._nats(progress), averaged, copied
+            return self._nats(progress, self.plan.sample), averaged, copied
 
         plain = score(self.training.model.parameters(), False)
         if self.training.average is None:
@@ -118,23 +160,28 @@ class LanguageModel(Run):
         averaged = score(self.training.average.averages, True)
         return min(averaged, plain, key=lambda scored: scored[0])
 
-    def _nats(self, progress: Progress) -> float:
-        """The score of `scored` on the valid part or, where there is none, the loss of the training."""
-        valid = self.plan.corpus.valid
+    def _nats(self, progress: Progress, symbols: int) -> float:
+        """The score of `scored` on the valid part's first symbols or, where there is none, the loss of the
+        training."""
+        valid = self.plan.corpus.valid[:symbols]
         if not len(valid):
             return progress.loss
         return held_out.carried(self.scored, valid, self.vocabulary.start).nats
 
     def _figures(self) -> Figures:
-        nats = self.found.nats if len(self.plan.corpus.valid) else None
-        own = {**_scored("valid", nats, self.valid), "best_step": self.found.step}
+        nats = self.found.nats if self.plan.sample else None
+        own = {**_scored("valid", nats, self.sampled), "best_step": self.found.step}
         return self.figures({**own, "averaged": self.found.averaged})
 
     @cached_property
-    def valid(self) -> Extent:
-        """What the valid part holds."""
-        begin = len(self.plan.corpus.train)
-        return self.plan.corpus.extent(begin, begin + len(self.plan.corpus.valid))
+    def sampled(self) -> Extent:
+        """What evaluations score."""
+        return _valid(self.plan, self.plan.sample)
+
+    @cached_property
+    def baselines(self) -> Figures:
+        """What simpler models make of the last part."""
+        return _baselines(self.plan) if self.plan.with_baselines else {}
 
     def conclude(self) -> Figures:
         assert self.progress is not None
@@ -144,8 +191,8 @@ class LanguageModel(Run):
                 self.found = BestScore(nats=None, step=self.training.step, averaged=averaged)
             self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
             if self.found.nats is None:
-                self.found = replace(self.found, nats=self._nats(self.progress))
-            figures = self._figures() | _final_scores(self.plan, self.scored, self.valid)
+                self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
+            figures = self._figures() | _final_scores(self.plan, self.scored) | self.baselines
         self.keep_best(figures)
         _say_scores(self.plan, self.scored, figures)
         return figures
@@ -157,41 +204,57 @@ def _scored(name: str, nats: float | None, extent: Extent) -> Figures:
     return {f"{name}_nats": nats, f"{name}_bpc": bpc, f"{name}_bpb": bpb}
 
 
-def _final_scores(plan: LanguageModelPlan, model: Model, valid: Extent) -> Figures:
-    """The scores of the best weights on all held-out parts, and those of simpler models."""
+def _valid(plan: LanguageModelPlan, symbols: int) -> Extent:
+    """What the first symbols of the valid part stand for."""
+    begin = len(plan.corpus.train)
+    return plan.corpus.extent(begin, begin + symbols)
+
+
+def _last_part(plan: LanguageModelPlan) -> tuple[str, Ids, int]:
+    """What the final scores are of, test or else valid: its name, as much of its ids as is scored, and where
+    they begin."""
+    data = plan.corpus
+    part, ids = ("test", data.test) if len(data.test) else ("valid", data.valid)
+    return part, ids[: plan.most_scored], len(data.ids) - len(ids)
+
+
+def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
+    """The scores of the best weights on the held-out parts."""
     data, start, V = plan.corpus, plan.vocabulary.start, len(plan.vocabulary)
     figures: Figures = {}
-    part, last, extent = "valid", data.valid, valid
-    if len(data.test):
-        part, last, extent = "test", data.test, data.extent(len(data.ids) - len(data.test), len(data.ids))
+    part, last, begin = _last_part(plan)
     if not len(last):
         return figures
-    score = held_out.carried(model, last, start)
-    if part == "test":
-        figures |= _scored(part, score.nats, extent)
+    valid = data.valid[: plan.most_scored]
+    scored = _valid(plan, len(valid))
+    if part == "test" and 0 < len(valid) != plan.sample:  # of which it is known
+        figures |= _scored("valid", held_out.carried(model, valid, start).nats, scored)
+    score, extent = held_out.carried(model, last, start), data.extent(begin, begin + len(last))
+    figures |= _scored(part, score.nats, extent)
     if score.worst > math.log(V):  # more than if all ids were equally likely
         log.warning(
             f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
             f"{score.worst / NATS_PER_BIT:.1f} bits there, and {math.log2(V):.1f} if it is guessed. Longer "
             "training may help, or another seed."
         )
-    if len(data.valid) > 1:
-        nats = held_out.fresh_windows(model, data.valid, start).nats
-        figures |= _scored("valid_windows", nats, valid)
+    if len(valid) > 1:
+        nats = held_out.fresh_windows(model, valid, start).nats
+        figures |= _scored("valid_windows", nats, scored)
     if plan.settings.eval.dynamic:
         with progress_bar(len(last), "dynamic evaluation", "char") as bar:
             score = held_out.dynamic(model, data.train, last, start, advance=bar.update)
         figures |= _scored("dynamic", score.nats, extent)
         figures["dynamic_of"] = part
-    if plan.settings.eval.baselines:
-        figures |= _baselines(plan, len(last))
     return figures
 
 
-def _baselines(plan: LanguageModelPlan, symbols: int) -> Figures:
-    """What simpler models and compressors make of the last so many symbols of the corpus."""
-    data, begin, train = plan.corpus, len(plan.corpus.ids) - symbols, len(plan.corpus.train)
-    end = min(begin + baselines.HELD_OUT, len(data.ids))
+def _baselines(plan: LanguageModelPlan) -> Figures:
+    """What simpler models and compressors make of the last part."""
+    data, train = plan.corpus, len(plan.corpus.train)
+    _, last, begin = _last_part(plan)
+    if not len(last):
+        return {}
+    end = begin + min(baselines.HELD_OUT, len(last))
     ngrams = baselines.ngrams(data.train, data.ids[begin:end], data.alphabet, plan.vocabulary.start)
     extent = data.extent(begin, end)
     bits = {name: per_symbol * extent.symbols for name, per_symbol in ngrams.items()}
@@ -210,17 +273,23 @@ def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None
     log.info("")
     log.info(written(plan, model))
     log.info("")
+
+    def named(part: str) -> str:
+        most = plan.most_scored
+        cut = part and len(getattr(plan.corpus, part)) > most
+        return f"first {most:,} symbols of the {part} part" if cut else f"{part} part"
+
     rows = {
-        "valid": "valid part, state carried",
-        "valid_windows": "valid part, windows of 256 from an empty context",
-        "test": "test part, state carried",
-        "dynamic": f"{figures.get('dynamic_of')} part, dynamic evaluation",
+        "valid": f"{named('valid')}, state carried",
+        "valid_windows": f"{named('valid')}, windows of 256 from an empty context",
+        "test": f"{named('test')}, state carried",
+        "dynamic": f"{named(figures.get('dynamic_of', ''))}, dynamic evaluation",
     }
     costs = {said: [figures.get(f"{name}_{unit}") for unit in ("bpc", "bpb")] for name, said in rows.items()}
     part = "test" if len(plan.corpus.test) else "valid"
     for name, bits in figures.get("baselines_bpc", {}).items():
         after = " after the training part" if name in baselines.COMPRESSORS else ""
-        costs[f"{part} part, {name}{after}"] = [bits, figures["baselines_bpb"][name]]
+        costs[f"{named(part)}, {name}{after}"] = [bits, figures["baselines_bpb"][name]]
     log.info(f"{'bits/char':>9} {'bits/byte':>9} {'nats/char':>9} {'perplexity':>10}")
     for said, (bits, per_byte) in costs.items():
         if bits is not None:

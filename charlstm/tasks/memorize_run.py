@@ -32,7 +32,7 @@ class Memorize(Run):
     """The run: figures of each epoch, and a free run after those that make one worth trying."""
 
     def __init__(self, plan: MemorizePlan, path: Path) -> None:
-        super().__init__(plan, path, of_text(plan.first_model(), plan.ids, plan.config))
+        super().__init__(plan, path, of_text(plan.first_model(), plan.ids, plan.config, plan.clock))
         self.ids = plan.ids
         self.proven = UNPROVEN
         self.recalled_at_epoch: int | None = None
@@ -46,16 +46,16 @@ class Memorize(Run):
         training = self.training
         # cut in other windows than before, the epochs to come take another number of steps
         training.ahead = training.step - training.epoch * len(training.windows(0)) - training.window
-        training.steps += training.ahead
+        training.most_steps += training.ahead
+        training.steps = training.most_steps
         if self.resumed.same_parts:  # another text is not known by heart
             self.recalled_at_epoch, self.proven = state.recalled_at_epoch, state.proof
 
     def handle(self, progress: Progress) -> bool:
         config = self.settings.train
-        is_over = self.is_out_of_time(progress)
         with self.signals.breaking_off():  # what is broken off will be tried again
             progress, proven = tried(progress, self.proven, self.training.model, self.vocabulary, self.ids)
-            is_last = progress.recalled or is_over or self.training.step == self.training.steps
+            is_last = progress.recalled or self.training.step == self.training.steps
             sampled = progress.epoch % config.sample_every == 0 or is_last
             written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None
         self.proven = proven
@@ -68,7 +68,12 @@ class Memorize(Run):
             self.tracker.curves(progress.step, progress.curves())
         if written is not None:
             self.tracker.text(progress.step, "written", written)
-        return is_over or (self.proven.known and config.stop_at_recall)
+        return self.proven.known and config.stop_at_recall
+
+    def closing_seconds(self) -> float:
+        # two samples, and two free runs, on a usual machine that does something else, too
+        written = PRINTED_CHARACTERS + SAMPLED_CHARACTERS + 2 * self.proven.longest
+        return written * (3e-5 + 8e-11 * self.plan.parameters)
 
     def best_weights(self) -> Weights:
         return self.training.model.weights()

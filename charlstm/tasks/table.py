@@ -1,17 +1,21 @@
 """The tasks: a request -> a plan, of the kind that its task has."""
 
+import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config.settings import Task, TrainSettings
+from charlstm.config.values import Duration
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome
 from charlstm.runs.resume import Saved
 from charlstm.tasks import copying, language_model, memorize
 from charlstm.training import machine, memory
+from charlstm.training.clock import Clock
 
 if TYPE_CHECKING:
     from charlstm.runs.run import Run
@@ -26,10 +30,16 @@ TASKS: dict[Task, Callable[[TrainSettings, Saved | None], Plan]] = {
 }
 
 
-def plan(settings: TrainSettings, saved: Saved | None = None) -> Plan:
+def plan(settings: TrainSettings, saved: Saved | None = None, began: float | None = None) -> Plan:
     """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA or a
     precision is asked for. Raises ValueError if text, alphabet, model and layout do not fit together, or not
-    into memory, or the machine has not what is asked for. `saved` is the state of the run that is resumed."""
+    into memory, or the machine has not what is asked for.
+
+    Args:
+        saved: the state of the run that is resumed.
+        began: when the command did, by `time.monotonic`, from which its budget counts; None: just now.
+    """
+    clock = _clock(settings, saved, time.monotonic() if began is None else began)
     made = TASKS[settings.task](settings, saved)
     V = len(made.vocabulary)
     memory.check(settings.model, made.config, V, made.window, memory.physical())
@@ -37,7 +47,15 @@ def plan(settings: TrainSettings, saved: Saved | None = None) -> Plan:
         machine.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
         machine.check_kernel(settings.precision, machine.choose_device(settings.device))
-    return made
+    return dataclasses.replace(made, clock=clock)
+
+
+def _clock(settings: TrainSettings, saved: Saved | None, began: float) -> Clock:
+    """With the budget, unless steps are given, which come first."""
+    budget = settings.train.budget if settings.train.steps is None else None
+    state = saved.state if saved is not None else None
+    spent = 0.0 if state is None else state.driver.spent or state.numbers.seconds
+    return Clock(None if budget is None else Duration.seconds(budget), began, spent)
 
 
 def started(plan: Plan, path: Path) -> "Run":

@@ -54,7 +54,8 @@ class Training:
         autocast: dtype of the matrix products; None: that of the weights.
         clock: with a budget, training ends with its time: how many steps that makes is counted out anew after
             each, and so the learning rate becomes a function of the share of the time that is done.
-        pace: seconds that a step takes, as was measured beforehand; 0: it was not.
+        pace: seconds that a step takes, as was measured beforehand; `steps` of a budget then only follow from
+            it. 0: it was not measured.
 
     Attributes:
         before_step: called before each step is made, if there is anything to call.
@@ -82,7 +83,7 @@ class Training:
         pace: float = 0.0,
     ) -> None:
         self.model, self.config, self.every = model, config, every
-        self.steps = self.most_steps = steps
+        self.steps, self.most_steps = steps, 10**12 if pace else steps
         self.clock, self.pace = clock or Clock(), pace
         self.average, self.autocast = average, autocast
         self.device = next(model.parameters()).device

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from charlstm.config.settings import TrainConfig
-from charlstm.config.values import Duration
+from charlstm.training.clock import Clock
 
 LONG_TEXT = 102
 """Symbols from which on a text is learnt by heart as segments side by side: 100 characters and the tokens.
@@ -16,6 +16,13 @@ They are as good for shorter ones, but SOAP's steps take longer, which narrow mo
 """
 
 MOST_SEGMENTS = 64
+
+TRAINED = 0.8
+"""Share of the time that is left which the steps of a language model take, about; evaluations, the final
+scores and saving take the rest."""
+
+LEAST_SCORED = 4_000
+"""Symbols whose score says something."""
 
 SOAP_LR_TIMES_HIDDEN = 3.5
 """SOAP's best learning rate fell with the width (35 and 128 units), as theory would have it (Yang et al.
@@ -87,13 +94,21 @@ def for_corpus(config: TrainConfig, symbols: int) -> TrainConfig:
     return config
 
 
-def steps_of(config: TrainConfig, symbols: int, seconds_per_step: float) -> int:
-    """The steps of a language model: `train.steps`, what `train.budget` holds, or `train.epochs` passes."""
+def steps_of(config: TrainConfig, symbols: int, clock: Clock, seconds_per_step: float) -> int:
+    """The steps of a language model: `train.steps`, about those that there is time for, or `train.epochs`
+    passes."""
     if config.steps is not None:
         return config.steps
-    if config.budget is not None:
-        return max(int(Duration.seconds(config.budget) / seconds_per_step), 1)
+    if clock.budget is not None:
+        return max(int(TRAINED * clock.left() / seconds_per_step), 1)
     return config.epochs * steps_per_epoch(config, symbols)
+
+
+def sampled(config: TrainConfig, steps: int, times: int) -> int:
+    """How many symbols of the valid part are scored `times` times while training, at most, for the time of
+    that, about a third of training on them, to be in the order of a tenth: the text decides, no clock."""
+    passes = 2 if config.averaging else 1
+    return max(int(0.4 * steps * config.batch * config.window / (times * passes)), LEAST_SCORED)
 
 
 def steps_per_epoch(config: TrainConfig, symbols: int) -> int:

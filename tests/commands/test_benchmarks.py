@@ -20,6 +20,7 @@ SMALLEST = {
     "quality seeds=1 recipe=names train.steps=50": "mean",
     "limit rows=300": "byte for byte",
     "recipes seeds=1 size=1x16": "segments, SOAP       1 of 1",
+    "budget budgets=3 only=copy": "copy",
     "mutations check": "0 of ",
     "same_weights . OUT --only main": "main  ",
 }

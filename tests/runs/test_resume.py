@@ -4,11 +4,14 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from resuming import LM, MEMORIZE, assert_same, compose, go, numbers_of, plan, text
+from resuming import LM, MEMORIZE, SMALL, Time, assert_same, compose, go, numbers_of, plan, text
 
 from charlstm import checkpoint
 from charlstm.checkpoint import CheckpointError
@@ -16,10 +19,12 @@ from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
 from charlstm.runs import resume
 from charlstm.scoring import held_out
-from charlstm.state import Machine
+from charlstm.state import Decided, Machine
+from charlstm.tasks import table
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import machine, speed
+from charlstm.training.clock import Clock
 
 
 @pytest.fixture(scope="module")
@@ -297,19 +302,74 @@ def test_steps_mean_steps_whatever_the_windows(ended, tmp_path, given):
     assert numbers_of(tmp_path / "run").step == 40
 
 
-def test_a_budget_is_counted_out_anew_where_a_step_takes_another_time(stopped, tmp_path, monkeypatch):
+def with_budget(directory, *arguments, time, stop_before=None):
+    """A run of 100 s whose steps take a second each, and nothing else any; the steps, and the last state."""
+    planned = plan(*arguments)
+    spent = 0.0 if planned.resumed is None else planned.resumed.state.driver.spent
+    planned = replace(planned, clock=Clock(planned.clock.budget, began=time(), before=spent, now=time))
+    if planned.settings.task == "lm":
+        measured = {"precision": "float32", "threads": 1, "seconds_per_step": 1.0, "steps": 100}
+        planned.__dict__["decided"] = Decided(**measured)
+    directory.mkdir()
+
+    def hook(training):
+        time.seconds += 1
+        if training.step == stop_before:
+            signal.raise_signal(signal.SIGTERM)
+
+    outcome = table.run(planned, directory, hook)
+    assert outcome.code == (0 if stop_before is None else 143)
+    return outcome.steps, checkpoint.load(directory / "last.safetensors").training
+
+
+@pytest.mark.parametrize("task", ["memorize", "lm", "copy"])
+def test_a_resumed_run_has_the_time_that_was_left(ended, tmp_path, task):
+    given = {"memorize": [*MEMORIZE, "train.epochs=1000"], "copy": ["task=copy", *SMALL, "train.batch=4"]}
+    given["lm"] = [*LM, f"data.path={ended / 'text'}", "train.steps=null"]
+    request, time = [*given[task], "train.budget=100s", "tensorboard=false"], Time()
+    # in whole steps, less what is reserved: more than none and less than one
+    steps, state = with_budget(tmp_path / "whole", *request, time=time)
+    assert steps == state.driver.spent == 100
+    time.seconds += 1000
+    _, state = with_budget(tmp_path / "part", *request, time=time, stop_before=29)
+    assert (state.numbers.step, state.driver.spent) == (30, 30)
+    time.seconds += 1000
+    steps, state = with_budget(tmp_path / "rest", f"resume={tmp_path / 'part'}", time=time)
+    assert steps == state.driver.spent == 100
+    # with nothing left nothing is done, and more time is more steps
+    assert with_budget(tmp_path / "none", f"resume={tmp_path / 'rest'}", time=time)[0] == 100
+    more = [f"resume={tmp_path / 'rest'}", "train.budget=110s"]
+    assert with_budget(tmp_path / "more", *more, time=time)[0] == 110
+
+
+def test_the_clock_of_a_run_that_is_resumed(ended):
+    saved = resume.find(ended / "lm middle")
+    chosen = compose(f"resume={saved.path}", "train.steps=null", "train.budget=9s")
+    spent = saved.state.driver.spent
+    assert spent > saved.state.numbers.seconds > 0
+    began = time.monotonic() - 3
+    assert table.plan(chosen, saved, began).clock.spent() >= 3 + spent
+    driver = replace(saved.state.driver, spent=None)  # of an older file
+    training = replace(saved.state, driver=driver)
+    older = replace(saved, trained=replace(saved.trained, training=training))
+    clock = table.plan(chosen, older, began).clock
+    assert clock.budget == 9
+    assert 3 + saved.state.numbers.seconds <= clock.spent() < 3 + spent + 60
+    assert table.plan(compose(f"resume={saved.path}"), saved).clock.budget is None  # steps come first
+
+
+def test_what_was_measured_is_taken_over(stopped, tmp_path, monkeypatch):
     seconds = iter([0.01, 0.02])
     monkeypatch.setattr(speed, "fastest", lambda *request: (request[4][0], next(seconds)))
-    given = [*LM, f"data.path={stopped / 'text'}", "train.steps=null", "train.budget=0.4s"]
+    given = [*LM, f"data.path={stopped / 'text'}", "train.steps=null", "train.budget=1h"]
     run = go(tmp_path / "run", *given, stop_before=5)
-    state = checkpoint.load(run / "last.safetensors").training
-    assert state.task.decided.steps == 40
-    assert plan(f"resume={run}", "eval.times=3").decided == state.task.decided  # which nobody measured anew
+    decided = checkpoint.load(run / "last.safetensors").training.task.decided
+    again = plan(f"resume={run}", "eval.times=3").decided
+    assert (again.seconds_per_step, again.sample) == (0.01, decided.sample)
     for change in ("train.batch=2", "train.window=4", "precision=auto"):
         seconds = iter([0.02])
-        decided = plan(f"resume={run}", change).decided
-        assert decided.seconds_per_step == 0.02
-        assert decided.steps == 6 + 20 - int(state.numbers.seconds / 0.02)
+        again = plan(f"resume={run}", change).decided
+        assert (again.seconds_per_step, again.sample) == (0.02, decided.sample)
 
 
 def test_a_precision_is_kept_where_the_hardware_has_it(stopped, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ from charlstm.training.loop import Training
 # two threads that wait for each other must not spin where other processes want the cores
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}
 
-OF_TIME = ("seconds", "chars_per_second", "train_seconds")
+OF_TIME = ("seconds", "spent", "chars_per_second", "train_seconds")
 
 SMALL = ["model.hidden=12", "save.every=null", "train.dropout.input=0.1", "train.dropout.hidden=0.2"]
 MEMORIZE = [*SMALL, "task=memorize", "train.stop_at_recall=false", "train.dropout.weight=0.2"]

@@ -19,20 +19,22 @@ import pytest
 import referee
 import torch
 from conftest import settings
-from resuming import go, plan
+from resuming import Time, go, plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
-from charlstm.scoring import held_out, surprisal
+from charlstm.scoring import baselines, held_out, surprisal
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import Decided
 from charlstm.tasks import language_model_run, table
 from charlstm.text import corpus
-from charlstm.training import machine, speed
+from charlstm.training import machine, recipe, speed
+from charlstm.training.clock import Clock
 
+RUNS = ("first run", "second")
 TINY = ["task=lm", "train.steps=30", "model.hidden=16", "train.batch=4", "train.window=16", "eval.times=3"]
 ONE_THREAD = [*TINY, "threads=1", "precision=float32"]
 
@@ -172,8 +174,8 @@ def test_the_score_is_that_of_one_unbroken_text(name, steps, precision, tmp_path
         assert stretches.max() < math.log2(len(trained.vocabulary))
 
 
-def test_the_same_run_again_with_what_was_measured(text, tmp_path):
-    request = [f"data.path={text}", *TINY[:1], *TINY[2:], "train.budget=0.5s", "model.engine=plain"]
+def test_a_budget_and_as_many_steps_again(text, tmp_path):
+    request = [f"data.path={text}", *TINY[:1], *TINY[2:], "train.budget=4s", "model.engine=plain"]
     done = outside(tmp_path, "train.py", *request, "tensorboard=false", "hydra.run.dir=first run")
     assert (done.returncode, done.stderr) == (0, "")
     again = tmp_path / "first run" / "config" / "again.sh"
@@ -185,12 +187,13 @@ def test_the_same_run_again_with_what_was_measured(text, tmp_path):
         check=True,
         timeout=120,
     )
-    first, second = (checkpoint.load(tmp_path / name) for name in ("first run", "second"))
+    first, second = (checkpoint.load(tmp_path / name) for name in RUNS)
     assert first.figures["steps"] == second.figures["steps"] > 0
-    assert first.figures["best_step"] == second.figures["best_step"]
-    assert first.figures["loss"] == second.figures["loss"]
-    for name, weight in first.weights.items():
-        assert weight.tobytes() == second.weights[name].tobytes(), name
+    assert first.training is second.training is None
+    decided = [checkpoint.load(tmp_path / name / "last.safetensors").training.task.decided for name in RUNS]
+    assert decided[1].steps == second.figures["steps"]
+    for key in ("precision", "threads"):
+        assert first.figures[key] == second.figures[key]
 
 
 def test_the_curves(finished):
@@ -388,6 +391,42 @@ def test_evaluations_are_as_many_as_were_asked_for(text, steps, times, seconds):
     apart = np.diff([0, *scored])
     # as even as whole steps, or a 25th of the distance, allow
     assert apart.max() - apart.min() <= max(1, 2 * steps / times / 25)
+
+
+@pytest.mark.parametrize("test", [0.2, 0])
+def test_of_a_short_budget_the_beginnings_of_the_parts_are_scored(tmp_path, caplog, test):
+    caplog.set_level("INFO", "charlstm")
+    (tmp_path / "text").write_text(generated(30_000), encoding="utf-8")
+    split, time, few = f"data.split=[{0.8 - test},0.2,{test}]", Time(), recipe.LEAST_SCORED
+    request = [
+        *TINY[:1],
+        *TINY[2:],
+        "threads=1",
+        f"data.path={tmp_path / 'text'}",
+        split,
+        "precision=float32",
+    ]
+    planned = replace(plan(*request, "tensorboard=false"), clock=Clock(30.0, now=time))
+    measured = {"precision": "float32", "threads": 1, "seconds_per_step": 1.0}
+    planned.__dict__.update(decided=Decided(**measured, steps=30, sample=few), most_scored=few)
+    (tmp_path / "run").mkdir()
+
+    def hook(_):
+        time.seconds += 1
+
+    assert table.run(planned, tmp_path / "run", hook).steps == 30
+    trained, result = checkpoint.load(tmp_path / "run"), result_of(tmp_path / "run")
+    parts = parts_of(tmp_path / "text", split)
+    for part in ("valid", "test") if test else ("valid",):
+        ids = getattr(parts, part)
+        assert len(ids) > few
+        bits = surprisal.bits(trained.model(), trained.vocabulary, ids[:few])
+        assert result[f"{part}_bpc"] == pytest.approx(bits.mean(), abs=0.005)
+        assert f"first {few:,} symbols of the {part} part, state carried" in caplog.text
+    simple = baselines.ngrams(parts.train, ids[:few], parts.alphabet, trained.vocabulary.start)
+    assert {name: result["baselines_bpc"][name] for name in simple} == pytest.approx(simple)
+    assert f"the first {few:,} symbols of each part are scored; all take a larger budget." in caplog.text
+    assert "train.budget" in caplog.text
 
 
 def test_a_text_that_is_gone_is_not_compressed(trained, text, tmp_path, caplog, monkeypatch):

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from resuming import Time
 from test_streams import START, ids_of, model_of
 
 from charlstm.training import loop
@@ -13,15 +14,6 @@ from charlstm.training.optimizer import Average
 from charlstm.training.schedule import learning_rate
 
 PLAN = ["train.decay=linear", "train.warmup=5", "train.averaging=0.1"]
-
-
-class Time:
-    """A clock whose time somebody sets."""
-
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
 
 
 def timed(seconds_of_step, budget, *, reserve=0.0, pace=0.0, steps=10**12, every=7):

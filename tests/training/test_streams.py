@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from itertools import cycle, islice
 
 import numpy as np
@@ -14,6 +15,7 @@ from charlstm.config.values import Duration
 from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out
 from charlstm.training import loop, losses, recipe, speed, windows
+from charlstm.training.clock import Clock
 from charlstm.training.loop import DivergedError
 from charlstm.training.optimizer import Average
 from charlstm.training.schedule import learning_rate
@@ -283,14 +285,22 @@ SETTINGS = settings(*SMALL)
 
 
 def test_steps_are_counted():
-    def steps(*overrides, symbols=1000, seconds=0.5):
-        return recipe.steps_of(settings(*SMALL, *overrides).train, symbols, seconds)
+    def steps(*overrides, symbols=1000, seconds=0.5, budget=None):
+        clock = Clock(budget, now=lambda: 0.0)
+        return recipe.steps_of(settings(*SMALL, *overrides).train, symbols, clock, seconds)
 
-    assert steps("train.steps=7", "train.budget=90s") == 7
-    assert steps("train.budget=90s") == 180
-    assert steps("train.budget=1s", seconds=3) == 1
-    assert steps("train.budget=null", "train.epochs=4") == 4 * (999 // 21)
-    assert steps("train.budget=null", "train.epochs=4", symbols=5) == 4
+    assert steps("train.steps=7", budget=90) == 7
+    assert steps(budget=90) == 144  # evaluations and the end take a fifth, about
+    assert steps(seconds=3, budget=1) == 1
+    assert steps("train.epochs=4") == 4 * (999 // 21)
+    assert steps("train.epochs=4", symbols=5) == 4
+
+
+def test_scores_take_a_share_of_the_training():
+    config = settings(*SMALL, "train.batch=10", "train.window=100", "train.averaging=0.1").train
+    assert recipe.sampled(config, 1000, times=5) == 0.4 * 1000 * 1000 / 10
+    assert recipe.sampled(replace(config, averaging=0), 1000, times=5) == 0.4 * 1000 * 1000 / 5
+    assert recipe.sampled(config, 1, times=5) == recipe.LEAST_SCORED
 
 
 @pytest.mark.parametrize(
