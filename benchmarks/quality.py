@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 from charlstm.files import PROJECT
 
-FIGURES = ("valid_nats", "valid_windows_nats", "dynamic_nats")
+FIGURES = ("valid_nats", "valid_windows_nats")
 
 
 def main(seeds: int, recipe: str, keys: list[str]) -> None:

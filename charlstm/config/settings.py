@@ -123,7 +123,6 @@ class EvalConfig:
 
     times: Annotated[int, Range(1, 10**6)]
     baselines: bool
-    dynamic: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,11 @@
-"""How well a model predicts a held-out part: with the state carried, from empty contexts, or while it learns.
+"""How well a model predicts a held-out part: with the state carried, or from empty contexts.
 
 Every function returns a `Score` and leaves the model's weights, its train and eval modes and all random
 generators as they were. None depends on how the model was trained: not on batch, window or interval.
 """
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from charlstm.model.torch_model import Model, State, detach
+from charlstm.model.torch_model import Model, State
 from charlstm.text.vocabulary import Ids
 
 Positions = NDArray[np.int64]
@@ -29,10 +28,6 @@ COMPARED = 100  # the last of them, where two streams are compared
 AGREEMENT = 1e-3  # nats per symbol by which they may differ there in the mean
 WINDOW = 100  # steps between two visits to Python
 MOST_SCORES = 2**22  # numbers in a window's (T, B, V): 16 MiB, whatever the alphabet
-
-STATISTICS_STREAMS = 32  # side by side, so that the whole training part can be sampled in seconds
-STATISTICS_STEPS = 200
-EPSILON = 0.1  # of the mean root mean square: holds back weights that the training part seldom moved
 
 
 class Score(NamedTuple):
@@ -148,86 +143,6 @@ def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Scor
             nats, _ = _read(model, ids, start, here, window, state)
             total += nats.double().sum().item()
     return _score(total, ids[1:], start)
-
-
-def dynamic(
-    model: Model,
-    train_ids: Ids,
-    ids: Ids,
-    start: int,
-    *,
-    lr: float = 0.0005,
-    decay: float = 0.001,
-    segment: int = 64,
-    advance: Callable[[int], object] = lambda _: None,
-) -> Score:
-    """Dynamic evaluation: a copy of the model reads the part once and learns from what it has scored. Raises
-    ValueError if there is nothing to score, or `train_ids` has fewer than two symbols.
-
-    Krause, Kahembwe, Murray and Renals 2018, "Dynamic evaluation of neural sequence models", their rule with
-    global statistics and a decay that is stronger for weights with large gradients:
-
-        w <- w - lr g / (RMS + epsilon) + decay RMS / mean(RMS) (w_trained - w)
-
-    after each segment, where g is the gradient of the segment's mean nats and RMS the root mean square of
-    such gradients over the training part. The segment is scored before, in one stream from the start
-    token, so that each symbol's score depends on those before it alone.
-
-    Args:
-        train_ids: `(M,)`, what the model was trained on; read for the RMS only.
-        ids, start: as for `carried`.
-        lr: how far a weight moves in a step, for a gradient of its usual size.
-        decay: how much of the way back to its trained value, for a weight with the mean RMS.
-        segment: symbols between two steps; gradients flow back through one segment.
-        advance: told how many symbols each segment had, for a progress bar.
-    """
-    if len(train_ids) < 2:
-        raise ValueError(f"the training part has {len(train_ids)} symbols; it needs at least 2")
-    _, ids = _beginning(ids, start)
-    learner = copy.deepcopy(model).eval().requires_grad_()
-    for module in learner.modules():
-        if isinstance(module, nn.RNNBase) and module.dropout == 0:
-            module.training = True  # which then changes nothing, but cuDNN has no gradients without it
-    weights = list(learner.parameters())
-    with torch.enable_grad():
-        size = _gradient_size(learner, weights, train_ids, start, segment)
-        mean = torch.cat([s.flatten() for s in size]).mean().clamp(min=1e-12)  # never 0 / 0
-        steps = [lr / (s + EPSILON * mean) for s in size]
-        backs = [(decay * s / mean).clamp(max=1) for s in size]  # beyond 1 it would overshoot
-        trained = [w.detach().clone() for w in weights]
-        total, state = torch.zeros((), dtype=torch.float64, device=size[0].device), None
-        for begin in range(0, len(ids), segment):
-            at = np.arange(begin, min(begin + segment, len(ids)))[:, None]
-            nats, state = _window(learner, ids, start, at, state)
-            total, state = total + nats.detach().double().sum(), detach(state)
-            gradients = torch.autograd.grad(nats.sum() / len(at), weights)
-            with torch.no_grad():
-                for w, g, step, back, origin in zip(weights, gradients, steps, backs, trained, strict=True):
-                    w.sub_(step * g + back * (w - origin))
-            advance(len(at))
-    return _score(total.item(), ids, start)
-
-
-def _gradient_size(
-    model: Model, weights: Sequence[Tensor], ids: Ids, start: int, segment: int
-) -> list[Tensor]:
-    """For each weight the root mean square of its gradient of the mean nats of one segment of `ids`.
-
-    Segments are sampled from streams spread evenly over the part. The gradient of S of them together is
-    S times smaller than their sum, so their mean has a root mean square smaller by the square root of S.
-    """
-    streams = min(max(len(ids) // segment, 1), STATISTICS_STREAMS)
-    hop = len(ids) // streams
-    begins = 1 + np.arange(streams) * hop
-    squares, state, steps = [torch.zeros_like(w) for w in weights], None, 0
-    for begin in range(0, min(hop, STATISTICS_STEPS * segment), segment):
-        at = begins + np.arange(begin, begin + segment)[:, None]
-        nats, state = _window(model, ids, start, at, state)
-        state, steps = detach(state), steps + 1
-        gradients = torch.autograd.grad(nats.sum() / (segment * math.sqrt(streams)), weights)
-        for square, gradient in zip(squares, gradients, strict=True):
-            square.addcmul_(gradient, gradient)
-    return [(square / steps).sqrt() for square in squares]
 
 
 def _read(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from charlstm.model.torch_model import Model
-from charlstm.progress_bar import progress_bar
 from charlstm.runs.run import Run, Weights
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
@@ -240,11 +239,6 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
     if len(valid) > 1:
         nats = held_out.fresh_windows(model, valid, start).nats
         figures |= _scored("valid_windows", nats, scored)
-    if plan.settings.eval.dynamic:
-        with progress_bar(len(last), "dynamic evaluation", "char") as bar:
-            score = held_out.dynamic(model, data.train, last, start, advance=bar.update)
-        figures |= _scored("dynamic", score.nats, extent)
-        figures["dynamic_of"] = part
     return figures
 
 
@@ -283,7 +277,6 @@ def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None
         "valid": f"{named('valid')}, state carried",
         "valid_windows": f"{named('valid')}, windows of 256 from an empty context",
         "test": f"{named('test')}, state carried",
-        "dynamic": f"{named(figures.get('dynamic_of', ''))}, dynamic evaluation",
     }
     costs = {said: [figures.get(f"{name}_{unit}") for unit in ("bpc", "bpb")] for name, said in rows.items()}
     part = "test" if len(plan.corpus.test) else "valid"

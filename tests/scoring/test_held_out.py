@@ -58,7 +58,6 @@ def nats_of_text(model, ids):
 EVALUATIONS = {
     "carried": lambda model, ids: held_out.carried(model, ids, START),
     "fresh windows": lambda model, ids: held_out.fresh_windows(model, ids, START, 16),
-    "dynamic": lambda model, ids: held_out.dynamic(model, some_ids(300, 5), ids, START, lr=0.01),
 }
 every_evaluation = pytest.mark.parametrize("evaluate", EVALUATIONS.values(), ids=EVALUATIONS.keys())
 
@@ -243,21 +242,13 @@ def test_dropout_is_off_and_nothing_is_left_behind(evaluate):
     assert not any(weight.is_inference() for weight in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["carried", "fresh windows"])
-def test_reading_keeps_nothing_for_gradients(name):
+@every_evaluation
+def test_reading_keeps_nothing_for_gradients(evaluate):
     model, inference = model_of(), []
     model.register_forward_hook(lambda _, __, output: inference.append(output[0].is_inference()))
-    EVALUATIONS[name](model, some_ids(300))
+    evaluate(model, some_ids(300))
     assert inference
     assert all(inference)
-
-
-def test_dynamic_learns_where_gradients_are_off():
-    model, ids = model_of(), some_ids(300)
-    expected = EVALUATIONS["dynamic"](model, ids)
-    with torch.no_grad():
-        assert EVALUATIONS["dynamic"](model.requires_grad_(False), ids) == expected
-    assert not any(weight.requires_grad for weight in model.parameters())
 
 
 @every_evaluation
@@ -288,107 +279,3 @@ def test_ids_of_any_width_from_the_disk(evaluate, dtype, tmp_path):
 def test_nothing_to_score(evaluate, ids):
     with pytest.raises(ValueError, match="no symbol to score"):
         evaluate(model_of(), ids)
-
-
-def slow_dynamic(model, train, ids, lr, decay, segment):
-    """Dynamic evaluation written out, for texts of fewer training symbols than two segments: one stream."""
-
-    def nats_of(read, predicted, state):
-        scores, state = model(torch.tensor(read)[:, None], state)
-        return functional.cross_entropy(scores[:, 0], torch.tensor(predicted), reduction="none"), state
-
-    model = copy.deepcopy(model)
-    read, ids = [START, *ids.tolist()], ids.tolist()
-    names = dict(model.named_parameters())
-    trained = {name: weight.detach().clone() for name, weight in names.items()}
-    train = train.tolist()
-    (nats_of(train[:-1], train[1:], None)[0].sum() / segment).backward()
-    rms = {name: weight.grad.abs() for name, weight in names.items()}  # of a single segment
-    mean = sum(r.sum() for r in rms.values()) / sum(r.numel() for r in rms.values())
-    nats, state = [], None
-    for a in range(0, len(ids), segment):
-        here, state = nats_of(read[a : a + segment][: len(ids) - a], ids[a : a + segment], state)
-        nats += here.tolist()
-        model.zero_grad()
-        here.mean().backward()
-        state = detach(state)
-        for name, weight in names.items():
-            learnt = -lr * weight.grad / (rms[name] + held_out.EPSILON * mean)
-            back = torch.minimum(decay * rms[name] / mean, torch.ones(())) * (trained[name] - weight.detach())
-            weight.data += learnt + back
-    return np.mean(nats)
-
-
-@pytest.mark.parametrize("decay", [0, 0.3, 1e9])
-@pytest.mark.parametrize("cell", KINDS)
-def test_dynamic_is_the_equation(cell, decay):
-    model, train, ids = model_of(cell), some_ids(20, 3), some_ids(130)
-    expected = slow_dynamic(model, train, ids, 0.03, decay, 20)
-    found = held_out.dynamic(model, train, ids, START, lr=0.03, decay=decay, segment=20)
-    assert found[:2] == (pytest.approx(expected, abs=1e-5), 130)  # float32, and steps build on each other
-    assert abs(found.nats - held_out.carried(model, ids, START).nats) > 1e-3  # it has learnt
-
-
-def test_the_size_of_a_gradient_is_that_of_one_stream(trained):
-    model, vocabulary, train, _ = trained
-    weights = list(model.parameters())
-    sizes = {}
-    for streams in (1, 32):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(held_out, "STATISTICS_STREAMS", streams)
-            found = held_out._gradient_size(model, weights, train, vocabulary.start, 64)
-        sizes[streams] = torch.cat([size.flatten() for size in found]).mean()
-    # not exactly: the gradients of a text's parts have a little in common
-    assert sizes[32] == pytest.approx(sizes[1], rel=0.25)
-
-
-def test_the_first_segment_is_scored_before_it_is_learnt():
-    model, train, ids = model_of(), some_ids(300, 3), some_ids(130)
-    static = held_out.carried(model, ids[:20], START)
-    dynamic = held_out.dynamic(model, train, ids[:20], START, lr=1.0, segment=20)
-    assert is_close(dynamic, static.nats, 20)
-
-
-def test_without_steps_dynamic_is_carried():
-    model, ids = model_of(), records()
-    dynamic = held_out.dynamic(model, some_ids(300, 3), ids, START, lr=0, segment=20)
-    static = held_out.carried(model, ids, START)
-    assert is_close(dynamic, static.nats, static.symbols)
-
-
-@pytest.mark.parametrize("changed", [0, 7, 8, 50, 99])
-def test_a_score_depends_on_what_came_before_alone(changed):
-    model, train, ids = model_of(), some_ids(300, 3), some_ids(100)
-    seen = []
-    model.register_forward_hook(lambda _, __, output: seen.append(output[0].detach()[:, 0]))
-
-    def scores_of(text):
-        seen.clear()
-        held_out.dynamic(model, train, text, START, lr=0.1, segment=8)
-        return torch.cat(seen[-13:])  # (100, V): each of what comes next
-
-    other = ids.copy()
-    other[changed] = (other[changed] + 1) % START
-    before, after = scores_of(ids), scores_of(other)
-    assert len(before) == 100
-    assert torch.equal(before[: changed + 1], after[: changed + 1])
-    assert changed == 99 or not torch.equal(before[changed + 1], after[changed + 1])
-
-
-def test_nobody_predicts_noise():
-    noise = some_ids(3000)
-    dynamic = held_out.dynamic(model_of(), some_ids(300, 3), noise, START, lr=0.01)
-    assert dynamic.nats > np.log(START) - 0.02  # entropy; the mean of 3000 varies by as much
-
-
-def test_it_learns_what_repeats_and_says_how_far_it_is():
-    model, ids = model_of(), np.tile(some_ids(10), 60)
-    seen = []
-    dynamic = held_out.dynamic(model, ids[:200], ids, START, lr=0.02, advance=seen.append)
-    assert dynamic.nats < held_out.carried(model, ids, START).nats - 0.5
-    assert seen == [64] * 9 + [24]
-
-
-def test_dynamic_needs_something_to_measure_gradients_on():
-    with pytest.raises(ValueError, match="training part has 1 symbols"):
-        held_out.dynamic(model_of(), some_ids(1), some_ids(10), START)

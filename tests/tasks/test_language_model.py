@@ -460,12 +460,6 @@ def test_without_held_out_parts(trained, text, tmp_path):
     assert checkpoint.load(tmp_path / "run").weights
 
 
-def test_dynamic_evaluation_at_the_end(trained, text):
-    result = trained(text, "eval.dynamic=true", "data.split=[0.9,0.1,0]")
-    assert result["dynamic_of"] == "valid"
-    assert result["dynamic_nats"] < result["valid_nats"]  # 30 steps leave much to learn
-
-
 @pytest.mark.parametrize("characters", [40, 60, 300])
 def test_small_texts_are_trained_on(trained, tmp_path, characters):
     (tmp_path / "small").write_text(generated(characters), encoding="utf-8")
