@@ -9,42 +9,33 @@ from typing import Any, cast
 DRAWN, TOLD = 0.25, 10.0  # seconds between two pictures of a bar, and between two lines
 
 
-def progress_bar(total: float | None, what: str, unit: str = "") -> "Bar":
-    """A bar that is seen where something takes over a second; the arguments are attributes of `Bar`."""
-    return Bar(lambda line: print(line, file=sys.stderr), total, what, unit, delay=1.0)
+def progress_bar(total: float | None, what: str) -> "Bar":
+    """A bar over so many units, None if nobody knows, that is seen where `what` takes over a second."""
+    return Bar(lambda line: print(line, file=sys.stderr), total, what, delay=1.0)
 
 
 class Bar:
-    """A bar on standard error, while it is used as a context. Whoever waits sets the attributes; a thread
-    draws it, so that it moves in a long call, too, and costs the caller nothing.
-
-    Args:
-        tell: gets a line every 10 s where standard error is no terminal.
-        delay: seconds until it is first seen.
+    """A bar on standard error, seen after `delay` seconds, while it is used as a context; `tell` gets a line
+    every 10 s where that is no terminal. Whoever waits sets its attributes, at no cost: it has a thread that
+    draws it, in long calls, too.
 
     Attributes:
-        total, n: units in all, None if nobody knows; those that are done.
+        total, n: units in all, and those that are done.
         what: is waited for, or the latest figures.
-        unit: whose number in a second is shown; empty: it is not.
-        left: seconds, for who knows better than by the share; `state` stands in place of it.
+        left: seconds, for who knows; `state` stands in place of it.
     """
 
     def __init__(
-        self,
-        tell: Callable[[str], object],
-        total: float | None = 1.0,
-        what: str = "",
-        unit: str = "",
-        delay: float = DRAWN,
+        self, tell: Callable[[str], object], total: float | None = 1.0, what: str = "", delay: float = DRAWN
     ) -> None:
-        self.total, self.what, self.unit, self.state = total, what, unit, ""
+        self.total, self.what, self.state = total, what, ""
         self.n, self.left = 0.0, cast(float | None, None)
         self._tell, self._delay = tell, delay
         self._over, self._drawn = threading.Event(), cast(Any, None)
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Bar":
-        self._first, self._begin = self.n, time.monotonic()
+        self._begin = time.monotonic()
         self._thread.start()
         return self
 
@@ -62,22 +53,18 @@ class Bar:
         """Draw it as it stands, as wide as the terminal."""
         from tqdm import tqdm  # here: most waits are over before
 
-        if self._drawn is None:
-            form = "{percentage:3.0f}% |{bar}| {desc}" if self.total else "{desc}"
-            self._drawn = tqdm(total=1, leave=False, dynamic_ncols=True, bar_format=form, delay=1e-9)
+        self._drawn = self._drawn or tqdm(total=1, leave=False, dynamic_ncols=True, delay=1e-9)
+        self._drawn.bar_format = "{percentage:3.0f}% |{bar}| {desc}" if self.total else "{desc}"
         self._drawn.n = min(self.n / self.total, 1.0) if self.total else 0
         self._drawn.set_description_str(self.words())
 
     def words(self) -> str:
-        """What stands beside the bar: the time left, what is waited for, the speed."""
-        spent, done = time.monotonic() - self._begin, self.n - self._first
-        state, speed = self.state or clock(spent), ""
-        if self.total and not self.state:
-            left = spent * (self.total - self.n) / done if self.left is None and done > 0 else self.left
-            state = "" if left is None else f"{clock(left)} left"
-        if done > 0 and self.unit:
-            speed = f"{compact(done / spent)} {self.unit}s/s"
-        return ", ".join(filter(None, [state, self.what, speed]))
+        """What stands beside the bar."""
+        spent, left = time.monotonic() - self._begin, self.left
+        if self.total and left is None and self.n:
+            left = spent * (self.total - self.n) / self.n
+        known = f"{clock(left)} left" if left is not None else "" if self.total else clock(spent)
+        return ", ".join(filter(None, [self.state or known, self.what]))
 
     def _watch(self) -> None:
         if sys.stderr is not None and sys.stderr.isatty():
@@ -93,8 +80,3 @@ def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def compact(number: float) -> str:
-    """A number in few characters, as 9,876 or 12k."""
-    return f"{number:,.0f}" if number < 9999.5 else f"{number / 1000:,.0f}k"

@@ -125,7 +125,7 @@ def judge(checkpoint, text, split, records, min_count):
     begins = range(1, len(valid), 256)
     bits = sum(cost([*first, *valid[b - 1 : b + 256]], valid[b : b + 256]) for b in begins)
     # the first symbol is not scored; nor is the start token, with which a record begins
-    note(1, "windows of 256 from an empty context", bits * len(scored) / sum(s != START for s in valid[1:]))
+    note(1, "windows of 256", bits * len(scored) / sum(s != START for s in valid[1:]))
     last = 2 if parts[2] else 1
     alphabet = len(metadata["characters"]) + 2 * has_records + metadata["unknown"]
     note(last, "uniform", math.log2(alphabet) * sum(s != START for s in parts[last]))

@@ -119,7 +119,7 @@ def _measure(
             raise ValueError(f"{error} of {name}") from None
     scored = []
     total = sum(len(ids) for of_files in read for records_of in of_files.values() for ids in records_of)
-    with progress_bar(total, "scoring", "char") as bar:
+    with progress_bar(total, "scoring") as bar:
         for (name, trained), of_files in zip(models, read, strict=True):
             model, bits = trained.model(), {}
             for file, ids in of_files.items():

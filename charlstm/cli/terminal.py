@@ -8,9 +8,9 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from charlstm.config.convert import RequestError
 
@@ -125,7 +125,18 @@ class _Notebook(io.TextIOBase):
 
 
 class Terminal(logging.StreamHandler[TextIO]):
-    """A log on standard output; where that cannot be written, the run goes on without."""
+    """A log on standard output, for which a bar makes room; where that cannot be written, the run goes on
+    without. On a terminal a record that is `bold` is so, unless NO_COLOR is set."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars: Any = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode() if bars else nullcontext():
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        is_bold = getattr(record, "bold", False) and self.stream.isatty() and not os.environ.get("NO_COLOR")
+        return f"\x1b[1m{text}\x1b[0m" if is_bold else text
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]

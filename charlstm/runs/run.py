@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from charlstm import checkpoint
 from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
+from charlstm.progress_bar import Bar
 from charlstm.runs import directory, snapshot
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome, continue_curves, write_result
@@ -40,10 +41,11 @@ class Run(ABC):
     Attributes:
         progress: the latest figures.
         best: the best weights so far, of a task that has such.
-        tracker: the curves and the bar.
+        tracker: the curves and the bar; wait: another one, after the training.
     """
 
     prompt = ""  # what `sample.py` needs for the model to write
+    more: tuple[str, ...] | None = None  # the keys to resume it with, where that would be worth while
 
     def __init__(self, plan: Plan, path: Path, training: Training) -> None:
         self.plan, self.path, self.training = plan, path, training
@@ -86,7 +88,9 @@ class Run(ABC):
                     self._train()
                 if self.signals.received is None:
                     self.progress = self.progress or self.training.take_figures()
-                    return self._finish(self.conclude())
+                    with Bar(log.info, None, "scoring") as self.wait:
+                        figures = self.conclude()
+                    return self._finish(figures)
             except Stopped:
                 pass
             except (DivergedError, FloatingPointError) as error:
@@ -253,7 +257,7 @@ class Run(ABC):
         best = None if self._unsaved_best else self.path / BEST
         # asked to stop when all was done, this run is whole, but what would come after it is not wanted
         stopped, steps = self.signals.received is not None, self.training.step
-        return Outcome(code, stopped, best, prompt=self.prompt, steps=steps)
+        return Outcome(code, stopped, best, self.more, self.prompt, steps)
 
     def _unsaved(self) -> str | None:
         """Why there is no last state of this run that can be read; None: there is."""
@@ -269,7 +273,7 @@ class Run(ABC):
         if unsaved := self._unsaved():
             log.error(f"{said}; error: {unsaved}")
             return Outcome(1, stopped=True)
-        log.info(f"{said}; everything is saved.")
+        log.info(f"{said}; everything is saved. So far: {self.tracker.figures}.")
         return Outcome(self.signals.exit_code(), True, self.path / LAST, (), self.prompt)
 
     def _diverged(self, error: ArithmeticError) -> Outcome:

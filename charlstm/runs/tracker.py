@@ -38,6 +38,7 @@ class Tracker:
         self._directory, self._curves, self._from_step = directory, curves, from_step
         self._writer: SummaryWriter | None = None
         self._bar, self._training = Bar(log.info), training
+        self.figures = "nothing was measured"
 
     def __enter__(self) -> "Tracker":
         # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
@@ -58,7 +59,7 @@ class Tracker:
             self._bar.n, self._bar.left = self._training.share, self._training.seconds_left
         self._bar.state = ""
         if shown is not None:
-            self._bar.what = shown
+            self._bar.what = self.figures = shown
 
     def busy(self, state: str) -> None:
         """Say what is done besides training, until the bar is moved again."""

@@ -153,7 +153,7 @@ def _side_by_side(request: Request, seeds: Sequence[int]) -> list[Sample]:
     end, characters = request.vocabulary.end, request.vocabulary.characters
     try:
         writer = request.writer(seeds, measure=True)
-        with progress_bar(request.length, f"{len(seeds)} samples side by side", "char") as bar:
+        with progress_bar(request.length, f"{len(seeds)} samples side by side") as bar:
             while any(passage.ending is None for passage in passages):
                 chosen = writer.write().tolist()
                 bits.append(writer.bits)

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from charlstm.model.torch_model import Model
+from charlstm.progress_bar import TOLD
 from charlstm.runs.run import Run, Weights
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
@@ -20,6 +22,7 @@ from charlstm.scoring import baselines, held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
+from charlstm.tasks.verdict import table, verdict
 from charlstm.text.vocabulary import Extent, Ids
 from charlstm.training import machine
 from charlstm.training.loop import DivergedError, of_corpus
@@ -28,7 +31,8 @@ from charlstm.training.progress import Figures, Progress
 
 log = logging.getLogger("charlstm")
 
-SAMPLE_CHARACTERS = 400
+SAMPLE_CHARACTERS = 400  # in TensorBoard
+SHORT, TEMPERATURES = 160, (0.5, 0.8, 1.0)  # in the log
 
 
 class LanguageModel(Run):
@@ -60,6 +64,8 @@ class LanguageModel(Run):
         # with a budget: how many evaluations were due so far, the seconds that they took, and the latest, and
         # those of a symbol of the final scores
         self.due, self.spent, self.latest, self.per_symbol = 0, 0.0, 0.0, 0.0
+        self.last: float | None = None  # score
+        self._sampled = time.monotonic()
 
     def state(self) -> LanguageModelState:
         return LanguageModelState(best=self.found, since_best=self.since_best, decided=self.plan.decided)
@@ -88,11 +94,17 @@ class LanguageModel(Run):
                 # one of a symbol that the valid part has not leaves no trace in its loss
                 if not all(np.isfinite(weight).all() for weight in weights.values()):
                     raise DivergedError(f"a weight is not finite at step {progress.step}")
-                text = written(self.plan, self.training.model) if self.settings.tensorboard else ""
+                is_shown = time.monotonic() - self._sampled > TOLD  # in a short run those at its end suffice
+                text = (
+                    written(self.plan, self.training.model) if is_shown or self.settings.tensorboard else ""
+                )
         unit = self.vocabulary.unit
         self.tracker.curves(progress.step, progress.curves(unit))
         if is_scored:
-            self.since_best += 1
+            self.since_best, self.last = self.since_best + 1, nats
+            if is_shown:
+                self._sampled = time.monotonic()
+                log.info(f"step {progress.step:,} writes: {' '.join(text[:SHORT].split())}")
             if self.found.nats is None or nats < self.found.nats:
                 self.found = BestScore(nats=nats, step=progress.step, averaged=averaged)
                 self.best, self.since_best = weights, 0
@@ -191,10 +203,38 @@ class LanguageModel(Run):
             self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
             if self.found.nats is None:
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
-            figures = self._figures() | _final_scores(self.plan, self.scored) | self.baselines
+            figures = self._figures() | _final_scores(self.plan, self.scored)
+            self.wait.what = "n-grams and compressors, to compare with"
+            figures |= self.baselines
+            written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}
         self.keep_best(figures)
-        _say_scores(self.plan, self.scored, figures)
+        for temperature, text in written_at.items():
+            log.info(f"\ntemperature {temperature}:\n{text}")
+        self._say_scores(figures)
         return figures
+
+    def _say_scores(self, figures: Figures) -> None:
+        """Say what it is worth, beside simpler models."""
+        best = self.found.nats
+        rise = self.last / best if self.last and best else 1.0
+        log.info(f"\n{verdict(figures, self.since_best, rise)}\n", extra={"bold": True})
+        most = self.plan.most_scored
+        names = {
+            part: f"first {most:,} symbols of the {part} part"
+            if len(getattr(self.plan.corpus, part)) > most
+            else f"{part} part"
+            for part in ("valid", "test")
+        }
+        for line, is_own in table(figures, names):
+            log.info(line, extra={"bold": is_own})
+        seconds, speed = figures["train_seconds"], figures["chars_per_second"]
+        which = "their average" if figures["averaged"] else "the weights"
+        log.info(
+            f"\n{figures['steps']:,} steps in {seconds:.0f} s at {speed:,.0f} "
+            f"{UNITS[self.vocabulary.unit]}/s; best at step {figures['best_step']:,} ({which})."
+        )
+        if not self.since_best:
+            self.more = (f"train.steps={2 * self.training.step}",)
 
 
 def _scored(name: str, nats: float | None, extent: Extent) -> Figures:
@@ -262,49 +302,19 @@ def _baselines(plan: LanguageModelPlan) -> Figures:
     return {"baselines_bpc": bpc, "baselines_bpb": bpb}
 
 
-def _say_scores(plan: LanguageModelPlan, model: Model, figures: Figures) -> None:
-    """Say what came of it: a sample, and the scores beside those of simpler models."""
-    log.info("")
-    log.info(written(plan, model))
-    log.info("")
-
-    def named(part: str) -> str:
-        most = plan.most_scored
-        cut = part and len(getattr(plan.corpus, part)) > most
-        return f"first {most:,} symbols of the {part} part" if cut else f"{part} part"
-
-    rows = {
-        "valid": f"{named('valid')}, state carried",
-        "valid_windows": f"{named('valid')}, windows of 256 from an empty context",
-        "test": f"{named('test')}, state carried",
-    }
-    costs = {said: [figures.get(f"{name}_{unit}") for unit in ("bpc", "bpb")] for name, said in rows.items()}
-    part = "test" if len(plan.corpus.test) else "valid"
-    for name, bits in figures.get("baselines_bpc", {}).items():
-        after = " after the training part" if name in baselines.COMPRESSORS else ""
-        costs[f"{named(part)}, {name}{after}"] = [bits, figures["baselines_bpb"][name]]
-    log.info(f"{'bits/char':>9} {'bits/byte':>9} {'nats/char':>9} {'perplexity':>10}")
-    for said, (bits, per_byte) in costs.items():
-        if bits is not None:
-            shown = "-" if per_byte is None else f"{per_byte:.4f}"
-            perplexity = 2**bits if bits < 1000 else math.inf
-            log.info(f"{bits:9.4f} {shown:>9} {bits * NATS_PER_BIT:9.4f} {perplexity:10.4g}  {said}")
-    log.info("")
-    seconds, speed = figures["train_seconds"], figures["chars_per_second"]
-    which = "their average" if figures["averaged"] else "the weights"
-    log.info(
-        f"{figures['steps']:,} steps in {seconds:.0f} s at {speed:,.0f} {UNITS[plan.vocabulary.unit]}/s; "
-        f"best at step {figures['best_step']:,} ({which})."
-    )
-
-
-def written(plan: LanguageModelPlan, model: Model) -> str:
-    """What a model writes from the start token, at temperature 0.8; bytes that are no text as U+FFFD."""
+def written(
+    plan: LanguageModelPlan, model: Model, temperature: float = 0.8, characters: int = SAMPLE_CHARACTERS
+) -> str:
+    """What a model writes from the start token, of records as many as there is room for; bytes that are no
+    text as U+FFFD."""
     ends = plan.settings.data.records != "none"
-    strategy = Strategy(temperature=0.8, mask=mask(plan.vocabulary, ends=ends))
-    writer = Writer(model.in_numpy(), plan.vocabulary, strategy, [plan.settings.seed])
+    strategy = Strategy(temperature=temperature, mask=mask(plan.vocabulary, ends=ends))
+    network, texts, left = model.in_numpy(), list[str](), characters
     try:
-        text = "".join(stream(writer, plan.vocabulary, Passage(SAMPLE_CHARACTERS)))
+        while left > 0:
+            writer = Writer(network, plan.vocabulary, strategy, [plan.settings.seed + len(texts)])
+            texts.append("".join(stream(writer, plan.vocabulary, Passage(left))))
+            left -= len(texts[-1]) + 1
     except FloatingPointError as error:  # which takes nothing from the scores
         return f"Nothing can be written: {error}."
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "\n".join(texts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -85,6 +85,8 @@ class Memorize(Run):
         known, first = right == len(self.ids) - 1, self.recalled_at_epoch
         figures = self.figures({"recalled_at_epoch": first, "recalled": known, "free_run": right})
         self.keep_best(figures)
+        if not known and self.settings.train.budget is None:
+            self.more = (f"train.epochs={2 * figures['epochs']}",)
         cut = "..." if len(self.ids) > PRINTED_CHARACTERS else ""
         log.info(f"\n{written}{cut}\n")
         log.info(self._verdict(figures, right))

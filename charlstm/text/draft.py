@@ -48,7 +48,7 @@ class Draft:
         expected = sum(one.size for one in sources)
         try:
             self._fit(expected)
-            with progress_bar(expected, "reading the text", "byte") as bar:
+            with progress_bar(expected, "reading the text") as bar:
                 for one in sources:
                     self._read(one, bar)
         except BaseException:

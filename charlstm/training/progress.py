@@ -6,7 +6,6 @@ from typing import Any
 
 from charlstm.config.settings import Unit
 from charlstm.config.values import Count, Nonnegative
-from charlstm.progress_bar import compact
 
 Figures = dict[str, Any]
 """Results of a run by name, as `result.json` and checkpoints keep them: each task has its own."""
@@ -64,10 +63,10 @@ class Progress:
 
     def shown(self, more: str, unit: Unit = "char") -> str:
         """What stands beside the progress bar: with it and the time left, at most 80 columns."""
-        cost = (
-            f"loss {self.loss:.4f}" if self.bits_per_char is None else f"{self.bits_per_char:.3f} bits/{unit}"
-        )
-        return ", ".join(filter(None, [cost, more, f"{compact(self.chars_per_second)} {unit}s/s"]))
+        bits, speed = self.bits_per_char, self.chars_per_second
+        cost = f"loss {self.loss:.4f}" if bits is None else f"{bits:.3f} bits/{unit}"
+        fast = f"{speed / 1000:,.0f}k" if speed > 9999 else f"{speed:,.0f}"
+        return ", ".join(filter(None, [cost, more, f"{fast} {unit}s/s"]))
 
     def figures(self, unit: Unit = "char") -> Figures:
         """What `result.json` keeps of the last epoch."""
