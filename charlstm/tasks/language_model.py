@@ -197,6 +197,7 @@ class LanguageModelPlan(Plan):
     def describe_task(self) -> Iterator[str]:
         config, asked = self.config, self.settings.train
         yield from self.corpus.describe()
+        yield from self.corpus.advice()
         if config != asked:
             yield (
                 f"The training part is small: train.batch = {config.batch} and "

@@ -13,6 +13,7 @@ import numpy as np
 
 from charlstm.config.settings import DataConfig
 from charlstm.config.values import Range, refuse
+from charlstm.progress_bar import progress_bar
 from charlstm.text import cache, source
 from charlstm.text.cache import Stored
 from charlstm.text.decoding import check_unicode
@@ -135,6 +136,16 @@ class Corpus:
         yield f"{self.facts.source}: {self.facts.bytes:,} bytes, {self._characters()}"
         yield "parts: " + ", ".join(f"{part} {len(getattr(self, part)):,}" for part in PARTS)
 
+    def advice(self) -> Iterator[str]:
+        """What may be wrong with its lines for a language model, by its beginning, a line each."""
+        facts, ids = self.facts, self.ids[: source.BLOCK]
+        end, back = (ids == self.vocabulary.characters.find(c) for c in "\n\r")
+        if (facts.crlf or facts.cr) and (end[1:] & ~back[:-1]).any():
+            yield "Its line ends are mixed, and the model learns that, too; make them all of one kind first."
+        lines = int(end.sum())
+        if not facts.records and lines >= 20 and len(ids) < 30 * lines and not (end[1:] & end[:-1]).any():
+            yield f"{lines:,} short lines, none empty: if it is a list, data.records=line learns each as one."
+
     def describe_text(self) -> str:
         """What it is as one text, in a line."""
         return f"{self.facts.source}: {self._characters()}"
@@ -202,7 +213,8 @@ def _cached(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]]
     # digests cost a tenth of encoding; of other bytes of the same sizes they cost it for nothing
     if sum(sizes) <= source.SMALL or not cache.has_one_like(sizes, config):
         return None
-    digests = [one.digest() for one in found]
+    with progress_bar(None, "reading the text"):
+        digests = [one.digest() for one in found]
     stored = cache.load(cache.folder() / cache.name(sizes, digests, config))
     return None if stored is None else (stored, digests)
 
@@ -234,7 +246,8 @@ def _encoded_in(folder: Path, found: list[Source], config: DataConfig) -> tuple[
             return (ids, vocabulary, facts), draft.digests
         path = folder / cache.name(draft.sizes, draft.digests, config)
         # it may be there, if it came out of a pipe, or by another name
-        return cache.load(path) or cache.save(path, pieces, vocabulary, facts), draft.digests
+        with progress_bar(None, "encoding the text"):
+            return cache.load(path) or cache.save(path, pieces, vocabulary, facts), draft.digests
 
 
 def _nearest_record(ids: Ids, wanted: int, start: int) -> int:

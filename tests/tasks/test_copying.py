@@ -279,7 +279,7 @@ def test_other_symbols_are_another_run(whole):
 
 def test_a_look_before():
     said = "\n".join(plan(*TINY).describe())
-    assert "sequences of 2 random symbols, to be written back; lstm of 1 x 16, 1,557 parameters" in said
+    assert "sequences of 2 random symbols, to be written back\nlstm of 1 x 16, 1,557 parameters; " in said
     assert "at most 260 batches of 16 sequences" in said
 
 

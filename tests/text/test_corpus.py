@@ -434,3 +434,22 @@ def test_bytes_that_are_no_text_are_characters_each(tmp_path):
     assert built.extent(0, len(blob)) == (len(blob), 6, len(blob))
     # without one byte of a character of three, the other two are no character
     assert built.extent(2, len(blob)) == (len(blob) - 2, 6, len(blob) - 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "records", "advice"),
+    [
+        ("Ann\nBob\n" * 10, "none", "20 short lines, none empty: if it is a list, data.records=line"),
+        ("Ann\nBob\n" * 10, "line", ""),
+        ("Ann\nBob\n" * 9, "none", ""),
+        ("Ann\nBob\n\n" * 10, "none", ""),
+        (("x" * 40 + "\n") * 20, "none", ""),
+        ("one line\r\nand another\nand " * 3, "none", "Its line ends are mixed"),
+        ("one line\rand another\nand " * 3, "none", "Its line ends are mixed"),
+        ("one line\r\nand another\r\n", "none", ""),
+        ("\r\n\r\n", "none", ""),
+    ],
+)
+def test_advice_about_lines(text, records, advice):
+    said = list(corpus.read(data(text=text, records=records)).advice())
+    assert [line.startswith(advice) for line in said] == [True] * bool(advice)
