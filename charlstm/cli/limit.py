@@ -12,13 +12,12 @@ their defaults:
 """
 
 import logging
-import shlex
 import sys
 
 from charlstm.cli import command_line, terminal
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import search
-from charlstm.runs.report import heard_by
+from charlstm.runs.report import heard_by, quoted
 
 log = logging.getLogger("charlstm.limit")
 
@@ -32,12 +31,13 @@ def main() -> None:
         handler.setFormatter(terminal.Visible())
         with heard_by(handler, name=log.name):  # trials have a log of their own
             try:
-                code = search.find(settings)
+                code = search.find(settings, terminal.this_command)
             except OSError as error:
                 terminal.complain(f"out = {settings.out}: the search cannot go on: {error}")
                 sys.exit(1)
             if code:
                 arguments = [argument for argument in sys.argv[1:] if not argument.startswith("out=")]
-                again = f"{terminal.this_command('limit')} {shlex.join([*arguments, f'out={settings.out}'])}"
+                arguments.append(f"out={settings.out}")
+                again = " ".join([terminal.this_command("limit"), *map(quoted, arguments)])
                 log.info(f"{'Stopped' if code > 128 else 'Not complete'}; to resume: {again}")
     sys.exit(code)

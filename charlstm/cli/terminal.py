@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import re
-import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from charlstm.config.convert import RequestError
+from charlstm.runs.report import quoted
 
 ESCAPES = {n: ascii(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n\r"}
 """Control characters, which a terminal obeys, by their numbers."""
@@ -20,12 +21,22 @@ ESCAPES = {n: ascii(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr
 
 def this_command(name: str) -> str:
     """What is typed for the command `name` by who started this process as it was started: `charlstm train`,
-    `python train.py` or `python -m charlstm train`."""
+    `python train.py` or `python -m charlstm train`; `tensorboard` is known, too."""
+    if name == "tensorboard":
+        return program(name)
     started = Path(sys.argv[0])
     scripts = ("train.py", "sample.py")
     if started.name in scripts and f"{name}.py" in scripts:
-        return f"python {shlex.quote(str(started.with_name(f'{name}.py')))}"
-    return f"charlstm {name}" if started.stem == "charlstm" else f"python -m charlstm {name}"
+        return f"{program('python')} {quoted(started.with_name(f'{name}.py'))}"
+    return f"{program('charlstm' if started.stem == 'charlstm' else 'python -m charlstm')} {name}"
+
+
+def program(line: str) -> str:
+    """A command line, with the place of its program where the shell would not find this Python's own."""
+    name, *rest = line.split()
+    mine = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(name)
+    is_found = shutil.which(name) == str(mine) or not mine.exists()
+    return " ".join([name if is_found else quoted(mine), *rest])
 
 
 def as_started(doc: str | None) -> str:

@@ -27,7 +27,7 @@ from charlstm.cli import command_line, terminal
 from charlstm.config.convert import keys_of, takes_text
 from charlstm.config.settings import DataConfig, TrainSettings
 from charlstm.runs.plan import Plan
-from charlstm.runs.report import Outcome, shown
+from charlstm.runs.report import Outcome, quoted, shown
 from charlstm.runs.resume import Saved
 from charlstm.tasks import table
 from charlstm.text.corpus import Fingerprint
@@ -65,7 +65,7 @@ def carried_out(plan: Plan, path: Path) -> Outcome:
     if "train.steps" in plan.chosen and outcome.steps is not None:
         _keep_command(plan, path, {"train.steps": outcome.steps})
     if outcome.checkpoint is not None:
-        for line in next_steps(outcome, outcome.checkpoint):
+        for line in next_steps(outcome, outcome.checkpoint, plan.settings.tensorboard):
             log.info(line)
     return outcome
 
@@ -85,15 +85,16 @@ def _keep_command(plan: Plan, path: Path, made: dict[str, object]) -> None:
     (folder / "again.sh").write_text(f'{command} "$@"\n', encoding="utf-8", errors="surrogateescape")
 
 
-def next_steps(outcome: Outcome, checkpoint: Path) -> Iterator[str]:
-    """Where the checkpoint lies and what to do with it, a line each."""
+def next_steps(outcome: Outcome, checkpoint: Path, curves: bool = True) -> Iterator[str]:
+    """Where the checkpoint lies and what to do with it, a line each; `curves` says whether there are any."""
     path = shown(checkpoint)
-    run = shlex.quote(str(path.parent))
+    run = path.parent
     yield f"checkpoint  {path}"
     if outcome.resume is not None:
-        keys = shlex.join(outcome.resume)
-        yield f"resume      {terminal.this_command('train')} resume={run} {keys}".rstrip()
-    prompt = f" prompt={shlex.quote(outcome.prompt)}" if outcome.prompt else ""
-    yield f"write       {terminal.this_command('sample')} ckpt={run}{prompt}"
-    curves = path.parent if path.is_absolute() else Path(*path.parent.parts[:1])
-    yield f"curves      tensorboard --logdir {shlex.quote(str(curves))}"
+        keys = " ".join([f"resume={quoted(run)}", *map(quoted, outcome.resume)])
+        yield f"resume      {terminal.this_command('train')} {keys}"
+    prompt = f" prompt={quoted(outcome.prompt)}" if outcome.prompt else ""
+    yield f"write       {terminal.this_command('sample')} ckpt={quoted(run)}{prompt}"
+    if curves:
+        folder = run if run.is_absolute() else Path(*run.parts[:1])
+        yield f"curves      {terminal.this_command('tensorboard')} --logdir {quoted(folder)}"

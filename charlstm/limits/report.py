@@ -1,8 +1,7 @@
 """What `python -m charlstm limit` says and leaves: a table, a record, a picture, the next steps."""
 
 import platform
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from charlstm.config.convert import values_of
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import capacity, plot
 from charlstm.limits.capacity import Trial
-from charlstm.runs.report import shown, write_result
+from charlstm.runs.report import quoted, shown, write_result
 from charlstm.training import machine
 
 RECORD, TABLE, PICTURE = "limit.json", "limit.tsv", "limit.png"
@@ -107,8 +106,9 @@ def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] 
             writer.add_image("limit", picture, dataformats="HWC")
 
 
-def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
-    """The table of the limits, what they say together, and what to do next, a line each."""
+def conclusion(out: Path, trials: Sequence[Trial], program: Callable[[str], str]) -> Iterator[str]:
+    """The table of the limits, what they say together, and what to do next, a line each; `program` says how
+    another command is typed here."""
     found = capacity.limits(trials)
     yield from ["", "The longest text of each model; soft: the most over all its texts.", "", header()]
     yield from (row(limit.figures()) for limit in found)
@@ -129,7 +129,7 @@ def conclusion(out: Path, trials: Sequence[Trial]) -> Iterator[str]:
             f"{growth.models} models; of a line through the origin, {growth.through_origin:.3f})."
         )
     yield f"picture     {shown(out / PICTURE) if plot.available() else plot.NEEDED}"
-    yield f"curves      tensorboard --logdir {shlex.quote(str(shown(out)))}"
+    yield f"curves      {program('tensorboard')} --logdir {quoted(shown(out))}"
     longest = max((limit.longest for limit in found if limit.longest), key=lambda t: t.length, default=None)
     if longest is not None:
-        yield f"write       python sample.py ckpt={shlex.quote(str(shown(Path(longest.directory))))}"
+        yield f"write       {program('sample')} ckpt={quoted(shown(Path(longest.directory)))}"

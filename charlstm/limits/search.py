@@ -78,10 +78,10 @@ def _fit(settings: LimitSettings, out: Path) -> None:
             )
 
 
-def find(settings: LimitSettings) -> int:
+def find(settings: LimitSettings, program: Callable[[str], str]) -> int:
     """Search for the limit of each model; says and saves what comes of it in `settings.out`. Returns the exit
     code: that of a run that was stopped, which ends the search, or 1 if one went wrong, which ends that
-    model's.
+    model's. `program` is as for `report.conclusion`.
 
     Raises:
         ValueError: another process searches there, or what is there is damaged.
@@ -118,7 +118,7 @@ def find(settings: LimitSettings) -> int:
         if trials:
             report.save_record(out, settings, trials, finished=not code)
             report.save_pictures(out, trials)
-            for line in report.conclusion(out, trials):
+            for line in report.conclusion(out, trials, program):
                 log.info(line)
     return code
 

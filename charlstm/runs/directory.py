@@ -11,6 +11,7 @@ from pathlib import Path
 
 from charlstm import checkpoint, files
 from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
+from charlstm.runs.report import quoted
 
 log = logging.getLogger("charlstm")
 
@@ -48,7 +49,7 @@ def check_unused(directory: Path, key: str, resumed: Path | None = None) -> None
     if holds_a_run(directory) and not has_result and not is_own:
         raise ValueError(
             f"{key} = {directory}: holds a run that can be resumed; name a new one, or give "
-            f"resume={directory}"
+            f"resume={quoted(directory)}"
         )
     if has_result or (any(directory.glob("*.safetensors")) and not is_own):
         raise ValueError(f"{key} = {directory}: holds the result of another run; name a new one")

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +43,18 @@ def write_result(directory: Path, result: Mapping[str, Any], name: str = "result
 def shown(path: Path) -> Path:
     """A path as it is typed from here."""
     relative = Path(os.path.relpath(path))
-    return path if ".." in relative.parts else relative
+    # absolute, too, what would be taken for the user's home or an option
+    return path.absolute() if ".." in relative.parts or str(relative)[0] in "~-" else relative
+
+
+def quoted(value: object) -> str:
+    """A word as it is pasted into a shell: what a terminal would not show as it is in bash's `$'...'`."""
+    text = str(value)
+    if text.isprintable():
+        return shlex.quote(text)
+    bytes_of = (("'" in c or c == "\\" or not c.isprintable(), c) for c in text)
+    coded = ("".join(f"\\x{b:02x}" for b in os.fsencode(c)) if is_one else c for is_one, c in bytes_of)
+    return f"$'{''.join(coded)}'"
 
 
 def continue_curves(before: Path, directory: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from charlstm.runs.report import Outcome
     ],
 )
 def test_a_command_is_named_as_this_process_was_started(monkeypatch, started, name, typed):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     monkeypatch.setattr(sys, "argv", [started])
     assert terminal.this_command(name) == typed
     assert terminal.as_started(f"\n    charlstm {name} a=b   charlstm c=d\n") == (
@@ -109,27 +111,64 @@ def fail():
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("name", ["plain", "a b, c", 'it\'s $HOME `x` "y" ${z}', "two\nlines", "~", "é=(1)"])
+NAMES = [
+    "plain",
+    "a b, c",
+    'it\'s $HOME `x` "y" ${z}',
+    "two\nlines",
+    "~",
+    "-x",
+    "é=(1)",
+    "\x1b[1m'\\",
+    "\udce9",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_suggested_can_be_pasted(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setattr(sys, "argv", ["train.py"])
+    where = tmp_path / name if name[0] in "~-" else name  # not one's home, nor an option
     outcome = Outcome(1, False, Path(name, "last.safetensors"), ("train.lr=0.1",), prompt=name)
     first, *lines = train.next_steps(outcome, outcome.checkpoint)
-    assert first == f"checkpoint  {name}/last.safetensors"
+    assert first == f"checkpoint  {where}/last.safetensors"
     commands = "\n".join(line[12:] for line in lines)
     # the commands get what stands there: each argument, after a NUL
     shell = f'python() {{ printf \'%s\\0\' "$@"; }}; tensorboard() {{ python "$@"; }}\n{commands}'
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
-    assert done.stderr == ""
+    done = subprocess.run(["bash", "-c", shell], capture_output=True)
+    assert done.stderr == b""
     resume, write, curves = (
-        ["train.py", f"resume={name}", "train.lr=0.1"],
-        ["sample.py", f"ckpt={name}", f"prompt={name}"],
-        ["--logdir", name],
+        ["train.py", f"resume={where}", "train.lr=0.1"],
+        ["sample.py", f"ckpt={where}", f"prompt={name}"],
+        ["--logdir", str(where)],
     )
-    assert done.stdout.split("\0") == [*resume, *write, *curves, ""]
+    assert os.fsdecode(done.stdout).split("\0") == [*resume, *write, *curves, ""]
     arguments = compose.quote_free_text(write[1:], SampleSettings)
     asked = compose.compose("sample", SampleSettings, arguments)
-    assert (asked.ckpt, asked.prompt) == (name, name)
+    assert (asked.ckpt, asked.prompt) == (str(where), name)
+    assert terminal.visible(commands) == commands  # a terminal changes nothing of it
+    commands.encode()
+    without = list(train.next_steps(outcome, outcome.checkpoint, curves=False))
+    assert without == [first, *lines[:2]]
+
+
+def test_a_program_that_the_shell_would_not_find_is_named_by_its_place(tmp_path, monkeypatch):
+    (tmp_path / "my tools").mkdir()
+    python = tmp_path / "my tools" / "python"
+    for program in ("python", "charlstm", "tensorboard"):
+        python.with_name(program).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("PATH", "/bin")
+    assert terminal.this_command("sample") == f"'{python}' sample.py"
+    assert terminal.this_command("score") == f"'{python}' -m charlstm score"
+    assert terminal.this_command("tensorboard") == f"'{python.with_name('tensorboard')}'"
+    monkeypatch.setattr(sys, "argv", ["charlstm"])
+    assert terminal.this_command("score") == f"'{python.with_name('charlstm')}' score"
+    monkeypatch.setenv("PATH", str(python.parent))
+    assert terminal.this_command("score") == "charlstm score"
+    assert terminal.this_command("tensorboard") == "tensorboard"
 
 
 def test_an_error_of_a_file_is_not_blamed_on_standard_output(capsys):

@@ -140,7 +140,7 @@ def test_what_seeds_say_of_a_limit():
     # 90 was recalled with a seed, 100 with none
     assert ([trial.length for trial in found.failures], found.is_monotone) == ([100, 120], False)
     assert Limit(tuple(trial for trial in found.trials if trial.length != 100)).is_monotone
-    said = "\n".join(report.conclusion(Path("o"), found.trials))
+    said = "\n".join(report.conclusion(Path("o"), found.trials, str))
     assert "lstm_1x8: the longest text of each of 3 seeds: 80 to 110." in said
     assert "lstm_1x8: not monotone: 100 characters were recalled with no seed, 110 were;" in said
     place = plot.draw([found, Limit((a_trial(50, shape=Shape("lstm", 1, 16)),))]).axes[1].collections[0]
@@ -233,7 +233,8 @@ def test_what_a_search_leaves(searched):
     assert lines[0] == report.header()
     assert lines[1 : len(table)] == [report.row(t) for t in found["trials"]]
     longest = max(found["limits"], key=lambda m: m["length"])
-    assert lines[-1] == f"write       python sample.py ckpt={longest['directory']}"
+    assert lines[-1].startswith("write  ")
+    assert lines[-1].endswith(f"python -m charlstm sample ckpt={longest['directory']}")
     growth = found["growth"]["lstm"]
     assert f"lstm: each parameter more brings {growth['free']:.3f} bits" in said
     assert f"over 2 models; of a line through the origin, {growth['through_origin']:.3f})" in said
@@ -380,7 +381,8 @@ def test_ctrl_c_and_on_again(tmp_path):
         assert (process.returncode, error) == (130, "")
         *_, last = said.splitlines()
         command = "python -m charlstm limit model.hidden=2 train.epochs=1000000000 start=1 threads=1 out=o"
-        assert last == f"Stopped; to resume: {command}"
+        assert last.startswith("Stopped; to resume: ")
+        assert last.endswith(command)
         assert not json.loads((tmp_path / "o" / "limit.json").read_text())["finished"]
         assert (tmp_path / "o" / "limit.png").exists()
         assert results.items() <= identity(tmp_path).items()
@@ -400,7 +402,7 @@ def test_ctrl_c_that_a_library_swallows_ends_the_search(tmp_path, monkeypatch):
     (tmp_path / "o").mkdir()
     settings = asked(*TINY, "out=o")
     monkeypatch.setattr(compose, "compose", swallowing)
-    assert search.find(settings) == 130
+    assert search.find(settings, str) == 130
     assert list(tmp_path.glob("o/*/*/last.safetensors")) == []
 
 
@@ -414,11 +416,11 @@ def test_ctrl_c_in_the_last_moment_of_a_trial_ends_the_search(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "write_result", write_result)
     (tmp_path / "o").mkdir()
-    assert search.find(asked(*TINY, "out=o")) == 130
+    assert search.find(asked(*TINY, "out=o"), str) == 130
     assert [path.name for path in tmp_path.glob("o/*/*")] == ["000004_0"]
     done = identity(tmp_path)
     assert len(done) == 1
-    assert search.find(asked(*TINY, "out=o")) == 130
+    assert search.find(asked(*TINY, "out=o"), str) == 130
     assert len(identity(tmp_path)) == 2
     assert done.items() <= identity(tmp_path).items()
 
@@ -430,7 +432,7 @@ def test_a_model_that_goes_wrong_leaves_the_others(tmp_path, monkeypatch):
         return a_trial(length, recalled=length < 9, shape=shape)
 
     monkeypatch.setattr(trial, "done", done)
-    assert search.find(asked("model.hidden=[4,8]", "start=1", f"out={tmp_path}")) == 1
+    assert search.find(asked("model.hidden=[4,8]", "start=1", f"out={tmp_path}"), str) == 1
     found = json.loads((tmp_path / "limit.json").read_text())
     assert [(m["hidden"], m["length"]) for m in found["limits"]] == [(8, 8)]
     assert not found["finished"]

@@ -1,4 +1,6 @@
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -61,6 +63,7 @@ def test_the_next_steps_are_named_from_where_one_stands(tmp_path, monkeypatch, p
     monkeypatch.chdir(tmp_path / "here")
     path = tmp_path / place / "outputs" / "run" / "best.safetensors"
     monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     run, curves = ("outputs/run", "outputs") if place == "here" else (path.parent, path.parent)
     assert list(next_steps(Outcome(0, False, path, ("train.lr=0.1",), "ab>"), path))[1:] == [
         f"resume      python train.py resume={run} train.lr=0.1",
