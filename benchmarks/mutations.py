@@ -192,6 +192,13 @@ MUTATIONS = [
     Mutation("directory: take one with other files", *DIRECTORY, "if names and (", "if False and ("),
     Mutation("sweep: believe a changed text", "charlstm/cli/train.py", SWEEP, " != plan.data:", " is None:"),
     Mutation(
+        "sweep: check no run before the first",
+        "charlstm/cli/command_line.py",
+        SWEEP,
+        'check([*overrides, "check=false"])',
+        "pass",
+    ),
+    Mutation(
         "sweep: read conf/ for each run",
         "charlstm/config/compose.py",
         SWEEP,

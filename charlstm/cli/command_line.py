@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from charlstm import BEGAN, __version__
-from charlstm.cli.terminal import answered, output, say, visible
+from charlstm.cli.terminal import Terminal, answered, output, say, show, visible
 from charlstm.config.compose import (
     CONF,
     check_keys,
@@ -39,9 +41,17 @@ from charlstm.config.compose import (
 )
 from charlstm.config.convert import RequestError, keys_of, nearest_key
 from charlstm.runs.directory import RUNS, check_unused, claimed, saved_in
+from charlstm.runs.ranking import Sweep
 from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
 from charlstm.runs.signals import noted_interrupts
+
+# the directory of a run of a sweep: its number and its own values, in characters that need no quotes anywhere
+OmegaConf.register_new_resolver(
+    "run_name",
+    lambda n, values: re.sub("[^A-Za-z0-9.-]+", "_", f"{n}_{values}".replace("=", "-"))[:80].strip("_"),
+    replace=True,
+)
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -75,6 +85,7 @@ def run(
         carry_out: gets the plan and the run directory.
     """
     codes: list[int] = []
+    sweep = Sweep()
     planned: P | None = None
     saved: Saved | None = None
 
@@ -88,8 +99,14 @@ def run(
         # with hydra.job.chdir, too, paths begin where they were typed
         os.chdir(HydraConfig.get().runtime.cwd)
         path = Path(HydraConfig.get().runtime.output_dir)
+        if is_multirun:  # what each says is in its log
+            for handler in logging.getLogger().handlers:
+                handler.setLevel(logging.WARNING if isinstance(handler, Terminal) else logging.NOTSET)
         outcome = _told(partial(attempt, config, path), path, is_multirun)
         codes.append(outcome.code)
+        if is_multirun and outcome != Outcome(0):
+            said = sweep.add(HydraConfig.get().job.override_dirname, path)
+            show(f"{len(codes)} of {count}: {said}\n", flush=True)
         if outcome.stopped:  # and so are the runs that would come after it
             sys.exit(outcome.code)
 
@@ -100,7 +117,9 @@ def run(
         keys, flags = _arrange(name, settings_type, doc, hydras)
         is_multirun = bool({"-m", "--multirun"} & {*flags})
         if is_multirun:
-            keys = _of_sweep(name, settings_type, keys)
+            keys, each = _of_sweep(name, settings_type, keys)
+            count = len(each) or "?"
+            _check_all(each, lambda overrides: plan(compose(name, settings_type, overrides), None, None))
         else:
             keys, saved = complete(keys, settings_type)
         began = None if is_multirun else BEGAN
@@ -110,7 +129,12 @@ def run(
                 sys.exit(0)
         sys.argv[1:] = keys + flags
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+            try:
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+            finally:
+                if len(codes) > 1:
+                    for line in sweep.lines(Path(HydraConfig.get().sweep.dir)):
+                        show(f"{line}\n")
         if is_multirun and (failed := sum(map(bool, codes))):
             say(ValueError(f"{failed} of {len(codes)} runs failed"))
     sys.exit(max(codes, default=0))
@@ -190,15 +214,34 @@ def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outc
     return Outcome(code)
 
 
-def _of_sweep(name: str, settings_type: type[Any], keys: list[str]) -> list[str]:
-    """The keys of a sweep with values, quoted for Hydra; RequestError for what is wrong with them."""
+def _of_sweep(name: str, settings_type: type[Any], keys: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The keys of a sweep with values, quoted for Hydra, and those of each of its runs, as far as they are
+    known before; RequestError for what is wrong with them."""
     quoted = quote_free_text(keys, settings_type, several=True)
     _, problems = check_keys(name, settings_type, quoted, several=True)
     if any(key.startswith("resume=") for key in keys):
         problems.append("resume: resumes one run; leave out --multirun")
     if problems:
         raise RequestError(problems)
-    return quoted
+    parsed = OverridesParser.create().parse_overrides(quoted)
+    # runs are named by what they do not share
+    shared = ",".join(one.key_or_group for one in parsed if not one.is_sweep_override())
+    quoted.append(f"hydra.job.config.override_dirname.exclude_keys=[{shared}]")
+    if any(one.key_or_group.startswith(("hydra/sweeper", "hydra.sweeper")) for one in parsed):
+        return quoted, []
+    return quoted, [run for batch in BasicSweeper.split_arguments(parsed, None) for run in batch]
+
+
+def _check_all(each: list[list[str]], check: Callable[[list[str]], object]) -> None:
+    """Check all runs of a sweep before the first begins. RequestError has what is wrong with any of them."""
+    problems: dict[str, None] = {}  # each once
+    for overrides in each:
+        try:
+            check([*overrides, "check=false"])
+        except ValueError as error:
+            problems |= dict.fromkeys(getattr(error, "problems", [str(error)]))
+    if problems:
+        raise RequestError(list(problems))
 
 
 @contextmanager

@@ -218,7 +218,7 @@ def test_several_runs_by_multirun(command, tmp_path):
     done = command("train.py", "seed=1,2", "--multirun", "train.epochs=2", "hydra.sweep.dir=a, é#[1]=2")
     assert done.returncode == 0, done.stderr
     results = sorted((tmp_path / "a, é#[1]=2").glob("*/result.json"))
-    assert [path.parent.name for path in results] == ["0", "1"]
+    assert [path.parent.name for path in results] == ["0_seed-1", "1_seed-2"]
     losses = {json.loads(path.read_text())["loss"] for path in results}
     assert len(losses) == 2
 

@@ -18,7 +18,7 @@ from charlstm.cli import train
 run = train.carried_out
 def carried_out(plan, path):
     outcome = run(plan, path)
-    if path.name == "0":
+    if path.name[0] == "0":
         Path("conf/train.yaml").write_text("hidden: [")
         Path("text").write_text("another")
     return outcome
@@ -41,37 +41,78 @@ def sweep(folder, *arguments, code="from charlstm.cli import train; train.main()
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """Four runs, two of which cannot be, and one of them goes wrong while it trains."""
+    """Three runs, of a text that would be several values if it were not one."""
     folder = tmp_path_factory.mktemp("swept")
     text = "To be, or 'not' ${x}\\\nto be"
-    return folder, text, sweep(folder, f"data.text={text}", "seed=1,-1,2,-3", "train.lr=0.01")
+    return (
+        folder,
+        text,
+        sweep(folder, f"data.text={text}", "seed=1,2", "model.cell=gru,lstm", "train.lr=0.01"),
+    )
 
 
-def test_a_text_is_one_value(swept):
-    folder, text, _ = swept
-    assert sorted(path.name for path in (folder / "sweep").iterdir() if path.is_dir()) == ["0", "1", "2", "3"]
-    for k in (0, 2):
-        result = json.loads((folder / "sweep" / str(k) / "result.json").read_text())
+NAMES = [
+    "0_model.cell-gru_seed-1",
+    "1_model.cell-lstm_seed-1",
+    "2_model.cell-gru_seed-2",
+    "3_model.cell-lstm_seed-2",
+]
+
+
+def test_a_text_is_one_value_and_runs_are_named_by_what_they_do_not_share(swept):
+    folder, text, done = swept
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (folder / "sweep").iterdir() if path.is_dir()) == NAMES
+    for name in NAMES:
+        result = json.loads((folder / "sweep" / name / "result.json").read_text())
         assert result["chars_seen"] == len(text) + 1  # the end token, too
 
 
-def test_every_failure_is_heard(swept):
+def test_a_line_for_each_run_and_a_table_of_all(swept):
     folder, _, done = swept
-    assert done.returncode == 2
-    *errors, last = done.stderr.splitlines()
-    assert last == "error: 2 of 4 runs failed"
-    for error, k, seed in zip(errors, (1, 3), (-1, -3), strict=True):
-        assert error.startswith(f"error: sweep/{k} (model.hidden=4 ")
-        assert f" seed={seed} train.lr=0.01): seed = {seed}: must be a whole number, at least 0" in error
-        assert error in (folder / "sweep" / str(k) / "train.log").read_text()
-        assert not (folder / "sweep" / str(k) / "result.json").exists()
+    results = {name: json.loads((folder / "sweep" / name / "result.json").read_text()) for name in NAMES}
+    *lines, header, first, second, third, last = done.stdout.splitlines()
+    values = [
+        "model.cell=gru,seed=1",
+        "model.cell=lstm,seed=1",
+        "model.cell=gru,seed=2",
+        "model.cell=lstm,seed=2",
+    ]
+    assert lines == [
+        f"{n} of 4: {one}: free_run {results[name]['free_run']}, epochs 1"
+        for n, (one, name) in enumerate(zip(values, NAMES, strict=True), 1)
+    ]
+    assert header.split() == ["free_run", "epochs", "values", "directory"]
+    rows = [line.split() for line in (first, second, third, last)]
+    best_first = sorted(NAMES, key=lambda name: -results[name]["free_run"])
+    assert [row[-1] for row in rows] == [f"sweep/{name}" for name in best_first]
+    saved = [line.split("\t") for line in (folder / "sweep" / "summary.tsv").read_text().splitlines()]
+    assert saved == [header.split(), *rows]
+    assert "Not by heart after 1 epochs" in (folder / "sweep" / NAMES[0] / "train.log").read_text()
+
+
+def test_all_runs_are_checked_before_the_first_begins(tmp_path):
+    done = sweep(tmp_path, "seed=1,-1,2,-3", "data.text=a,b")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line[:25] for line in done.stderr.splitlines()] == [
+        "error: seed = -1: must be",
+        "error: seed = -3: must be",
+    ]
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_look_at_all_runs_of_a_sweep_trains_none(tmp_path):
+    done = sweep(tmp_path, "seed=1,2", "check=true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Nothing was trained") == 2
+    assert not list(tmp_path.glob("sweep/*/result.json"))
 
 
 def test_a_run_that_stumbles_ends_no_other(tmp_path):
     code = """
 from charlstm.cli import train
 def carried_out(plan, path):
-    raise (OSError(28, "No space left on device") if path.name == "0" else KeyError("x"))
+    raise (OSError(28, "No space left on device") if path.name[0] == "0" else KeyError("x"))
 train.carried_out = carried_out
 train.main()
 """
@@ -98,5 +139,7 @@ def test_a_sweep_has_what_there_was_when_it_began(tmp_path):
     assert (tmp_path / "text").read_text() == "another"
     assert "seed=2): data.path = text: the text has changed since the sweep began" in done.stderr
     assert done.stderr.count("error: ") == 2
-    before, after = ((tmp_path / "sweep" / k / "config" / "config.yaml").read_text() for k in "01")
+    before, after = (
+        (tmp_path / "sweep" / k / "config" / "config.yaml").read_text() for k in ("0_seed-1", "1_seed-2")
+    )
     assert before.replace("seed: 1", "seed: 2") == after

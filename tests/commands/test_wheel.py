@@ -157,7 +157,7 @@ def test_the_limit(charlstm):
 def test_several_runs(charlstm):
     done = charlstm("train", "--multirun", "seed=1,2", "train.epochs=1", "hydra.sweep.dir=two")
     assert done.returncode == 0, done.stderr
-    for n in "01":
+    for n in ("0_seed-1", "1_seed-2"):
         assert json.loads((charlstm.folder / "two" / n / "result.json").read_text())["steps"] == 1
         assert (charlstm.folder / "two" / n / "train.log").exists()
 
