@@ -63,6 +63,7 @@ IN_BROWSER = "tests/page/test_page.py"
 CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
 COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
 BATCHES = ("charlstm/training/windows.py", "tests/training/test_windows.py")
+RECIPE = ("charlstm/training/recipe.py", "tests/training/test_recipe.py")
 TRAINER = ("charlstm/training/loop.py", "tests/training/test_loop.py")
 
 MUTATIONS = [
@@ -220,6 +221,12 @@ MUTATIONS = [
         '= latest")[0]',
     ),
     Mutation("page: one digit", *PAGE, "array([-0.2769, -0.0027])", "array([-0.2769, -0.0028])"),
+    # sizes by the text
+    Mutation("recipe: as wide whatever the text", *RECIPE, "math.sqrt(symbols / 130_000)", "1.0"),
+    Mutation("recipe: what is given is not taken", *RECIPE, 'attrgetter(key)(settings) == "auto"', "key"),
+    Mutation(
+        "recipe: no more dropout for more passes", *RECIPE, "0.06 * math.log2(", "0.06 * (lambda x: 2)("
+    ),
     # learning by heart
     Mutation(
         "soap: eigenvectors stay",

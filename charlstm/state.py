@@ -228,7 +228,7 @@ def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str
     }
     for k, dtype in enumerate(state.numbers.state_dtypes):
         kind = {"float64": "f8", "float16": "f2"}.get(dtype, "f4")  # NumPy has no bfloat16
-        expected[f"state/{k}"] = (kind, (model.layers, None, model.hidden))
+        expected[f"state/{k}"] = (kind, (model.layers, None, model.width))
     shapes = {name: weight.shape for name, weight in weights.items()}
     kinds = {name.partition("/")[0] for name in arrays}
     kept = kinds & {"average", "best"}

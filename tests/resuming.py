@@ -34,7 +34,14 @@ MEMORIZE = [
 LM = [
     *SMALL,
     *("task=lm", "model.embedding=5", "train.batch=3", "train.window=8", "train.steps=40", "eval.times=5"),
-    *("train.averaging=0.2", "train.decay=cosine", "eval.baselines=false", "precision=float32"),
+    *(
+        "train.lr=0.01",
+        "train.budget=5m",
+        "train.averaging=0.2",
+        "train.decay=cosine",
+        "eval.baselines=false",
+        "precision=float32",
+    ),
     *("data.split=[0.6,0.4,0]",),
 ]
 

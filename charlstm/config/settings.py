@@ -20,6 +20,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Kernel = Literal["float32", "bfloat16", "float16"]  # what matrix products are computed in
 Unit = Literal["char", "byte"]
 Records = Literal["none", "line", "blank", "file"]
+Auto = Literal["auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +56,22 @@ class ModelConfig:
 
     cell: Cell
     layers: Annotated[int, Range(1, 100)]
-    hidden: Annotated[int, Range(1, 65536)]
+    hidden: Annotated[int, Range(1, 65536)] | Auto
     embedding: Annotated[int, Range(0, 65536)]
     head: Head
     engine: Literal["fused", "plain"]
 
+    @property
+    def width(self) -> int:
+        """Hidden units of each layer (H), which a plan has decided."""
+        assert isinstance(self.hidden, int)
+        return self.hidden
+
     def fit_vocabulary(self, size: int) -> None:
-        """ValueError unless it fits a vocabulary of `size` ids (V): without a head H must equal V."""
+        """ValueError unless its width is decided and fits a vocabulary of `size` ids (V): without a head H
+        must equal V."""
+        if self.hidden == "auto":
+            raise ValueError("model.hidden = auto: works with task=lm; give a number")
         if self.head == "none" and self.hidden != size:
             raise ValueError(
                 f"model.hidden = {self.hidden}: with model.head=none the hidden state is the prediction, so "
@@ -75,11 +85,15 @@ class DropoutConfig:
     """Probabilities with which values are dropped while training (`model/torch_model.py`)."""
 
     input: Annotated[float, Range(0, 0.99)]
-    hidden: Annotated[float, Range(0, 0.99)]
-    weight: Annotated[float, Range(0, 0.99)]
+    hidden: Annotated[float, Range(0, 0.99)] | Auto
+    weight: Annotated[float, Range(0, 0.99)] | Auto
 
-    def __bool__(self) -> bool:
-        return bool(self.input or self.hidden or self.weight)
+    @property
+    def probabilities(self) -> tuple[float, float, float]:
+        """Of the input, each layer's output, the weights, which a plan has decided."""
+        assert not isinstance(self.hidden, str)
+        assert not isinstance(self.weight, str)
+        return self.input, self.hidden, self.weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +107,7 @@ class TrainConfig:
     epochs: Annotated[int, Range(1, 10**9)]
     stop_at_recall: bool
     optimizer: Optimizer
-    lr: Annotated[float, Range(0, 100, above=True)] | Literal["auto"]
+    lr: Annotated[float, Range(0, 100, above=True)] | Auto
     beta1: Annotated[float, Range(0, 0.999999)]
     beta2: Annotated[float, Range(0, 0.999999)]
     clip: Annotated[float, Range(0, 1e9)]
@@ -104,7 +118,7 @@ class TrainConfig:
     averaging: Annotated[float, Range(0, 0.5)]
     dropout: DropoutConfig
     steps: Annotated[int, Range(1, 10**12)] | None
-    budget: Annotated[str, Duration()] | None
+    budget: Annotated[str, Duration()] | Auto | None
     patience: Annotated[int, Range(1, 10**6)] | None
     on_nonfinite: Literal["skip", "stop"]
     log_every: Annotated[int, Range(1, 10**9)]
@@ -152,4 +166,4 @@ class TrainSettings:
     seed: Annotated[int, Range(0, 2**63 - 1)]
     device: Device
     precision: Precision
-    threads: Annotated[int, Range(1, 1024)] | Literal["auto"]
+    threads: Annotated[int, Range(1, 1024)] | Auto

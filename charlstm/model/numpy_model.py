@@ -18,12 +18,12 @@ State = tuple[NDArray[np.floating[Any]], ...]
 def parameter_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of the network that `config` makes for V ids."""
     inputs = config.embedding or vocabulary_size
-    recurrent = gates.parameter_shapes(config.cell, inputs, config.hidden, config.layers)
+    recurrent = gates.parameter_shapes(config.cell, inputs, config.width, config.layers)
     shapes = {f"rnn.{name}": shape for name, shape in recurrent.items()}
     if config.embedding:
         shapes["embedding.weight"] = (vocabulary_size, config.embedding)
     if config.head == "linear":
-        shapes |= {"head.weight": (vocabulary_size, config.hidden), "head.bias": (vocabulary_size,)}
+        shapes |= {"head.weight": (vocabulary_size, config.width), "head.bias": (vocabulary_size,)}
     return shapes
 
 

@@ -53,12 +53,12 @@ class Model(nn.Module):
         super().__init__()
         config.fit_vocabulary(vocabulary_size)
         self.config = config
-        self.dropout = dropout or DropoutConfig(input=0, hidden=0, weight=0)
+        self.dropout = (0.0, 0.0, 0.0) if dropout is None else dropout.probabilities
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding) if config.embedding else None
         cell = FUSED[config.cell] if config.engine == "fused" else partial(torch_cells.Recurrent, config.cell)
-        self.rnn = cell(config.embedding or vocabulary_size, config.hidden, config.layers)
-        self.head = nn.Linear(config.hidden, vocabulary_size) if config.head == "linear" else nn.Identity()
+        self.rnn = cell(config.embedding or vocabulary_size, config.width, config.layers)
+        self.head = nn.Linear(config.width, vocabulary_size) if config.head == "linear" else nn.Identity()
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last.
@@ -69,7 +69,7 @@ class Model(nn.Module):
             x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
         else:
             x = self.embedding(ids)
-        if self.training and self.dropout:
+        if self.training and any(self.dropout):
             output, after = self._with_dropout(x, state)
         else:
             output, after = self.rnn(x, self._as_argument(state))
@@ -79,14 +79,15 @@ class Model(nn.Module):
     def _with_dropout(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         names = parameter_names(self.config.layers, bias=True, bidirectional=False)
         if state is None:
-            shape = (self.config.layers, x.shape[1], self.config.hidden)
+            shape = (self.config.layers, x.shape[1], self.config.width)
             state = tuple(x.new_zeros(shape) for _ in STATE[self.config.cell])
-        x, finals = locked_dropout(x, self.dropout.input), []
+        of_input, of_hidden, of_weight = self.dropout
+        x, finals = locked_dropout(x, of_input), []
         for l, layer in enumerate(names):
             weight_ih, weight_hh, *biases = (getattr(self.rnn, name) for name in layer)
-            weights = [weight_ih, drop_weights(weight_hh, self.dropout.weight), *biases]
+            weights = [weight_ih, drop_weights(weight_hh, of_weight), *biases]
             x, final = self._layer(x, [part[l : l + 1] for part in state], weights)
-            x = locked_dropout(x, self.dropout.hidden)
+            x = locked_dropout(x, of_hidden)
             finals.append(final)
         return x, tuple(torch.cat(part) for part in zip(*finals, strict=True))
 

@@ -45,7 +45,7 @@ class Plan(ABC):
         """What it is trained on: as was asked for, as before if a run is resumed, or as is best. Needs torch.
         Raises ValueError if the machine has not what was asked for."""
         settings = self.settings
-        threads = machine.choose_threads(settings.threads, settings.model.hidden, self.config.batch)
+        threads = machine.choose_threads(settings.threads, settings.model.width, self.config.batch)
         if self.resumed is not None and self.resumed.unchanged("threads"):
             threads = self.resumed.state.provenance.threads
         device = machine.choose_device(settings.device)

@@ -20,7 +20,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
     refuse("data", settings.data, usual, "task=copy draws symbols of its own")
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
     refuse("train", settings.train, {"layout": "auto"}, "task=copy trains sequences side by side")
-    recipe.refuse_undecided(settings.train)
+    recipe.refuse_undecided(settings.train, "copy")
     vocabulary = copy_sequences.vocabulary(settings.copy.symbols)
     settings.model.fit_vocabulary(len(vocabulary))
     return CopyPlan(

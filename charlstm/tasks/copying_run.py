@@ -97,7 +97,7 @@ class Copy(Run):
         longest, symbols, model = self.stands.longest, self.settings.copy.symbols, self.settings.model
         bits = copy_sequences.bits(longest, symbols, share)
         own = {"longest": longest, "symbols": symbols, "bits": bits}
-        return self.figures({**own, "bits_per_hidden_unit": bits / (model.layers * model.hidden)})
+        return self.figures({**own, "bits_per_hidden_unit": bits / (model.layers * model.width)})
 
     def best_weights(self) -> Weights:
         return self._passed(self.stands.longest)

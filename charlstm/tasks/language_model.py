@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from charlstm.config.compose import literal
 from charlstm.config.settings import Kernel, TrainSettings
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
@@ -37,11 +38,13 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
             f"train.layout = {train.layout}, train.loss = {train.loss}: task=lm trains parallel streams on "
             "cross-entropy; leave both keys out"
         )
-    recipe.refuse_undecided(train)
+    recipe.refuse_undecided(train, "lm")
     corpus = corpora.read(settings.data)
     corpus.fit_split(settings.data.split)
+    by_corpus = recipe.by_corpus(settings, len(corpus.train), len(corpus.vocabulary))
+    settings = recipe.with_values(settings, by_corpus)
     settings.model.fit_vocabulary(len(corpus.vocabulary))
-    config = recipe.for_corpus(train, len(corpus.train))
+    config = recipe.for_corpus(settings.train, len(corpus.train))
     return LanguageModelPlan(
         settings=settings,
         config=config,
@@ -51,6 +54,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
         window=config.window,
         resumed=resumed(settings, saved, corpus.vocabulary, corpus),
         corpus=corpus,
+        by_corpus=by_corpus,
     )
 
 
@@ -59,10 +63,12 @@ class LanguageModelPlan(Plan):
     """A plan of a language model.
 
     What an earlier run decided is taken over with it as far as the keys that matter are as they were: the
-    same steps in the same precision on as many threads give the same weights.
+    same steps in the same precision on as many threads give the same weights. `by_corpus` has the keys that
+    were `auto`, and what was decided by the text's length.
     """
 
     corpus: Corpus
+    by_corpus: dict[str, Any]
 
     @cached_property
     def decided(self) -> Decided:
@@ -144,7 +150,7 @@ class LanguageModelPlan(Plan):
     def chosen(self) -> dict[str, object]:
         decided = self.decided
         chosen = {"precision": decided.precision, "threads": decided.threads, "train.steps": decided.steps}
-        return chosen | {"train.budget": "null"}
+        return self.by_corpus | chosen | {"train.budget": "null"}
 
     @property
     def every(self) -> int:
@@ -198,6 +204,8 @@ class LanguageModelPlan(Plan):
         config, asked = self.config, self.settings.train
         yield from self.corpus.describe()
         yield from self.corpus.advice()
+        if keys := " ".join(f"{key}={literal(value)}" for key, value in self.by_corpus.items()):
+            yield f"Chosen by the text's length, each unless it is given: {keys}"
         if config != asked:
             yield (
                 f"The training part is small: train.batch = {config.batch} and "

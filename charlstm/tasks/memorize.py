@@ -20,11 +20,12 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     """What it takes to learn the text by heart. Raises ValueError if text, alphabet, model and layout do not
     fit together."""
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
+    recipe.refuse_undecided(settings.train, "memorize")
     corpora.refuse_for_memorize(settings.data)
     corpus = corpora.read(replace(settings.data, split=(1.0, 0.0, 0.0)))
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
-    config = recipe.for_text(settings.train, len(ids), settings.model.hidden)
+    config = recipe.for_text(settings.train, len(ids), settings.model.width)
     return MemorizePlan(
         settings=settings,
         config=config,

@@ -39,15 +39,15 @@ def plan(settings: TrainSettings, saved: Saved | None = None, began: float | Non
         saved: the state of the run that is resumed.
         began: when the command did, by `time.monotonic`, from which its budget counts; None: just now.
     """
-    clock = _clock(settings, saved, time.monotonic() if began is None else began)
+    began = time.monotonic() if began is None else began
     made = TASKS[settings.task](settings, saved)
     V = len(made.vocabulary)
-    memory.check(settings.model, made.config, V, made.window, memory.physical())
+    memory.check(made.settings.model, made.config, V, made.window, memory.physical())
     if settings.device == "cuda":
         machine.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
         machine.check_kernel(settings.precision, machine.choose_device(settings.device))
-    return dataclasses.replace(made, clock=clock)
+    return dataclasses.replace(made, clock=_clock(made.settings, saved, began))
 
 
 def _clock(settings: TrainSettings, saved: Saved | None, began: float) -> Clock:

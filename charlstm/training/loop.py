@@ -280,7 +280,7 @@ def handed_on(state: State) -> State:
 
 def of_text(model: Model, text: Ids, config: TrainConfig, clock: Clock | None = None) -> Training:
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
-    config = recipe.for_text(config, len(text), model.config.hidden)
+    config = recipe.for_text(config, len(text), model.config.width)
     windows = windows_of(text, config)
     return Training(model, windows, config, steps=config.epochs * len(windows(0)), clock=clock)
 

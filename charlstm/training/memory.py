@@ -21,7 +21,7 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     the file. For each step and stream the kernels keep some 14 numbers for each hidden unit for the way back,
     and there are the scores three times. `window` is T, the steps that gradients flow back through."""
     weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
-    kept = 14 * model.layers * model.hidden + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
+    kept = 14 * model.layers * model.width + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
     return FLOAT * (weights + config.batch * window * kept)
 
 
@@ -42,7 +42,7 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
 
 def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> str:
     """What would fit a memory of so many bytes, as keys."""
-    batch, hidden = config.batch, model.hidden
+    batch, hidden = config.batch, model.width
 
     def fits() -> bool:
         smaller = replace(model, hidden=hidden), replace(config, batch=batch)
@@ -57,7 +57,7 @@ def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window
     keys = []
     if batch < config.batch:
         keys.append(f"train.batch={batch}")
-    if hidden < model.hidden:
+    if hidden < model.width:
         keys.append(f"model.hidden={hidden}")
     if not keys:
         return "try a smaller train.batch, train.window or model.hidden"

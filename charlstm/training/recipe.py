@@ -4,16 +4,19 @@ The values of every key stand in `conf/`, the types in `config/settings.py`; her
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any
 
-from charlstm.config.settings import TrainConfig
+from charlstm.config.settings import Task, TrainConfig, TrainSettings
+from charlstm.config.values import Duration
+from charlstm.model.numpy_model import parameter_count
 from charlstm.training.clock import Clock
 
 LONG_TEXT = 102
 """Symbols from which on a text is learnt by heart as segments side by side: 100 characters and the tokens.
-
-They are as good for shorter ones, but SOAP's steps take longer, which narrow models alone make up for.
-"""
+They are as good for shorter ones, but SOAP's steps take longer, which narrow models alone make up for."""
 
 MOST_SEGMENTS = 64
 
@@ -27,6 +30,9 @@ LEAST_SCORED = 4_000
 SOAP_LR_TIMES_HIDDEN = 3.5
 """SOAP's best learning rate fell with the width (35 and 128 units), as theory would have it (Yang et al.
 2022, "Tensor Programs V")."""
+
+PASSES, LEAST_STEPS, LONGEST = 25, 100, "5m"
+"""A language model of which nothing is said: so many passes, no fewer steps, and no longer than that."""
 
 
 def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
@@ -80,18 +86,54 @@ def longest_window(config: TrainConfig, symbols: int) -> int:
     return longest if config.layout == "streams" else math.ceil(1.6181 * longest)
 
 
+def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> dict[str, Any]:
+    """Key -> value of what is `auto` for a language model of `symbols` ids of V, and where it ends.
+
+    Weights are in proportion to the text, or fewer if time is short; wider nets learn at a lower rate, more
+    passes over the text take more dropout. Time is that of a usual core, so that a text gets the same net
+    everywhere. The numbers are those of `benchmarks.sizes`."""
+    model, train = settings.model, settings.train
+    per_pass, chars = steps_per_epoch(for_corpus(train, symbols), symbols), train.batch * train.window
+    is_free, most = train.budget == "auto" and train.steps is None, train.steps or train.epochs * per_pass
+    steps, seconds = min(most, max(PASSES * per_pass, LEAST_STEPS)) if is_free else most, math.inf
+    if train.steps is None and train.budget is not None:
+        seconds = Duration.seconds(LONGEST if is_free else train.budget)
+    time = min(seconds, 2e-5 * chars * most)
+    width = 512 * min(math.sqrt(symbols / 130_000), (time / 300) ** 0.38, 4)
+    hidden = max(32 * round(width / 32), 32) if model.hidden == "auto" else model.hidden
+    weights = parameter_count(replace(model, hidden=hidden), vocabulary_size)
+    in_time = seconds / (chars * (1e-6 + 6e-11 * weights))
+    dropout = round(min(max(0.06 * math.log2(min(steps, in_time) / per_pass), 0.0), 0.5), 2)
+    values: dict[str, Any] = {
+        "model.hidden": hidden,
+        "train.lr": round(min(0.3 / math.sqrt(hidden), 0.02), 4),
+        "train.dropout.hidden": dropout,
+        "train.dropout.weight": dropout / 2,
+        "train.budget": None if steps <= in_time else LONGEST,
+    }
+    values = {key: value for key, value in values.items() if attrgetter(key)(settings) == "auto"}
+    return values | ({"train.epochs": steps // per_pass} if is_free and steps <= in_time else {})
+
+
+def with_values(settings: Any, values: Mapping[str, Any]) -> Any:
+    """Settings with these values by dotted key."""
+    for key, value in values.items():
+        first, _, rest = key.partition(".")
+        value = with_values(getattr(settings, first), {rest: value}) if rest else value
+        settings = replace(settings, **{first: value})
+    return settings
+
+
 def for_corpus(config: TrainConfig, symbols: int) -> TrainConfig:
     """The same for a language model of a text of `symbols` ids: with fewer streams or shorter windows if need
     be. Raises ValueError if there are fewer than two symbols."""
     if symbols < 2:
         raise ValueError(f"the training part has {symbols} symbols; it needs at least 2")
     # the cut may leave out up to a window of ids
-    if config.batch * config.window + config.window >= symbols:
-        batch = max((symbols - 1) // config.window - 1, 1)
-        config = replace(config, batch=min(config.batch, batch))
-    if config.batch * config.window + config.window >= symbols:
-        config = replace(config, window=max((symbols - 1) // 2, 1))
-    return config
+    batch, window = min(config.batch, max((symbols - 1) // config.window - 1, 1)), config.window
+    if (batch + 1) * window >= symbols:
+        window = max((symbols - 1) // 2, 1)
+    return replace(config, batch=batch, window=window)
 
 
 def steps_of(config: TrainConfig, symbols: int, clock: Clock, seconds_per_step: float) -> int:
@@ -116,10 +158,15 @@ def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
     return max((symbols - 1) // (config.batch * config.window), 1)
 
 
-def refuse_undecided(config: TrainConfig) -> None:
-    """Check for a task that decides nothing by the text. Raises ValueError if something is left to be
-    decided, or follows from how well a text is known."""
-    for key in ("optimizer", "lr", "decay"):
-        value = getattr(config, key)
-        if value == "auto" or (key, value) == ("decay", "loss"):
-            raise ValueError(f"train.{key} = {value}: works with task=memorize only; leave it out")
+DECIDED = {key: ["memorize"] for key in ("optimizer", "decay")} | {"lr": ["memorize", "lm"]}
+DECIDED |= {key: ["lm"] for key in ("dropout.hidden", "dropout.weight", "budget")}
+"""Keys of `train` that are decided by the text, and the tasks that do it."""
+
+
+def refuse_undecided(config: TrainConfig, task: Task) -> None:
+    """Check for a task. Raises ValueError if something is left to be decided, or follows from how well a text
+    is known, that this task does not decide by the text."""
+    for key, tasks in DECIDED.items():
+        value = attrgetter(key)(config)
+        if task not in tasks and (value == "auto" or (key, value) == ("decay", "loss")):
+            raise ValueError(f"train.{key} = {value}: works with task={' or '.join(tasks)}; leave it out")

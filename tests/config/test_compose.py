@@ -111,14 +111,14 @@ def test_a_file_that_nobody_asks_for_may_be_broken(conf):
 
 
 def test_files_are_read_once_for_a_sweep_and_anew_for_the_next_request(conf):
-    def hidden():
-        return compose.compose("train", TrainSettings, ["task=lm"]).model.hidden
+    def embedding():
+        return compose.compose("train", TrainSettings, ["task=lm"]).model.embedding
 
     with compose.files_read_once():
-        assert hidden() == 512
-        (conf / "task" / "lm.yaml").write_bytes(LM.replace(b"512", b"3"))
-        assert hidden() == 512
-    assert hidden() == 3
+        assert embedding() == 64
+        (conf / "task" / "lm.yaml").write_bytes(LM.replace(b"embedding: 64", b"embedding: 3"))
+        assert embedding() == 64
+    assert embedding() == 3
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["-m", "seed=1,2"], []])

@@ -1,0 +1,94 @@
+"""What is chosen for a language model by the length of its text and the time."""
+
+import itertools
+
+import pytest
+from conftest import settings
+from resuming import compose, go, plan, text
+
+from charlstm import checkpoint
+from charlstm.training import recipe
+
+LM = ["task=lm", "eval.baselines=false", "train.batch=4", "threads=1", "precision=float32"]
+V = 80
+SIZES = {"model.hidden", "train.lr", "train.dropout.hidden", "train.dropout.weight"}
+
+
+def chosen(symbols, *overrides):
+    return recipe.by_corpus(settings("task=lm", *overrides), symbols, V)
+
+
+def test_a_text_gets_what_is_good_for_its_length():
+    """As in docs: 2 kB, 20 kB, 200 kB, 2 MB, 20 MB."""
+    found = [chosen(2 * 10**k) for k in range(3, 8)]
+    assert [one["model.hidden"] for one in found] == [64, 192, 512, 512, 512]
+    assert [one["train.lr"] for one in found] == [0.02, 0.02, 0.0133, 0.0133, 0.0133]
+    assert [one["train.dropout.hidden"] for one in found] == [0.4, 0.28, 0.26, 0.06, 0]
+    assert [one["train.budget"] for one in found] == [None, None, "5m", "5m", "5m"]
+    assert [one.get("train.epochs") for one in found] == [100, 25, None, None, None]
+
+
+@pytest.mark.parametrize("overrides", [[], ["train.budget=10s"], ["train.steps=500"], ["model.layers=2"]])
+def test_longer_texts_get_wider_nets_with_less_dropout(overrides):
+    every = [chosen(int(1000 * 1.1**k), *overrides) for k in range(110)]
+    for shorter, longer in itertools.pairwise(every):
+        assert shorter["model.hidden"] <= longer["model.hidden"]
+        assert shorter["train.lr"] >= longer["train.lr"]
+    assert every[0]["model.hidden"] < every[-1]["model.hidden"]
+    assert every[0]["train.dropout.hidden"] > every[-1]["train.dropout.hidden"] == 0
+
+
+def test_more_time_gets_a_wider_net_with_more_dropout():
+    little, much = (chosen(10**6, f"train.budget={budget}") for budget in ("20s", "10m"))
+    assert little["model.hidden"] < much["model.hidden"]
+    assert chosen(10**9, "train.budget=99h")["model.hidden"] == 2048
+    assert little["train.dropout.hidden"] < much["train.dropout.hidden"]
+    assert (
+        chosen(10**6, "train.steps=300")["model.hidden"] < chosen(10**6, "train.steps=9000")["model.hidden"]
+    )
+
+
+def test_what_is_given_is_taken():
+    given = ["model.hidden=48", "train.lr=0.3", "train.dropout.hidden=0.4", "train.dropout.weight=0.1"]
+    assert chosen(5000, *given, "train.budget=9s") == {}
+    assert chosen(5000, *given) == {"train.budget": None, "train.epochs": 50}
+    assert chosen(5000, *given, "train.epochs=3") == {"train.budget": None, "train.epochs": 3}
+    assert chosen(5000, *given, "train.steps=7") == {"train.budget": None}
+    assert chosen(5000, "model.hidden=48").keys() == SIZES - {"model.hidden"} | {
+        "train.budget",
+        "train.epochs",
+    }
+
+
+def test_what_was_chosen_stays_when_a_run_is_resumed(tmp_path):
+    (tmp_path / "text").write_text(text(), encoding="utf-8")
+    request = [*LM, f"data.path={tmp_path / 'text'}"]
+    planned = plan(*request)
+    assert (
+        "Chosen by the text's length, each unless it is given: model.hidden=32 " in [*planned.describe()][2]
+    )
+    run = go(tmp_path / "run", *request, "train.epochs=2")
+    trained = checkpoint.load(run / "last.safetensors")
+    assert trained.config.hidden == trained.training.settings.model.hidden == 32
+    again = compose(f"resume={run}", "train.budget=9h", "train.epochs=900")
+    assert again.model.hidden == 32
+    assert again.train.dropout == trained.training.settings.train.dropout
+    assert plan(f"resume={run}", "train.epochs=900").by_corpus == {}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "answer"),
+    {
+        ("model.hidden=auto",): "model.hidden = auto: works with task=lm; give a number",
+        ("train.budget=auto",): "train.budget = auto: works with task=lm; leave it out",
+        ("train.dropout.weight=auto",): "train.dropout.weight = auto: works with task=lm; leave it out",
+        ("task=copy", "train.lr=auto"): "train.lr = auto: works with task=memorize or lm; leave it out",
+        (
+            "task=lm",
+            "train.optimizer=auto",
+        ): "train.optimizer = auto: works with task=memorize; leave it",
+    }.items(),
+)
+def test_a_task_that_does_not_choose_says_so(overrides, answer):
+    with pytest.raises(ValueError, match=answer):
+        plan(*overrides)
