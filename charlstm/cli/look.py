@@ -35,7 +35,7 @@ def look(settings: LookSettings, is_coloured: bool) -> Iterator[str]:
         name = settings.gate or ("cell" if "c" in terms else "hidden")
         if (letter := NAMES.get(name, "g" if "c" in terms else "n")) not in terms:
             raise ValueError(f"gate = {name}: an {config.cell} has none")
-        if settings.unit >= config.hidden or settings.layer >= config.layers:
+        if settings.unit >= config.width or settings.layer >= config.layers:
             asked = f"unit = {settings.unit}, layer = {settings.layer}"
             raise ValueError(f"{asked}: of {config.layers} x {config.hidden}, counted from 0, there is none")
         values = terms[letter][:, settings.layer, settings.unit].astype(np.float64)
