@@ -4,10 +4,11 @@ recipe.py     what `auto` means
 windows.py    ids -> windows (T, B)
 losses.py     scores -> nats
 loop.py       window after window: the training itself
-speed.py      how long a step takes here
+speed.py      what makes a step shortest here, and how long it takes
 optimizer.py  gradients -> steps: clipping, AdamW, averages
 soap.py       the same by SOAP
 schedule.py   the learning rate of each step
+clock.py      the time of a run, and what is left of it
 progress.py   the figures of a training on its way
 machine.py    device, precision and threads
 memory.py     how much memory it takes, before it takes it
