@@ -171,7 +171,7 @@ def test_what_hydra_answers(charlstm):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("charlstm ", "train sample score look page limit\n"),
+        ("charlstm ", "train sample score look page runs limit\n"),
         ("charlstm train model.c", "model.cell=\n"),
         ("charlstm train experiment=n", "experiment=names experiment=notebook experiment=notebook_batch\n"),
         ("charlstm sample ", ""),
