@@ -25,7 +25,10 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 @contextmanager
 def server(path: Path):
-    """Within this context commands are copies of a process that waits at the socket `path`."""
+    """Within this context commands are copies of a process that waits at the socket `path`, on Linux."""
+    if not hasattr(os, "pidfd_open"):
+        yield
+        return
     with subprocess.Popen([sys.executable, __file__, "--serve", str(path)], stdin=subprocess.PIPE) as process:
         os.environ[ADDRESS] = str(path)
         try:
@@ -81,6 +84,10 @@ def serve(path: str) -> list[str]:
                 break
             talk.write(f"{pid}\n")
             talk.flush()
+            ended = os.pidfd_open(pid)
+            if ended not in select.select([ended, connection], [], [])[0]:  # who asked for it is gone
+                os.kill(pid, signal.SIGKILL)
+                os._exit(0)
             talk.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
             talk.flush()
             os._exit(0)
