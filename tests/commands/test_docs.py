@@ -6,7 +6,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 from charlstm.files import PROJECT
 
-PAGES = [path for path in sorted((PROJECT / "docs").glob("*.md")) if path.stem != "design"]  # has no code
+PAGES = [path for path in sorted((PROJECT / "docs").glob("*.md")) if "```python" in path.read_text("utf-8")]
 SYBIL = Sybil([PythonCodeBlockParser()])
 
 
