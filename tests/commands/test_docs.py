@@ -1,4 +1,4 @@
-"""Every code block of every page in docs/ runs and prints what the page says."""
+"""Every block of Python in the README and in docs/ runs and prints what the page says."""
 
 import pytest
 from sybil import Sybil
@@ -6,7 +6,11 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 from charlstm.files import PROJECT
 
-PAGES = [path for path in sorted((PROJECT / "docs").glob("*.md")) if "```python" in path.read_text("utf-8")]
+PAGES = [
+    path
+    for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+    if "```python" in path.read_text(encoding="utf-8")
+]
 SYBIL = Sybil([PythonCodeBlockParser()])
 
 
