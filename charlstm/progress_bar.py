@@ -1,5 +1,6 @@
 """How far a wait has come: a bar where people watch, a line now and then in a file or a pipe."""
 
+import math
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ class Bar:
     Attributes:
         total, n: units in all, and those that are done.
         what: is waited for, or the latest figures.
-        left: seconds, for who knows; `state` stands in place of it.
+        left: seconds, infinite if nobody knows; None: as the share says. `state` stands in place of it.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class Bar:
     def words(self) -> str:
         """What stands beside the bar."""
         spent, left = time.monotonic() - self._begin, self.left
-        if self.total and left is None and self.n:
-            left = spent * (self.total - self.n) / self.n
-        known = f"{clock(left)} left" if left is not None else "" if self.total else clock(spent)
+        if left is None:
+            left = spent * (self.total - self.n) / self.n if self.total and self.n else math.inf
+        known = f"{clock(left)} left" if left < math.inf else clock(spent)
         return ", ".join(filter(None, [self.state or known, self.what]))
 
     def _watch(self) -> None:

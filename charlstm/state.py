@@ -24,8 +24,9 @@ Arrays = Mapping[str, NDArray[Any]]
 Threads = Annotated[int, Range(1, 1024)]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
-LATER: dict[str, dict[str, Any]] = {"copy": {"symbols": 26}, "train": {"optimizer": "adamw"}}
+LATER: dict[str, dict[str, Any]] = {"copy": {"symbols": 26}, "train": {"optimizer": "adamw"}, "eval": {}}
 """Settings that the first files have not, by group, with what they meant."""
+GONE = ("eval.dynamic",)  # and what they have, but nothing depends on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
     settings = dict(rest["settings"])
     for group, later in LATER.items():
         if isinstance(given := settings.get(group, {}), dict):
-            settings[group] = {**later, **given}
+            settings[group] = {**later, **{key: given[key] for key in given if f"{group}.{key}" not in GONE}}
     try:
         # what the task keeps is of another type for each
         own = convert(TASK_STATES[task], rest.pop("task"))

@@ -44,15 +44,17 @@ def main(arguments: list[str]) -> None:
         for number in range(3):
             os.fstat(number)
         is_plain = arguments[0] == "-m" or arguments[0].endswith(".py")
-        if not is_plain or "PYTHONIOENCODING" in os.environ:
+        # files that are open here, such as <(...), are not there
+        if not is_plain or "PYTHONIOENCODING" in os.environ or any("/dev/fd/" in one for one in arguments):
             raise OSError
+        asked = json.dumps([arguments, str(Path.cwd()), dict(os.environ)])
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(os.environ[ADDRESS])
         socket.send_fds(connection, [b"."], [0, 1, 2])
     except (OSError, KeyError):
         os.execv(sys.executable, [sys.executable, *arguments])
     with connection.makefile("rw") as talk:
-        talk.write(json.dumps([arguments, str(Path.cwd()), dict(os.environ)]) + "\n")
+        talk.write(f"{asked}\n")
         talk.flush()
         pid = int(talk.readline())
         for number in PASSED_ON:

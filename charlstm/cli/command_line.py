@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from charlstm import BEGAN, __version__
-from charlstm.cli.terminal import Terminal, answered, output, say, show, visible
+from charlstm.cli.terminal import Terminal, answered, give_up_output, output, say, show, visible
 from charlstm.config.compose import (
     CONF,
     check_keys,
@@ -106,7 +106,7 @@ def run(
         codes.append(outcome.code)
         if is_multirun and outcome != Outcome(0):
             said = sweep.add(HydraConfig.get().job.override_dirname, path)
-            show(f"{len(codes)} of {count}: {said}\n", flush=True)
+            _tell(f"{len(codes)} of {count}: {said}")
         if outcome.stopped:  # and so are the runs that would come after it
             sys.exit(outcome.code)
 
@@ -134,7 +134,7 @@ def run(
             finally:
                 if len(codes) > 1:
                     for line in sweep.lines(Path(HydraConfig.get().sweep.dir)):
-                        show(f"{line}\n")
+                        _tell(line)
         if is_multirun and (failed := sum(map(bool, codes))):
             say(ValueError(f"{failed} of {len(codes)} runs failed"))
     sys.exit(max(codes, default=0))
@@ -186,6 +186,14 @@ def _with_paths(word: str) -> str:
         paths = [run if path == "latest" else path for path in paths]
         print(f"{key}=latest is {visible(run)}", file=sys.stderr, flush=True)
     return key + equals + ",".join(paths)
+
+
+def _tell(line: str) -> None:
+    """Print a line of a sweep, which goes on where nobody takes it."""
+    try:
+        show(f"{line}\n", flush=True)
+    except OSError as error:
+        give_up_output(error)
 
 
 def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outcome:

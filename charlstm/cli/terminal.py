@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -109,7 +110,7 @@ def output() -> Iterator[bool]:
         complain(error)
         sys.exit(1)
     except OSError as error:
-        _give_up_output(error)
+        give_up_output(error)
         if not isinstance(error, BrokenPipeError):
             sys.exit(1)
 
@@ -137,7 +138,7 @@ class _Notebook(io.TextIOBase):
 
 class Terminal(logging.StreamHandler[TextIO]):
     """A log on standard output, for which a bar makes room; where that cannot be written, the run goes on
-    without. On a terminal a record that is `bold` is so, unless NO_COLOR is set."""
+    without. On a terminal a record that is `bold` is so, unless NO_COLOR is set, and broken between words."""
 
     def emit(self, record: logging.LogRecord) -> None:
         bars: Any = sys.modules.get("tqdm")
@@ -146,13 +147,16 @@ class Terminal(logging.StreamHandler[TextIO]):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        is_bold = getattr(record, "bold", False) and self.stream.isatty() and not os.environ.get("NO_COLOR")
-        return f"\x1b[1m{text}\x1b[0m" if is_bold else text
+        if not (getattr(record, "bold", False) and self.stream.isatty()):
+            return text
+        columns = shutil.get_terminal_size().columns
+        text = "\n".join(textwrap.fill(line, columns) for line in text.split("\n"))
+        return text if os.environ.get("NO_COLOR") else f"\x1b[1m{text}\x1b[0m"
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            _give_up_output(error)
+            give_up_output(error)
         else:
             super().handleError(record)
 
@@ -164,7 +168,8 @@ class Visible(logging.Formatter):
         return visible(super().format(record))
 
 
-def _give_up_output(error: OSError) -> None:
+def give_up_output(error: OSError) -> None:
+    """Nobody takes standard output any more: what is still to come goes nowhere."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

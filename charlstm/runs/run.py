@@ -77,6 +77,10 @@ class Run(ABC):
     def put_back(self, state: TaskState) -> None:
         """Take over such a state; the best weights are there already."""
 
+    def standing(self) -> tuple[float, float | None]:
+        """How much is done, 0 to 1, and the seconds that are left, as `Bar` has them."""
+        return self.training.share, self.training.seconds_left
+
     def go(self) -> Outcome:
         """From the beginning, or where an earlier run stopped, to the end."""
         with directory.owned(self.path), self.signals:
@@ -84,7 +88,7 @@ class Run(ABC):
                 # in a directory where a run was killed before it was first saved there are curves of it
                 first = self._resume() if self.resumed is not None else 0
                 self._saving = Saving(self.training, self.path, self.settings, self.resumed)
-                with Tracker(self.path, self.training, first, self.settings.tensorboard) as self.tracker:
+                with Tracker(self.path, self.standing, first, self.settings.tensorboard) as self.tracker:
                     self._train()
                 if self.signals.received is None:
                     self.progress = self.progress or self.training.take_figures()

@@ -11,8 +11,6 @@ from charlstm.progress_bar import Bar
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from charlstm.training.loop import Training
-
 log = logging.getLogger("charlstm")
 
 SHOWN_CHARACTERS = 2000
@@ -25,7 +23,7 @@ class Tracker:
 
     Args:
         directory: the run directory, where TensorBoard finds its events.
-        training: whose share that is done, and time left, the bar shows.
+        standing: gives the share that is done, and the time left, for the bar.
         from_step: of the curves that an earlier run left here, drop those points that have this step or a
             later one. It is written even where there are none: TensorBoard takes the first such mark of a
             directory for its beginning, and heeds those after it.
@@ -33,11 +31,15 @@ class Tracker:
     """
 
     def __init__(
-        self, directory: Path, training: "Training | None" = None, from_step: int = 0, curves: bool = True
+        self,
+        directory: Path,
+        standing: Callable[[], tuple[float, float | None]] = lambda: (0.0, None),
+        from_step: int = 0,
+        curves: bool = True,
     ) -> None:
         self._directory, self._curves, self._from_step = directory, curves, from_step
         self._writer: SummaryWriter | None = None
-        self._bar, self._training = Bar(log.info), training
+        self._bar, self._standing = Bar(log.info), standing
         self.figures = "nothing was measured"
 
     def __enter__(self) -> "Tracker":
@@ -54,9 +56,8 @@ class Tracker:
         threading.excepthook = self._hook
 
     def advance(self, shown: str | None = None) -> None:
-        """Move the progress bar to where training stands; beside it are the last figures that were given."""
-        if self._training is not None:
-            self._bar.n, self._bar.left = self._training.share, self._training.seconds_left
+        """Move the progress bar to where the run stands; beside it are the last figures that were given."""
+        self._bar.n, self._bar.left = self._standing()
         self._bar.state = ""
         if shown is not None:
             self._bar.what = self.figures = shown

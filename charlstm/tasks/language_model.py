@@ -204,7 +204,8 @@ class LanguageModelPlan(Plan):
         config, asked = self.config, self.settings.train
         yield from self.corpus.describe()
         yield from self.corpus.advice()
-        if keys := " ".join(f"{key}={literal(value)}" for key, value in self.by_corpus.items()):
+        chosen = {key: value for key, value in self.by_corpus.items() if value is not None}
+        if keys := " ".join(f"{key}={literal(value)}" for key, value in chosen.items()):
             yield f"Chosen by the text's length, each unless it is given: {keys}"
         if config != asked:
             yield (

@@ -32,7 +32,7 @@ from charlstm.training.progress import Figures, Progress
 log = logging.getLogger("charlstm")
 
 SAMPLE_CHARACTERS = 400  # in TensorBoard
-SHORT, TEMPERATURES = 160, (0.5, 0.8, 1.0)  # in the log
+SHORT, SHORT_LINES, TEMPERATURES = 160, 6, (0.5, 0.8, 1.0)  # in the log
 
 
 class LanguageModel(Run):
@@ -209,7 +209,8 @@ class LanguageModel(Run):
             written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}
         self.keep_best(figures)
         for temperature, text in written_at.items():
-            log.info(f"\ntemperature {temperature}:\n{text}")
+            lines = text.split("\n")[:SHORT_LINES]
+            log.info("\n".join([f"\ntemperature {temperature}:", *lines]))
         self._say_scores(figures)
         return figures
 

@@ -1,6 +1,7 @@
 """One run of `task=memorize`: the figures of each epoch, and the proof that the text is known by heart."""
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,11 @@ class Memorize(Run):
         if written is not None:
             self.tracker.text(progress.step, "written", written)
         return self.proven.known and config.stop_at_recall
+
+    def standing(self) -> tuple[float, float | None]:
+        if self.plan.clock.budget is None and self.settings.train.stop_at_recall:
+            return self.proven.longest / self.plan.text_length, math.inf  # nobody knows when it will be known
+        return super().standing()
 
     def closing_seconds(self) -> float:
         # two samples, and two free runs, on a usual machine that does something else, too

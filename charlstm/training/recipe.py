@@ -91,7 +91,7 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
 
     Weights are in proportion to the text, or fewer if time is short; wider nets learn at a lower rate, more
     passes over the text take more dropout. Time is that of a usual core, so that a text gets the same net
-    everywhere. The numbers are those of `benchmarks.sizes`."""
+    everywhere. The numbers were found on texts like those of `benchmarks.sizes`."""
     model, train = settings.model, settings.train
     per_pass, chars = steps_per_epoch(for_corpus(train, symbols), symbols), train.batch * train.window
     is_free, most = train.budget == "auto" and train.steps is None, train.steps or train.epochs * per_pass

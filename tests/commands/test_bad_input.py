@@ -449,7 +449,7 @@ COMMANDS = {
         2,
         "error: hydra.sweep.dir = mine: holds other files",
     ),
-    "TRAIN --multi seed=1 hydra.sweep.dir=mine/new hydra.sweep.subdir=..": (
+    "TRAIN --multirun seed=1 hydra.sweep.dir=mine/new hydra.sweep.subdir=..": (
         2,
         "error: hydra.sweep.dir = mine",
     ),
