@@ -110,6 +110,10 @@ class Run(ABC):
     def closing_seconds(self) -> float:
         """What comes after the last step takes about so long, but for saving."""
 
+    def writing_seconds(self, characters: int) -> float:
+        """What writing takes, about, on a usual machine that does something else, too."""
+        return characters * (3e-5 + 8e-10 * self.plan.parameters)
+
     def keep_time(self) -> None:
         """With a budget, reserve the time that the end of the run will take."""
         if self.plan.clock.budget is not None:

@@ -26,6 +26,7 @@ MOST_STREAMS = 64  # more would make the matrix products no faster
 RUN_IN = 500  # unscored symbols that bring a zero state close to the one that is carried
 COMPARED = 100  # the last of them, where two streams are compared
 AGREEMENT = 1e-3  # nats per symbol by which they may differ there in the mean
+REHEARSED = 400  # steps that tell how long all will take, whatever else the machine does in between
 WINDOW = 100  # steps between two visits to Python
 MOST_SCORES = 2**22  # numbers in a window's (T, B, V): 16 MiB, whatever the alphabet
 
@@ -46,7 +47,7 @@ class Score(NamedTuple):
     place: int = 0
 
 
-def carried(model: Model, ids: Ids, start: int) -> Score:
+def carried(model: Model, ids: Ids, start: int, is_late: Callable[[], bool] = lambda: False) -> Score:
     """The whole part from the start token and a zero state, which is carried from its begin to its end.
     Raises ValueError if there is nothing to score.
 
@@ -59,13 +60,14 @@ def carried(model: Model, ids: Ids, start: int) -> Score:
         ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
             and the start token.
         start: the start token's id. It always follows the end token, so predicting it is not scored.
+        is_late: asked before anything is read again; if so, it is not, and the score only near.
     """
     first, ids = _beginning(ids, start)
     if not len(ids):
         return _score(0.0, ids, start)
     hop = _hop(len(ids))
     with _evaluating(model):
-        sums = _one_stream(model, ids, start, first, hop)
+        sums = _one_stream(model, ids, start, first, hop, is_late)
     scored = np.add.reduceat(ids != start, np.arange(0, len(ids), STRETCH), dtype=np.int64)
     whole = max(len(ids) // STRETCH, 1)  # what is left over is no stretch, unless it is all there is
     means = sums[:whole] / scored[:whole]
@@ -81,18 +83,20 @@ def _hop(symbols: int) -> int:
 
 
 def rehearsed(model: Model, ids: Ids, start: int, now: Callable[[], float]) -> float:
-    """The seconds that `carried` will take about, by its first 100 steps; `now` is the clock's."""
+    """The seconds that `carried` will take about, by its first 400 steps; `now` is the clock's."""
     if not len(ids):
         return 0.0
     hop = _hop(len(ids))
     begins, begin = np.arange(0, len(ids), hop), now()
     with _evaluating(model):
-        _read(model, ids, start, begins, WINDOW, None)[0].sum().item()
+        _read(model, ids, start, begins, REHEARSED, None)[0].sum().item()
     steps = hop + RUN_IN if len(begins) > 1 else hop
-    return (now() - begin) * steps / WINDOW
+    return (now() - begin) * steps / REHEARSED
 
 
-def _one_stream(model: Model, ids: Ids, start: int, first: int | None, hop: int) -> NDArray[np.float64]:
+def _one_stream(
+    model: Model, ids: Ids, start: int, first: int | None, hop: int, is_late: Callable[[], bool]
+) -> NDArray[np.float64]:
     """The nats of each stretch of ids, read as streams of `hop` symbols each of which continues the last."""
     begins = np.arange(0, len(ids), hop)
     sums = np.empty((len(begins), hop // STRETCH))
@@ -117,6 +121,8 @@ def _one_stream(model: Model, ids: Ids, start: int, first: int | None, hop: int)
             part[:, again] = new
         differences = (before[:, 1:] - after[:, :-1]).abs().mean(0)
         again = 1 + np.flatnonzero((differences > AGREEMENT).cpu())
+        if len(again) and is_late():
+            break
         before[:, again] = after[:, again - 1]
         for part, end in zip(state or (), ends, strict=False):
             part[:, again] = end[:, again - 1]

@@ -176,7 +176,7 @@ class LanguageModelPlan(Plan):
     @cached_property
     def most_scored(self) -> int:
         """Of how many symbols of each part, its first, the final scores are at most: with a budget as many
-        as can be read three times in a quarter of it."""
+        as can be read four times in a quarter of it."""
         ids = self.corpus.valid if len(self.corpus.valid) else self.corpus.test
         if not self.clock.budget or not len(ids):
             return len(self.corpus.ids)
@@ -184,7 +184,7 @@ class LanguageModelPlan(Plan):
 
         request = self.first_model(self.machine), ids, self.vocabulary.start, self.clock.now
         _, seconds = held_out.rehearsed(*request), held_out.rehearsed(*request)  # the first one warms up
-        most = self.clock.budget / 4 / 3 * len(ids) / max(seconds, 1e-6)
+        most = self.clock.budget / 4 / 4 * len(ids) / max(seconds, 1e-6)
         return max(int(most), recipe.LEAST_SCORED)
 
     @property

@@ -33,6 +33,7 @@ log = logging.getLogger("charlstm")
 
 SAMPLE_CHARACTERS = 400  # in TensorBoard
 SHORT, SHORT_LINES, TEMPERATURES = 160, 6, (0.5, 0.8, 1.0)  # in the log
+REREAD = 1.5  # as often a part is read for its score, about: some of its streams once more
 
 
 class LanguageModel(Run):
@@ -146,10 +147,16 @@ class LanguageModel(Run):
             self._rehearse()
             sample, now = self.plan.corpus.valid[: self.plan.sample], self.plan.clock.now
             self.latest = 2 * held_out.rehearsed(self.scored, sample, self.vocabulary.start, now)
-        # the last evaluation, and the final scores: of the valid part in two ways
+            self.latest += self.writing_seconds(SAMPLE_CHARACTERS)
+        # the last evaluation, the final scores, those of fresh windows among them, and the sample
+        fresh = min(len(self.plan.corpus.valid), self.plan.most_scored)
+        scores = self.per_symbol * (REREAD * self._held_out() + fresh)
+        return self.latest + scores + self.writing_seconds(SHORT * len(TEMPERATURES))
+
+    def _held_out(self) -> int:
+        """How many symbols the final scores are of."""
         corpus, most = self.plan.corpus, self.plan.most_scored
-        symbols = min(len(corpus.test), most) + 2 * min(len(corpus.valid), most)
-        return self.latest + self.per_symbol * symbols
+        return min(len(corpus.test), most) + min(len(corpus.valid), most)
 
     def _evaluate(self, progress: Progress) -> tuple[float, bool, Weights]:
         """The weights or their average, whichever is better on the valid part: the score in nats per symbol,
@@ -203,6 +210,8 @@ class LanguageModel(Run):
             self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
             if self.found.nats is None:
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
+            # what is kept from here on is what comes after the scores
+            self.plan.clock.reserve -= self.latest + self.per_symbol * REREAD * self._held_out()
             figures = self._figures() | _final_scores(self.plan, self.scored)
             self.wait.what = "n-grams and compressors, to compare with"
             figures |= self.baselines
@@ -265,12 +274,20 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
     part, last, begin = _last_part(plan)
     if not len(last):
         return figures
+    late: list[bool] = []
+
+    def is_late() -> bool:
+        late.append(plan.clock.left() < 0)
+        return late[-1]
+
     valid = data.valid[: plan.most_scored]
     scored = _valid(plan, len(valid))
     if part == "test" and 0 < len(valid) != plan.sample:  # of which it is known
-        figures |= _scored("valid", held_out.carried(model, valid, start).nats, scored)
-    score, extent = held_out.carried(model, last, start), data.extent(begin, begin + len(last))
+        figures |= _scored("valid", held_out.carried(model, valid, start, is_late).nats, scored)
+    score, extent = held_out.carried(model, last, start, is_late), data.extent(begin, begin + len(last))
     figures |= _scored(part, score.nats, extent)
+    if any(late):
+        log.warning("Time was short: scores are of streams side by side that are not one, which is near.")
     if score.worst > math.log(V):  # more than if all ids were equally likely
         log.warning(
             f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "

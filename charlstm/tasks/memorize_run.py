@@ -77,9 +77,8 @@ class Memorize(Run):
         return super().standing()
 
     def closing_seconds(self) -> float:
-        # two samples, and two free runs, on a usual machine that does something else, too
-        written = PRINTED_CHARACTERS + SAMPLED_CHARACTERS + 2 * self.proven.longest
-        return written * (3e-5 + 8e-11 * self.plan.parameters)
+        # two samples, and two free runs
+        return self.writing_seconds(PRINTED_CHARACTERS + SAMPLED_CHARACTERS + 2 * self.proven.longest)
 
     def best_weights(self) -> Weights:
         return self.training.model.weights()
