@@ -184,7 +184,8 @@ class LanguageModel(Run):
         valid = self.plan.corpus.valid[:symbols]
         if not len(valid):
             return progress.loss
-        return held_out.carried(self.scored, valid, self.vocabulary.start).nats
+        is_timed = self.plan.clock.budget is not None  # then streams are compared as they are, not made one
+        return held_out.carried(self.scored, valid, self.vocabulary.start, lambda: is_timed).nats
 
     def _figures(self) -> Figures:
         nats = self.found.nats if self.plan.sample else None
@@ -282,7 +283,8 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
 
     valid = data.valid[: plan.most_scored]
     scored = _valid(plan, len(valid))
-    if part == "test" and 0 < len(valid) != plan.sample:  # of which it is known
+    is_known = len(valid) == plan.sample and plan.clock.budget is None
+    if part == "test" and len(valid) and not is_known:
         figures |= _scored("valid", held_out.carried(model, valid, start, is_late).nats, scored)
     score, extent = held_out.carried(model, last, start, is_late), data.extent(begin, begin + len(last))
     figures |= _scored(part, score.nats, extent)
