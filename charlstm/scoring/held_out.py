@@ -39,15 +39,19 @@ class Score(NamedTuple):
         symbols: how many were scored.
         worst: nats per symbol of the worst stretch of 1,000 symbols, or of all if they are fewer.
         place: where that stretch begins.
+        read: how many ids of the part that is, with start tokens.
     """
 
     nats: float
     symbols: int
     worst: float = math.nan
     place: int = 0
+    read: int = 0
 
 
-def carried(model: Model, ids: Ids, start: int, is_late: Callable[[], bool] = lambda: False) -> Score:
+def carried(
+    model: Model, ids: Ids, start: int, is_late: Callable[[], bool] = lambda: False, once: bool = False
+) -> Score:
     """The whole part from the start token and a zero state, which is carried from its begin to its end.
     Raises ValueError if there is nothing to score.
 
@@ -60,20 +64,26 @@ def carried(model: Model, ids: Ids, start: int, is_late: Callable[[], bool] = la
         ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
             and the start token.
         start: the start token's id. It always follows the end token, so predicting it is not scored.
-        is_late: asked before anything is read again; if so, it is not, and the score only near.
+        is_late: asked before anything is read again; if so, the score ends where the
+            first stream begins that would have to be.
+        once: streams are not compared, for a score that is soon there, and too high where some are lost.
     """
+    whole_part = len(ids)
     first, ids = _beginning(ids, start)
+    left_out = whole_part - len(ids)
     if not len(ids):
         return _score(0.0, ids, start)
     hop = _hop(len(ids))
     with _evaluating(model):
-        sums = _one_stream(model, ids, start, first, hop, is_late)
+        sums = _one_stream(model, ids, start, first, hop, is_late, once)
+    ids = ids[: len(sums) * STRETCH]
     scored = np.add.reduceat(ids != start, np.arange(0, len(ids), STRETCH), dtype=np.int64)
     whole = max(len(ids) // STRETCH, 1)  # what is left over is no stretch, unless it is all there is
     means = sums[:whole] / scored[:whole]
     worst = int(means.argmax())
     score = _score(float(sums.sum()), ids, start)
-    return score._replace(worst=float(means[worst]), place=worst * STRETCH)
+    place, read = worst * STRETCH, left_out + len(ids)
+    return score._replace(worst=float(means[worst]), place=place, read=read)
 
 
 def _hop(symbols: int) -> int:
@@ -95,7 +105,13 @@ def rehearsed(model: Model, ids: Ids, start: int, now: Callable[[], float]) -> f
 
 
 def _one_stream(
-    model: Model, ids: Ids, start: int, first: int | None, hop: int, is_late: Callable[[], bool]
+    model: Model,
+    ids: Ids,
+    start: int,
+    first: int | None,
+    hop: int,
+    is_late: Callable[[], bool],
+    once: bool,
 ) -> NDArray[np.float64]:
     """The nats of each stretch of ids, read as streams of `hop` symbols each of which continues the last."""
     begins = np.arange(0, len(ids), hop)
@@ -121,8 +137,10 @@ def _one_stream(
             part[:, again] = new
         differences = (before[:, 1:] - after[:, :-1]).abs().mean(0)
         again = 1 + np.flatnonzero((differences > AGREEMENT).cpu())
-        if len(again) and is_late():
+        if once:
             break
+        if len(again) and is_late():
+            return sums[: again[0]].ravel()
         before[:, again] = after[:, again - 1]
         for part, end in zip(state or (), ends, strict=False):
             part[:, again] = end[:, again - 1]

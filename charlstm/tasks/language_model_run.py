@@ -19,6 +19,7 @@ from charlstm.runs.run import Run, Weights
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import baselines, held_out
+from charlstm.scoring.held_out import Score
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
@@ -184,8 +185,8 @@ class LanguageModel(Run):
         valid = self.plan.corpus.valid[:symbols]
         if not len(valid):
             return progress.loss
-        is_timed = self.plan.clock.budget is not None  # then streams are compared as they are, not made one
-        return held_out.carried(self.scored, valid, self.vocabulary.start, lambda: is_timed).nats
+        is_timed = self.plan.clock.budget is not None
+        return held_out.carried(self.scored, valid, self.vocabulary.start, once=is_timed).nats
 
     def _figures(self) -> Figures:
         nats = self.found.nats if self.plan.sample else None
@@ -275,21 +276,21 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
     part, last, begin = _last_part(plan)
     if not len(last):
         return figures
-    late: list[bool] = []
 
-    def is_late() -> bool:
-        late.append(plan.clock.left() < 0)
-        return late[-1]
+    def scored(name: str, ids: Ids, begin: int) -> Score:
+        score = held_out.carried(model, ids, start, lambda: plan.clock.left() < 0)
+        if score.read < len(ids):
+            log.warning(
+                f"Time was short: the score of the {name} part is of its first {score.read:,} symbols."
+            )
+        figures.update(_scored(name, score.nats, data.extent(begin, begin + score.read)))
+        return score
 
     valid = data.valid[: plan.most_scored]
-    scored = _valid(plan, len(valid))
     is_known = len(valid) == plan.sample and plan.clock.budget is None
     if part == "test" and len(valid) and not is_known:
-        figures |= _scored("valid", held_out.carried(model, valid, start, is_late).nats, scored)
-    score, extent = held_out.carried(model, last, start, is_late), data.extent(begin, begin + len(last))
-    figures |= _scored(part, score.nats, extent)
-    if any(late):
-        log.warning("Time was short: scores are of streams side by side that are not one, which is near.")
+        scored("valid", valid, len(data.train))
+    score = scored(part, last, begin)
     if score.worst > math.log(V):  # more than if all ids were equally likely
         log.warning(
             f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
@@ -298,7 +299,7 @@ def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
         )
     if len(valid) > 1:
         nats = held_out.fresh_windows(model, valid, start).nats
-        figures |= _scored("valid_windows", nats, scored)
+        figures |= _scored("valid_windows", nats, _valid(plan, len(valid)))
     return figures
 
 

@@ -216,8 +216,18 @@ def test_streams_that_are_lost_are_read_again_from_the_one_before(length):
     ids = np.arange(length, dtype=np.uint16)
     model = Keyed(ids, length)
     score = held_out.carried(model, ids, length)
-    assert score == (pytest.approx(0, abs=1e-9), length, pytest.approx(0, abs=1e-9), 0)
+    assert score == (pytest.approx(0, abs=1e-9), length, pytest.approx(0, abs=1e-9), 0, length)
     assert model.read > length * (1 if length < 2 * STREAM else 2)  # some of it more than once
+
+
+def test_out_of_time_the_score_is_of_what_one_unbroken_stream_has_read():
+    ids = np.arange(7000, dtype=np.uint16)
+    late = held_out.carried(Keyed(ids, 7000), ids, 7000, is_late=lambda: True)
+    assert late == (pytest.approx(0, abs=1e-9), late.read, pytest.approx(0, abs=1e-9), 0, late.read)
+    assert 0 < late.read < 7000
+    soon = held_out.carried(Keyed(ids, 7000), ids, 7000, once=True)
+    assert (soon.symbols, soon.read) == (7000, 7000)
+    assert soon.nats > 1  # streams that are lost are in it
 
 
 def with_dropout(model):
