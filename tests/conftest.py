@@ -39,7 +39,7 @@ def settings(*overrides: str) -> TrainSettings:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no process is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.stem not in ("test_benchmarks", "test_reliability"))
+    items.sort(key=lambda item: item.path.stem not in ("test_benchmarks", "test_readme", "test_reliability"))
 
 
 class Scheduling(LoadScopeScheduling):

@@ -90,7 +90,7 @@ def test_charlstm_says_what_there_is(charlstm):
     said = charlstm().stdout
     assert said == charlstm("--help").stdout
     for name in COMMANDS:
-        assert f"\n    charlstm {name} " in said
+        assert re.search(rf"\n    \S*charlstm {name} ", said)  # with its place where the shell finds it not
 
 
 @pytest.mark.parametrize(

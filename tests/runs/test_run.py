@@ -236,12 +236,12 @@ def test_patience_and_the_best_score_survive(corpus, tmp_path, stop):
 def test_a_signal_breaks_off_a_score_and_it_is_made_again(whole, corpus, tmp_path, monkeypatch):
     carried, scored = held_out.carried, []
 
-    def slow(*given):
+    def slow(*given, **named):
         scored.append(None)
         if len(scored) == 4:
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("it went on")
-        return carried(*given)
+        return carried(*given, **named)
 
     monkeypatch.setattr(held_out, "carried", slow)
     run = go(tmp_path / "run", *of("lm", corpus), code=130)

@@ -85,8 +85,8 @@ class Injection:
     def score(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Of the valid part, or of a text that is written from memory."""
 
-        def scored(*given: Any) -> Any:
-            found = original(*given)
+        def scored(*given: Any, **named: Any) -> Any:
+            found = original(*given, **named)
             if not (self.now and self.what == "score"):
                 return found
             self.left -= 1

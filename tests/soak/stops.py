@@ -93,13 +93,13 @@ class Watch:
         return timed
 
     def _sending(self, what: str, do: Callable[..., Any]) -> Callable[..., Any]:
-        def sending(*given: Any) -> Any:
+        def sending(*given: Any, **named: Any) -> Any:
             # the signals of a run are heard from its first step on
             if what == self.at and self.longest["step"]:
                 self.left -= 1
                 if self.left == 0:
                     os.kill(os.getpid(), self.number)
-            return do(*given)
+            return do(*given, **named)
 
         return sending
 
