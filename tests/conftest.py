@@ -48,12 +48,10 @@ class Scheduling(LoadScopeScheduling):
     `--dist loadgroup` would do if xdist 3.8 could mark tests of pytest 9.2.
     """
 
-    TOGETHER = ("page", "bad_input", "search", "run", "language_model", "held_out")
+    TOGETHER = ("readme", "page", "bad_input", "search", "run", "language_model", "held_out")
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file.endswith("test_readme.py"):
-            return nodeid.partition("-")[0]  # a page, whose commands build on each other
         return file if Path(file).stem.removeprefix("test_") in self.TOGETHER else nodeid
 
 
