@@ -215,7 +215,7 @@ MUTATIONS = [
     ),
     Mutation(
         "latest: the run that was saved first",
-        "charlstm/cli/command_line.py",
+        "charlstm/cli/arguments.py",
         "tests/cli/test_command_line.py -k latest",
         '= latest")[-1]',
         '= latest")[0]',

@@ -8,10 +8,9 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 import logging
 import os
 import re
-import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,20 +26,19 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm import BEGAN, __version__
-from charlstm.cli.terminal import Terminal, answered, give_up_output, output, say, show, visible
+from charlstm import BEGAN
+from charlstm.cli.arguments import arrange
+from charlstm.cli.terminal import Terminal, answered, give_up_output, output, say, show
 from charlstm.config.compose import (
     CONF,
     check_keys,
     compose,
     files_read_once,
-    groups,
-    keys_with_comments,
     quote_free_text,
     settings_of,
 )
-from charlstm.config.convert import RequestError, keys_of, nearest_key
-from charlstm.runs.directory import RUNS, check_unused, claimed, saved_in
+from charlstm.config.convert import RequestError
+from charlstm.runs.directory import check_unused, claimed
 from charlstm.runs.ranking import Sweep
 from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
@@ -56,14 +54,12 @@ OmegaConf.register_new_resolver(
 S = TypeVar("S")
 P = TypeVar("P")
 
-PATHS = ("data.path", "resume", "ckpt", "path", "out", "prompt_file", "hydra.run.dir", "hydra.sweep.dir")
-
 
 def ask(name: str, settings_type: type[S], doc: str) -> S:
     """The settings that the command line asks for, of the keys of `conf/<name>.yaml`. Wrong requests and
     `--help`, which says `doc` before the keys, end the process here."""
     with answered():
-        keys, _ = _arrange(name, settings_type, doc)
+        keys, _ = arrange(name, settings_type, doc)
         return compose(name, settings_type, quote_free_text(keys, settings_type))
 
 
@@ -114,7 +110,7 @@ def run(
         hydras = {
             flag: action.nargs for action in get_args_parser()._actions for flag in action.option_strings
         }
-        keys, flags = _arrange(name, settings_type, doc, hydras)
+        keys, flags = arrange(name, settings_type, doc, hydras)
         is_multirun = bool({"-m", "--multirun"} & {*flags})
         if is_multirun:
             keys, each = _of_sweep(name, settings_type, keys)
@@ -138,54 +134,6 @@ def run(
         if is_multirun and (failed := sum(map(bool, codes))):
             say(ValueError(f"{failed} of {len(codes)} runs failed"))
     sys.exit(max(codes, default=0))
-
-
-def _arrange(name: str, settings_type: type[Any], doc: str, flags: Collection[str] = ()) -> list[list[str]]:
-    """The arguments with keys, and those that are one of `flags` with their values: Hydra takes them in this
-    order. `--help` and `--version` end the process here. RequestError if there are other flags."""
-    words, keys, found, problems = sys.argv[1:], [], [], []
-    of_groups = groups() if name == "train" else {}
-    if {"-h", "--help"} & {*words}:
-        if chosen := [word for word in words if word.partition("=")[0] in of_groups]:
-            doc = re.sub("defaults of .*", f"defaults of {' '.join(chosen)}:", doc, flags=re.DOTALL)
-        print(doc.strip(), keys_with_comments(name, settings_type, chosen), sep="\n\n")
-        sys.exit(0)
-    if "--version" in words:
-        print(f"charlstm {__version__}")
-        sys.exit(0)
-    while words:
-        word, values = words.pop(0), []
-        flag, equals, value = word.partition("=")
-        if not word.startswith("-"):
-            keys.append(_with_paths(word))
-            continue
-        if not equals and words and "=" not in words[0] and not words[0].startswith("--"):
-            values = [words.pop(0)]
-        if flag in flags:
-            found += [word, *values]
-        elif key := nearest_key(flag.lstrip("-").replace("-", "_"), [*keys_of(settings_type), *of_groups]):
-            value = shlex.quote("".join(values) or value or "...")
-            problems.append(f"{flag}: keys have no dashes; write {key}={value}")
-        else:
-            problems.append(f"{flag}: no such flag; see --help")
-    if problems:
-        raise RequestError(problems)
-    sys.argv[1:] = keys + found
-    return [keys, found]
-
-
-def _with_paths(word: str) -> str:
-    """`key=value` with the user's home in place of `~` in a path, where a shell, after the `=`, leaves it,
-    and the newest run in place of `latest`; ValueError if there is none."""
-    key, equals, value = word.partition("=")
-    if key not in PATHS:
-        return word
-    paths = list(map(os.path.expanduser, value.split(",")))
-    if key in ("ckpt", "resume") and "latest" in paths and not Path("latest").exists():
-        run = str(saved_in(RUNS, f"{key} = latest")[-1])
-        paths = [run if path == "latest" else path for path in paths]
-        print(f"{key}=latest is {visible(run)}", file=sys.stderr, flush=True)
-    return key + equals + ",".join(paths)
 
 
 def _tell(line: str) -> None:

@@ -3,7 +3,8 @@
 table.py           TASKS: the plan of each
 memorize.py        learn a text by heart and prove it: the plan; memorize_run.py: the run
 language_model.py  learn to write like a corpus: the plan; language_model_run.py: the run
-verdict.py         what a language model is worth, in words
+final_scores.py    what a language model is worth at its end, beside simpler models
+verdict.py         the same in words
 copying.py         read random symbols and write them back: the plan; copying_run.py: the run
 copy_sequences.py  these symbols, and the examination
 """

@@ -18,13 +18,13 @@ from charlstm.progress_bar import TOLD
 from charlstm.runs.run import Run, Weights
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
-from charlstm.scoring import baselines, held_out
-from charlstm.scoring.held_out import Score
+from charlstm.scoring import held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
+from charlstm.tasks.final_scores import final_scores, score_figures, simpler_models, valid_extent
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
 from charlstm.tasks.verdict import table, verdict
-from charlstm.text.vocabulary import Extent, Ids
+from charlstm.text.vocabulary import Extent
 from charlstm.training import machine
 from charlstm.training.loop import DivergedError, of_corpus
 from charlstm.training.optimizer import Average
@@ -190,18 +190,18 @@ class LanguageModel(Run):
 
     def _figures(self) -> Figures:
         nats = self.found.nats if self.plan.sample else None
-        own = {**_scored("valid", nats, self.sampled), "best_step": self.found.step}
+        own = {**score_figures("valid", nats, self.sampled), "best_step": self.found.step}
         return self.figures({**own, "averaged": self.found.averaged})
 
     @cached_property
     def sampled(self) -> Extent:
         """What evaluations score."""
-        return _valid(self.plan, self.plan.sample)
+        return valid_extent(self.plan, self.plan.sample)
 
     @cached_property
     def baselines(self) -> Figures:
         """What simpler models make of the last part."""
-        return _baselines(self.plan) if self.plan.with_baselines else {}
+        return simpler_models(self.plan) if self.plan.with_baselines else {}
 
     def conclude(self) -> Figures:
         assert self.progress is not None
@@ -214,7 +214,7 @@ class LanguageModel(Run):
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
             # what is kept from here on is what comes after the scores
             self.plan.clock.reserve -= self.latest + self.per_symbol * REREAD * self._held_out()
-            figures = self._figures() | _final_scores(self.plan, self.scored)
+            figures = self._figures() | final_scores(self.plan, self.scored)
             self.wait.what = "n-grams and compressors, to compare with"
             figures |= self.baselines
             written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}
@@ -247,80 +247,6 @@ class LanguageModel(Run):
         )
         if not self.since_best:
             self.more = (f"train.steps={2 * self.training.step}",)
-
-
-def _scored(name: str, nats: float | None, extent: Extent) -> Figures:
-    """A score of so many nats per symbol: also in bits per character, and per byte of UTF-8."""
-    bpc, bpb = (None, None) if nats is None else extent.each(nats / NATS_PER_BIT * extent.symbols)
-    return {f"{name}_nats": nats, f"{name}_bpc": bpc, f"{name}_bpb": bpb}
-
-
-def _valid(plan: LanguageModelPlan, symbols: int) -> Extent:
-    """What the first symbols of the valid part stand for."""
-    begin = len(plan.corpus.train)
-    return plan.corpus.extent(begin, begin + symbols)
-
-
-def _last_part(plan: LanguageModelPlan) -> tuple[str, Ids, int]:
-    """What the final scores are of, test or else valid: its name, as much of its ids as is scored, and where
-    they begin."""
-    data = plan.corpus
-    part, ids = ("test", data.test) if len(data.test) else ("valid", data.valid)
-    return part, ids[: plan.most_scored], len(data.ids) - len(ids)
-
-
-def _final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
-    """The scores of the best weights on the held-out parts."""
-    data, start, V = plan.corpus, plan.vocabulary.start, len(plan.vocabulary)
-    figures: Figures = {}
-    part, last, begin = _last_part(plan)
-    if not len(last):
-        return figures
-
-    def scored(name: str, ids: Ids, begin: int) -> Score:
-        score = held_out.carried(model, ids, start, lambda: plan.clock.left() < 0)
-        if score.read < len(ids):
-            log.warning(
-                f"Time was short: the score of the {name} part is of its first {score.read:,} symbols."
-            )
-        figures.update(_scored(name, score.nats, data.extent(begin, begin + score.read)))
-        return score
-
-    valid = data.valid[: plan.most_scored]
-    is_known = len(valid) == plan.sample and plan.clock.budget is None
-    if part == "test" and len(valid) and not is_known:
-        scored("valid", valid, len(data.train))
-    score = scored(part, last, begin)
-    if score.worst > math.log(V):  # more than if all ids were equally likely
-        log.warning(
-            f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
-            f"{score.worst / NATS_PER_BIT:.1f} bits there, and {math.log2(V):.1f} if it is guessed. Longer "
-            "training may help, or another seed."
-        )
-    if len(valid) > 1:
-        nats = held_out.fresh_windows(model, valid, start).nats
-        figures |= _scored("valid_windows", nats, _valid(plan, len(valid)))
-    return figures
-
-
-def _baselines(plan: LanguageModelPlan) -> Figures:
-    """What simpler models and compressors make of the last part."""
-    data, train = plan.corpus, len(plan.corpus.train)
-    _, last, begin = _last_part(plan)
-    if not len(last):
-        return {}
-    end = begin + min(baselines.HELD_OUT, len(last))
-    ngrams = baselines.ngrams(data.train, data.ids[begin:end], data.alphabet, plan.vocabulary.start)
-    extent = data.extent(begin, end)
-    bits = {name: per_symbol * extent.symbols for name, per_symbol in ngrams.items()}
-    try:
-        text = data.original(max(train - baselines.TRAIN, 0), train)
-        bits |= baselines.compressed(text, data.original(begin, end))
-    except (ValueError, OSError) as error:
-        log.warning(f"There is nothing to compress: {error}")
-    each = {name: extent.each(total) for name, total in bits.items()}
-    bpc, bpb = ({name: one[k] for name, one in each.items()} for k in (0, 1))
-    return {"baselines_bpc": bpc, "baselines_bpb": bpb}
 
 
 def written(

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from charlstm.cli import command_line, terminal
+from charlstm.cli import arguments, command_line, terminal
 from charlstm.config import compose
 from charlstm.config.convert import RequestError, keys_of
 from charlstm.config.settings import TrainSettings
@@ -220,7 +220,7 @@ def test_every_command_has_help_and_a_version(monkeypatch, capsys, name):
 def test_flags_may_stand_anywhere(monkeypatch):
     words = ["seed=1,2", "--multirun", "data.text=--x", "--cfg", "job", "-i", "check=true"]
     monkeypatch.setattr(sys, "argv", ["train", *words])
-    keys, flags = command_line._arrange("train", TrainSettings, "", ["--multirun", "--cfg", "-i"])
+    keys, flags = arguments.arrange("train", TrainSettings, "", ["--multirun", "--cfg", "-i"])
     assert keys == ["seed=1,2", "data.text=--x", "check=true"]
     assert flags == ["--multirun", "--cfg", "job", "-i"]
 

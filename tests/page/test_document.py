@@ -10,6 +10,7 @@ import pytest
 import charlstm
 from charlstm.api import Model
 from charlstm.cli import page
+from charlstm.files import PROJECT
 from charlstm.page.document import document
 
 
@@ -79,3 +80,11 @@ def test_models_that_no_page_can_hold(trained):
     ):
         document([(str(trained), Model(far))], "float16", "")
     assert "head.weight" in document([(str(trained), Model(far))], "int8", "")
+
+
+def test_the_page_in_the_docs_is_of_this_program():
+    """`charlstm page ckpt=runs/hello out=docs/hello.html weights=int8` renews it."""
+    shown = (PROJECT / "docs" / "hello.html").read_text("utf-8")
+    parts = [path for path in (PROJECT / "charlstm" / "page").iterdir() if path.suffix in (".js", ".css")]
+    assert len(parts) > 5
+    assert [path.name for path in parts if path.read_text("utf-8") not in shown] == []

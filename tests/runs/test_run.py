@@ -256,7 +256,7 @@ def test_a_signal_at_the_very_end_leaves_nothing_out(whole, corpus, tmp_path, mo
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(language_model_run, "_final_scores", stopped)
+        patch.setattr(language_model_run, "final_scores", stopped)
         run = go(tmp_path / "run", *of("lm", corpus), code=143)
     assert not (run / "result.json").exists()
     assert_same(go(run, f"resume={run}"), whole / "lm")

@@ -432,13 +432,13 @@ def test_of_a_short_budget_the_beginnings_of_the_parts_are_scored(tmp_path, capl
 
 def test_a_text_that_is_gone_is_not_compressed(trained, text, tmp_path, caplog, monkeypatch):
     (tmp_path / "text").write_bytes(text.read_bytes())
-    final = language_model_run._final_scores
+    final = language_model_run.final_scores
 
     def another(*arguments):
         (tmp_path / "text").write_bytes(b"x" + text.read_bytes()[1:])
         return final(*arguments)
 
-    monkeypatch.setattr(language_model_run, "_final_scores", another)
+    monkeypatch.setattr(language_model_run, "final_scores", another)
     result = trained(tmp_path / "text", "data.min_count=300")  # characters that only the text knows
     assert result["test_bpb"] is None
     assert result["baselines_bpc"].keys() == {"uniform", "unigram", "5-gram"}

@@ -1,0 +1,88 @@
+"""What a language model is worth at its end: scores of the held-out parts, and those of simpler models."""
+
+import logging
+import math
+
+from charlstm.model.torch_model import Model
+from charlstm.scoring import baselines, held_out
+from charlstm.scoring.held_out import Score
+from charlstm.scoring.surprisal import NATS_PER_BIT
+from charlstm.tasks.language_model import LanguageModelPlan
+from charlstm.text.vocabulary import Extent, Ids
+from charlstm.training.progress import Figures
+
+log = logging.getLogger("charlstm")
+
+
+def score_figures(name: str, nats: float | None, extent: Extent) -> Figures:
+    """A score of so many nats per symbol: also in bits per character, and per byte of UTF-8."""
+    bpc, bpb = (None, None) if nats is None else extent.each(nats / NATS_PER_BIT * extent.symbols)
+    return {f"{name}_nats": nats, f"{name}_bpc": bpc, f"{name}_bpb": bpb}
+
+
+def valid_extent(plan: LanguageModelPlan, symbols: int) -> Extent:
+    """What the first symbols of the valid part stand for."""
+    begin = len(plan.corpus.train)
+    return plan.corpus.extent(begin, begin + symbols)
+
+
+def _last_part(plan: LanguageModelPlan) -> tuple[str, Ids, int]:
+    """What the final scores are of, test or else valid: its name, as much of its ids as is scored, and where
+    they begin."""
+    data = plan.corpus
+    part, ids = ("test", data.test) if len(data.test) else ("valid", data.valid)
+    return part, ids[: plan.most_scored], len(data.ids) - len(ids)
+
+
+def final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
+    """The scores of the best weights on the held-out parts."""
+    data, start, V = plan.corpus, plan.vocabulary.start, len(plan.vocabulary)
+    figures: Figures = {}
+    part, last, begin = _last_part(plan)
+    if not len(last):
+        return figures
+
+    def scored(name: str, ids: Ids, begin: int) -> Score:
+        score = held_out.carried(model, ids, start, lambda: plan.clock.left() < 0)
+        if score.read < len(ids):
+            log.warning(
+                f"Time was short: the score of the {name} part is of its first {score.read:,} symbols."
+            )
+        figures.update(score_figures(name, score.nats, data.extent(begin, begin + score.read)))
+        return score
+
+    valid = data.valid[: plan.most_scored]
+    is_known = len(valid) == plan.sample and plan.clock.budget is None
+    if part == "test" and len(valid) and not is_known:
+        scored("valid", valid, len(data.train))
+    score = scored(part, last, begin)
+    if score.worst > math.log(V):  # more than if all ids were equally likely
+        log.warning(
+            f"From symbol {score.place:,} of the {part} part on the model is lost: a symbol costs "
+            f"{score.worst / NATS_PER_BIT:.1f} bits there, and {math.log2(V):.1f} if it is guessed. Longer "
+            "training may help, or another seed."
+        )
+    if len(valid) > 1:
+        nats = held_out.fresh_windows(model, valid, start).nats
+        figures |= score_figures("valid_windows", nats, valid_extent(plan, len(valid)))
+    return figures
+
+
+def simpler_models(plan: LanguageModelPlan) -> Figures:
+    """What simpler models and compressors make of the last part."""
+    data, train = plan.corpus, len(plan.corpus.train)
+    _, last, begin = _last_part(plan)
+    if not len(last):
+        return {}
+    end = begin + min(baselines.HELD_OUT, len(last))
+    ngrams = baselines.ngrams(data.train, data.ids[begin:end], data.alphabet, plan.vocabulary.start)
+    extent = data.extent(begin, end)
+    bits = {name: per_symbol * extent.symbols for name, per_symbol in ngrams.items()}
+    try:
+        text = data.original(max(train - baselines.TRAIN, 0), train)
+        bits |= baselines.compressed(text, data.original(begin, end))
+    except (ValueError, OSError) as error:
+        log.warning(f"There is nothing to compress: {error}")
+    each = {name: extent.each(total) for name, total in bits.items()}
+    bpc, bpb = ({name: one[k] for name, one in each.items()} for k in (0, 1))
+    return {"baselines_bpc": bpc, "baselines_bpb": bpb}
