@@ -300,10 +300,15 @@ MUTATIONS = [
     Mutation(
         "resume: no hidden state",
         *SNAPSHOT,
-        "part for k, part in enumerate(state)",
-        "0 * part for k, part in enumerate(state)",
+        "part for k, part in enumerate(training.state or ())",
+        "0 * part for k, part in enumerate(training.state or ())",
     ),
-    Mutation("resume: no generator", *SNAPSHOT, 'torch.set_rng_state(arrays["generator"])', "pass"),
+    Mutation(
+        "resume: no generator",
+        *SNAPSHOT,
+        'torch.set_rng_state(arrays.get(f"generator{own}", torch.get_rng_state()))',
+        "pass",
+    ),
     Mutation(
         "resume: no average", *SNAPSHOT, 'copy_(arrays.get(f"average/{name}", parameter))', "copy_(parameter)"
     ),
@@ -397,8 +402,8 @@ MUTATIONS = [
         "train: score on the model that is trained",
         "charlstm/tasks/language_model_run.py",
         "tests/tasks/test_language_model.py -k better_of_weights",
-        "copy.deepcopy(model)",
-        "model",
+        "copy.deepcopy(training.model)",
+        "training.model",
     ),
     Mutation(
         "train: dropout left on in evaluation",
@@ -454,11 +459,25 @@ MUTATIONS = [
         "    train, valid, test = (ids[a:b] for a, b in pairwise(cuts))\n    train = ids[: cuts[2]]\n",
     ),
     Mutation(
+        "processes: gradients not averaged",
+        "charlstm/training/processes.py",
+        "tests/training/test_processes.py",
+        "torch.split(flat / self.size",
+        "torch.split(flat",
+    ),
+    Mutation(
+        "processes: all have the first streams",
+        "charlstm/training/processes.py",
+        "tests/training/test_processes.py",
+        "rank = self.rank if rank is None else rank",
+        "rank = rank or 0",
+    ),
+    Mutation(
         "train: train on the valid part, too",
-        "charlstm/tasks/language_model_run.py",
+        "charlstm/tasks/worker.py",
         "tests/tasks/test_language_model.py -k no_trace",
-        "            plan.corpus.train,\n            plan.start",
-        "            np.concatenate([plan.corpus.train, plan.corpus.valid]),\n            plan.start",
+        "        plan.corpus.train,\n        plan.start",
+        "        plan.corpus.ids,\n        plan.start",
     ),
     Mutation(
         "auto tries a precision that the machine emulates",

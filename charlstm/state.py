@@ -5,6 +5,7 @@ missing, surplus, of another type or out of range is refused. A field that comes
 every older file is read.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -31,11 +32,13 @@ GONE = ("eval.dynamic",)  # and what they have, but nothing depends on
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a training runs on: torch's device, the precision of its products, CPU threads."""
+    """What a training runs on: torch's device, the precision of its products, CPU threads of each process,
+    processes."""
 
     device: str
     precision: str
     threads: Threads
+    processes: Threads = 1
 
     def __str__(self) -> str:
         return f"{self.device}, {self.shown_threads}"
@@ -43,7 +46,8 @@ class Machine:
     @property
     def shown_threads(self) -> str:
         """Their number in words."""
-        return f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
+        threads = f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
+        return threads if self.processes == 1 else f"{self.processes} processes with {threads} each"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +247,10 @@ def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str
         for moment in ("first", "second"):
             expected |= {f"adam/{moment}/{name}": ("f4", shape) for name, shape in shapes.items()}
         expected["adam/steps"] = ("f4", (len(shapes),))
-    for name, entry in {"scale": ("f4", (2,)), "generator/cuda": ("u1", (None,))}.items():
-        if name in arrays:
-            expected[name] = entry
+    if "scale" in arrays:
+        expected["scale"] = ("f4", (2,))
+    # of CUDA, and of the other processes that trained together, by their ranks
+    expected |= {name: ("u1", (None,)) for name in arrays if re.fullmatch(r"generator(/cuda)?(/\d+)?", name)}
     return expected
 
 

@@ -16,7 +16,9 @@ without running, --hydra-help what else Hydra can do. All keys, with the default
 
 import logging
 import shlex
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -31,13 +33,39 @@ from charlstm.runs.report import Outcome, quoted, shown
 from charlstm.runs.resume import Saved
 from charlstm.tasks import table
 from charlstm.text.corpus import Fingerprint
+from charlstm.training import processes
 
 log = logging.getLogger("charlstm")
 
 
 def main() -> None:
+    if processes.rank():
+        sys.exit(train_along())
     plan = partial(planned, texts={})
-    command_line.run("train", TrainSettings, terminal.as_started(__doc__), plan, carried_out)
+    try:
+        command_line.run("train", TrainSettings, terminal.as_started(__doc__), plan, carried_out)
+    except SystemExit as ended:
+        together = processes.together()
+        if together is not None and (together.are_met or not ended.code):
+            with suppress(ConnectionError):  # torchrun ends the others only where one fails
+                together.tell(processes.Order.END)
+            together.part()
+        raise
+
+
+def train_along() -> int:
+    """The part of a process that trains with others, but for the first; returns the exit code."""
+    from charlstm.tasks import worker
+
+    try:
+        worker.serve()
+    except ConnectionError as error:
+        print(f"process {processes.rank()}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if (together := processes.together()) is not None:
+            together.part()
+    return 0
 
 
 def planned(

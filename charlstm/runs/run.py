@@ -50,7 +50,7 @@ class Run(ABC):
     def __init__(self, plan: Plan, path: Path, training: Training) -> None:
         self.plan, self.path, self.training = plan, path, training
         self.settings, self.vocabulary, self.resumed = plan.settings, plan.vocabulary, plan.resumed
-        self.signals = StopSignals()
+        self.signals = StopSignals(training.processes is None)
         self.progress: Progress | None = None
         self.best: Weights = {}
         self._pending: Progress | None = None
@@ -99,6 +99,9 @@ class Run(ABC):
                 pass
             except (DivergedError, FloatingPointError) as error:
                 return self._diverged(error)
+            except ConnectionError as error:
+                log.error(f"error: {error}. What was saved last is there.")
+                return Outcome(1, False, self.path / LAST if (self.path / LAST).exists() else None, ())
             except (MemoryError, RuntimeError) as error:
                 if not machine.is_out_of_memory(error):
                     raise
@@ -178,6 +181,8 @@ class Run(ABC):
     def _wants_pause(self) -> bool:
         self.tracker.advance()
         signals = self.signals
+        if self.training.processes is not None and self.training.processes.wants_to_stop:
+            signals.received = signals.received or signal.SIGTERM
         return signals.received is not None or signals.save_wanted or self._saving.is_due()
 
     def _save(self) -> None:

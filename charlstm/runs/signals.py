@@ -36,11 +36,12 @@ class Stopped(Exception):
 
 class StopSignals:
     """Within this context SIGINT, SIGTERM and, unless it is ignored (`nohup`), SIGHUP set `received` in place
-    of ending the process, once; the second one ends it. SIGUSR1 sets `save_wanted`."""
+    of ending the process; the second one ends it, if it `is_alone`. SIGUSR1 sets `save_wanted`."""
 
     HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self) -> None:
+    def __init__(self, is_alone: bool = True) -> None:
+        self._is_alone = is_alone
         self.received: int | None = None
         self.save_wanted = False
         self._raises = False
@@ -75,7 +76,8 @@ class StopSignals:
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        self._restore()
+        if self._is_alone:  # torchrun sends on what all have got, and ends them after 30 s
+            self._restore()
         if self._raises:
             raise Stopped
 

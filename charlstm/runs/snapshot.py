@@ -11,6 +11,7 @@ from torch import Tensor
 from charlstm.checkpoint import CheckpointError
 from charlstm.state import Dtype, Numbers
 from charlstm.training.loop import Training
+from charlstm.training.processes import Order
 
 DTYPES: dict[Dtype, torch.dtype] = {name: getattr(torch, name) for name in get_args(Dtype)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -38,22 +39,29 @@ class Snapshot:
 def take(training: Training) -> Snapshot:
     """A copy of all that the next step of a training depends on."""
     optimizer, state = training.optimizer, training.state or ()
+    shares = [share_of(training)]
+    if training.processes is not None:
+        training.processes.tell(Order.TAKE)
+        shares = training.processes.gather(shares[0])
     averages = training.average.averages if training.average else []
     tensors = {
         **optimizer.tensors,
         **{f"average/{name}": tensor for name, tensor in zip(optimizer.names, averages, strict=False)},
-        **{f"state/{k}": part for k, part in enumerate(state)},
         "figures/sums": torch.tensor(training.sums, dtype=torch.float64),
         "figures/wrong": torch.tensor(training.wrong),
-        "generator": torch.get_rng_state(),
     }
     if optimizer.scale is not None:
         tensors["scale"] = torch.stack([optimizer.scale.factor, optimizer.scale.fitting])
-    if training.device.type == "cuda":
-        tensors["generator/cuda"] = torch.cuda.get_rng_state(training.device)
+    first, *others = shares
+    carried = {
+        name: np.concatenate([share[name] for share in shares], axis=1) if name.startswith("state") else array
+        for name, array in first.items()
+    }
+    for rank, share in enumerate(others, 1):
+        carried |= {f"{name}/{rank}": array for name, array in share.items() if name.startswith("generator")}
     return Snapshot(
         weights={name: array.copy() for name, array in training.model.weights().items()},
-        arrays={name: _array(tensor) for name, tensor in tensors.items()},
+        arrays={name: _array(tensor) for name, tensor in tensors.items()} | carried,
         numbers=Numbers(
             step=training.step,
             epoch=training.epoch,
@@ -68,15 +76,32 @@ def take(training: Training) -> Snapshot:
     )
 
 
+def share_of(training: Training) -> dict[str, NDArray[Any]]:
+    """What a process that trains with others has of its own: its streams' state, and its generators."""
+    tensors = {f"state/{k}": part for k, part in enumerate(training.state or ())}
+    tensors["generator"] = torch.get_rng_state()
+    if training.device.type == "cuda":
+        tensors["generator/cuda"] = torch.cuda.get_rng_state(training.device)
+    return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
 @torch.no_grad()
-def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) -> None:
+def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = True) -> None:
     """Put a training of the same model where a snapshot was taken. Raises CheckpointError if an array is not
     the one that this training has in its place.
 
     Args:
         same_place: its data are the same, and cut in the same way; otherwise the epoch begins anew. What the
             snapshot has not, such as averages, stays as it is.
+        snapshot: None in the processes that train along: they get that of rank 0.
     """
+    own, streams = "", slice(None)
+    if (processes := training.processes) is not None:
+        if processes.rank == 0:
+            processes.tell(Order.PUT_BACK)
+        snapshot, same_place = processes.give((snapshot, same_place))
+        own, streams = f"/{processes.rank}" if processes.rank else "", processes.share(training.config.batch)
+    assert snapshot is not None
     # in torch's own memory: kernels may round by how their operands are aligned
     arrays = {name: torch.tensor(array) for name, array in snapshot.arrays.items()}
     optimizer, average = training.optimizer, training.average
@@ -91,12 +116,12 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
         tensor.copy_(arrays.get(name, tensor))  # another optimiser begins anew
     if optimizer.scale is not None and "scale" in arrays:
         optimizer.scale.factor, optimizer.scale.fitting = arrays["scale"].to(training.device)
-    try:
-        torch.set_rng_state(arrays["generator"])
+    try:  # where there were fewer processes, this one's is a new one
+        torch.set_rng_state(arrays.get(f"generator{own}", torch.get_rng_state()))
     except RuntimeError as error:
         raise CheckpointError(f"the generator of the run that is resumed: {error}") from None
-    if training.device.type == "cuda" and "generator/cuda" in arrays:
-        torch.cuda.set_rng_state(arrays["generator/cuda"], training.device)
+    if training.device.type == "cuda" and f"generator/cuda{own}" in arrays:
+        torch.cuda.set_rng_state(arrays[f"generator/cuda{own}"], training.device)
     training.sums = arrays["figures/sums"].tolist()
     training.wrong = arrays["figures/wrong"].tolist()
     training.step, training.epoch, training.window = numbers.step, numbers.epoch, numbers.window
@@ -104,7 +129,9 @@ def put_back(snapshot: Snapshot, training: Training, same_place: bool = True) ->
     training.lr_factor, training.settling = numbers.lr_factor, replace(numbers.settling)
     training.since = replace(numbers.since)
     dtypes = (DTYPES[name] for name in numbers.state_dtypes)
-    state = (arrays[f"state/{k}"].to(training.device, dtype) for k, dtype in enumerate(dtypes))
+    state = (
+        arrays[f"state/{k}"][:, streams].clone().to(training.device, dtype) for k, dtype in enumerate(dtypes)
+    )
     training.state = tuple(state) or None
     if not same_place:
         training.window, training.state = 0, None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from charlstm.scoring import baselines
 from charlstm.state import Decided, LanguageModelState, Machine
 from charlstm.text import corpus as corpora
 from charlstm.text.corpus import Corpus
-from charlstm.training import machine, memory, recipe
+from charlstm.training import machine, memory, processes, recipe
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,11 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
     settings = recipe.with_values(settings, by_corpus)
     settings.model.fit_vocabulary(len(corpus.vocabulary))
     config = recipe.for_corpus(settings.train, len(corpus.train))
+    if config.batch % processes.size():
+        raise ValueError(
+            f"train.batch = {config.batch}: {processes.size()} processes cannot share its streams evenly; "
+            f"choose a multiple of {processes.size()}"
+        )
     return LanguageModelPlan(
         settings=settings,
         config=config,
@@ -129,7 +134,8 @@ class LanguageModelPlan(Plan):
         counts = sorted({1, machine.available_cores()}) if threads == "auto" else [threads]
         choices = [speed.Choice(precision, count) for precision in kernels for count in counts]
         probed = self.first_model(Machine(device=str(self.device), **choices[-1]._asdict()))
-        return speed.fastest(probed, self.corpus.train, self.start_token, self.config, choices, end)
+        config = replace(self.config, batch=self.config.batch // processes.size())
+        return speed.fastest(probed, self.corpus.train, self.start_token, config, choices, end)
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -144,7 +150,12 @@ class LanguageModelPlan(Plan):
     @cached_property
     def machine(self) -> Machine:
         decided = self.decided
-        return Machine(device=str(self.device), precision=decided.precision, threads=decided.threads)
+        return Machine(
+            device=str(self.device),
+            precision=decided.precision,
+            threads=decided.threads,
+            processes=processes.size(),
+        )
 
     @property
     def chosen(self) -> dict[str, object]:

@@ -21,13 +21,12 @@ from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
+from charlstm.tasks import worker
 from charlstm.tasks.final_scores import final_scores, score_figures, simpler_models, valid_extent
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
 from charlstm.tasks.verdict import table, verdict
 from charlstm.text.vocabulary import Extent
-from charlstm.training import machine
-from charlstm.training.loop import DivergedError, of_corpus
-from charlstm.training.optimizer import Average
+from charlstm.training.loop import DivergedError
 from charlstm.training.progress import Figures, Progress
 
 log = logging.getLogger("charlstm")
@@ -43,24 +42,10 @@ class LanguageModel(Run):
     plan: LanguageModelPlan
 
     def __init__(self, plan: LanguageModelPlan, path: Path) -> None:
-        config, steps = plan.config, plan.decided.steps
-        model = plan.first_model()
+        training = worker.training_of(plan)
         # scores are those of a copy: whatever becomes of a score, training does not notice
-        self.scored = copy.deepcopy(model)
-        training = of_corpus(
-            model,
-            plan.corpus.train,
-            plan.start_token,
-            config,
-            steps=steps,
-            every=plan.every,
-            average=Average(model.parameters(), config.averaging * steps) if config.averaging else None,
-            autocast=machine.autocast(plan.machine.precision),
-            seed=plan.settings.seed,
-            clock=plan.clock,
-            pace=plan.decided.seconds_per_step,
-        )
-        training.ahead = plan.decided.ahead
+        self.scored = copy.deepcopy(training.model)
+        self.read = worker.shared(self.scored)
         super().__init__(plan, path, training)
         self.found, self.since_best = BestScore(nats=None, step=0, averaged=False), 0
         # with a budget: how many evaluations were due so far, the seconds that they took, and the latest, and
@@ -140,14 +125,14 @@ class LanguageModel(Run):
         """Find out what scores take at present."""
         corpus, now, start = self.plan.corpus, self.plan.clock.now, self.vocabulary.start
         ids = (corpus.valid if len(corpus.valid) else corpus.test)[: self.plan.most_scored]
-        found = held_out.rehearsed(self.scored, ids, start, now) / max(len(ids), 1)
+        found = held_out.rehearsed(self.read, ids, start, now) / max(len(ids), 1)
         self.per_symbol = (self.per_symbol + found) / 2 if self.per_symbol else found
 
     def closing_seconds(self) -> float:
         if not self.per_symbol:
             self._rehearse()
             sample, now = self.plan.corpus.valid[: self.plan.sample], self.plan.clock.now
-            self.latest = 2 * held_out.rehearsed(self.scored, sample, self.vocabulary.start, now)
+            self.latest = 2 * held_out.rehearsed(self.read, sample, self.vocabulary.start, now)
             self.latest += self.writing_seconds(SAMPLE_CHARACTERS)
         # the last evaluation, the final scores, those of fresh windows among them, and the sample
         fresh = min(len(self.plan.corpus.valid), self.plan.most_scored)
@@ -186,7 +171,7 @@ class LanguageModel(Run):
         if not len(valid):
             return progress.loss
         is_timed = self.plan.clock.budget is not None
-        return held_out.carried(self.scored, valid, self.vocabulary.start, once=is_timed).nats
+        return held_out.carried(self.read, valid, self.vocabulary.start, once=is_timed).nats
 
     def _figures(self) -> Figures:
         nats = self.found.nats if self.plan.sample else None
@@ -214,7 +199,7 @@ class LanguageModel(Run):
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
             # what is kept from here on is what comes after the scores
             self.plan.clock.reserve -= self.latest + self.per_symbol * REREAD * self._held_out()
-            figures = self._figures() | final_scores(self.plan, self.scored)
+            figures = self._figures() | final_scores(self.plan, self.read)
             self.wait.what = "n-grams and compressors, to compare with"
             figures |= self.baselines
             written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}

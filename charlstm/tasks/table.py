@@ -16,6 +16,7 @@ from charlstm.runs.resume import Saved
 from charlstm.tasks import copying, language_model, memorize
 from charlstm.training import machine, memory
 from charlstm.training.clock import Clock
+from charlstm.training.processes import Order, size, together
 
 if TYPE_CHECKING:
     from charlstm.runs.run import Run
@@ -41,6 +42,10 @@ def plan(settings: TrainSettings, saved: Saved | None = None, began: float | Non
     """
     began = time.monotonic() if began is None else began
     made = TASKS[settings.task](settings, saved)
+    if settings.task != "lm" and size() > 1:
+        raise ValueError(
+            f"task = {settings.task}: several processes train task=lm only; start it without torchrun"
+        )
     V = len(made.vocabulary)
     memory.check(made.settings.model, made.config, V, made.window, memory.physical())
     if settings.device == "cuda":
@@ -82,6 +87,12 @@ def run(
         for line in plan.describe():
             log.info(line)
         planned()
+        if (processes := together()) is not None:
+            from charlstm.tasks import worker
+
+            assert isinstance(plan, language_model.LanguageModelPlan)
+            processes.tell(Order.START)
+            processes.give(worker.handed_out(plan))
         begun = started(plan, path)
         if before_step is not None:
             begun.training.before_step = partial(before_step, begun.training)

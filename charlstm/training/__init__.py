@@ -9,6 +9,7 @@ optimizer.py  gradients -> steps: clipping, AdamW, averages
 soap.py       the same by SOAP
 schedule.py   the learning rate of each step
 clock.py      the time of a run, and what is left of it
+processes.py  several processes that train together
 progress.py   the figures of a training on its way
 machine.py    device, precision and threads
 memory.py     how much memory it takes, before it takes it

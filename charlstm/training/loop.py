@@ -18,6 +18,7 @@ from charlstm.text.vocabulary import Ids
 from charlstm.training import losses, recipe
 from charlstm.training.clock import Clock
 from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
+from charlstm.training.processes import Order, Processes
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
 from charlstm.training.soap import Soap
@@ -56,6 +57,8 @@ class Training:
             each, and so the learning rate becomes a function of the share of the time that is done.
         pace: seconds that a step takes, as was measured beforehand; `steps` of a budget then only follow from
             it. 0: it was not measured.
+        processes: that train together, each on its share of the streams, whose state it carries; the one of
+            rank 0 tells the others of each step.
 
     Attributes:
         before_step: called before each step is made, if there is anything to call.
@@ -81,6 +84,7 @@ class Training:
         autocast: torch.dtype | None = None,
         clock: Clock | None = None,
         pace: float = 0.0,
+        processes: Processes | None = None,
     ) -> None:
         self.model, self.config, self.every = model, config, every
         self.steps, self.most_steps = steps, 10**12 if pace else steps
@@ -89,6 +93,7 @@ class Training:
         self.device = next(model.parameters()).device
         scale = LossScale(self.device) if autocast == torch.float16 else None
         self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
+        self.processes = self.optimizer.processes = processes
         self.before_step: Callable[[], object] | None = None
         self.step = self.epoch = self.window = self.ahead = self.chars_seen = 0
         self.state: State | None = None
@@ -102,7 +107,7 @@ class Training:
         # how many steps in a row went wrong now and, since the last figures, at most; how many in all
         self.wrong = [0] * 3
         # steps that are not in these yet; on the device
-        self._steps: list[tuple[tuple[Tensor, ...], torch.Size]] = []
+        self._steps: list[tuple[tuple[Tensor, ...], tuple[int, ...]]] = []
 
     def figures(self, pause: Callable[[], bool] = lambda: False) -> Iterator[Progress | None]:
         """Train to the last step; yields the figures each time that they are due, and None where `pause`,
@@ -126,7 +131,7 @@ class Training:
             while self.step < self.steps:
                 if self.before_step is not None:
                     self.before_step()
-                self._next()
+                self.make_step(self._next_lr())
                 self._tick()
                 self.plan_steps()
                 if self.is_due() or pause():
@@ -199,21 +204,29 @@ class Training:
             skipped=skipped,
         )
 
-    def _next(self) -> None:
+    def _next_lr(self) -> float:
+        lr = learning_rate(self.step - self.ahead, self.steps - self.ahead, self.config) * self.lr_factor
+        if self.config.decay == "loss":
+            lr *= self.settling.factor
+        if self.processes is not None:
+            self.processes.tell(Order.STEP, lr, self.average.weight if self.average is not None else 0.0)
+        return lr
+
+    def make_step(self, lr: float) -> None:
         """Train on the next window."""
         if self._here is None or self._here[0] != self.epoch:
             self._here = self.epoch, self.windows(self.epoch)
         windows = self._here[1]
         window = windows[self.window]
+        size = window.targets.shape
+        if self.processes is not None:
+            window = window.of(self.processes.share(size[1]))
         if self.state is not None and window.anew is not None and window.anew.any():
             kept = torch.from_numpy(~window.anew).to(self.device)
             self.state = tuple(part.where(kept[:, None], 0) for part in self.state)
         inputs, targets = (
             torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
         )
-        lr = learning_rate(self.step - self.ahead, self.steps - self.ahead, self.config) * self.lr_factor
-        if self.config.decay == "loss":
-            lr *= self.settling.factor
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
@@ -221,12 +234,12 @@ class Training:
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         loss = losses.LOSSES[self.config.loss](scores, targets)
-        norm, made, wrong = self.optimizer.step(loss, lr)
+        norm, made, wrong, figures = self.optimizer.step(loss, lr, losses.correct(scores, targets))
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
-            correct = losses.correct(scores, targets)
-            self._steps.append(((loss.detach(), norm, correct, made, wrong), targets.shape))
+            if self.processes is None or self.processes.rank == 0:
+                self._steps.append(((norm, made, wrong, *figures), size))
             before = self.state or tuple(torch.zeros_like(part) for part in after)
             before = before if window.handover is None else handed_on(before)
             self.state = tuple(
@@ -234,9 +247,9 @@ class Training:
             )
         self.step += 1
         self.window += 1
-        self.chars_seen += targets.numel()
+        self.chars_seen += math.prod(size)
         self.since.steps += 1
-        self.since.chars += targets.numel()
+        self.since.chars += math.prod(size)
         if self.window == len(windows):
             self.epoch, self.window = self.epoch + 1, 0
             if self.config.layout != "segments":
@@ -262,9 +275,11 @@ class Training:
     def _count(self) -> None:
         """Add the steps up; the one place where the device is waited for."""
         for step, shape in self._steps:
-            loss, norm, correct, made, wrong = (figure.item() for figure in step)
+            norm, made, wrong, loss, correct = (figure.item() for figure in step)
+            if self.processes is not None:
+                correct *= self.processes.size
             if made:
-                T, chars = shape[0], shape.numel()
+                T, chars = shape[0], math.prod(shape)
                 for k, figure in enumerate((loss * T, norm, correct, T, chars, 1)):
                     self.sums[k] += figure
             in_a_row, most, in_all = self.wrong

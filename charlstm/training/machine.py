@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from charlstm import __version__
 from charlstm.config.settings import Device, Kernel, Precision
+from charlstm.training import processes
 
 if TYPE_CHECKING:
     import torch
@@ -88,8 +89,10 @@ def choose_threads(wanted: int | Literal["auto"], hidden: int, streams: int) -> 
 
 
 def available_cores() -> int:
-    """The cores that this process may use, which containers and `taskset` make fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, which containers and `taskset` make fewer than the machine's, and
+    which processes that train together share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // processes.on_this_machine(), 1)
 
 
 def prepare(seed: int, threads: int) -> None:

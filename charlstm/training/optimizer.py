@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from charlstm.config.settings import TrainConfig
+from charlstm.training.processes import Processes
 
 
 class Step(NamedTuple):
@@ -18,11 +19,13 @@ class Step(NamedTuple):
         norm: of the gradient before clipping.
         made: whether the weights were changed; they are not where the loss or a gradient is not finite.
         wrong: that it was not made, and float16's small range is no excuse.
+        figures: the loss, and what was given with it; their means over all processes.
     """
 
     norm: Tensor
     made: Tensor
     wrong: Tensor
+    figures: tuple[Tensor, ...]
 
 
 class LossScale:
@@ -60,7 +63,10 @@ class Optimizer(ABC):
 
     Attributes:
         tensors: all that the next step depends on besides the parameters, by name; changed in place.
+        processes: that train together, if there are several; each has a share of the batch.
     """
+
+    processes: Processes | None = None
 
     def __init__(
         self,
@@ -73,22 +79,26 @@ class Optimizer(ABC):
         self.scale = scale
         self.tensors = self._first_tensors()
 
-    def step(self, loss: Tensor, lr: float) -> Step:
-        """Lower `loss` by one step."""
+    def step(self, loss: Tensor, lr: float, *figures: Tensor) -> Step:
+        """Lower `loss` by one step; `figures` are averaged with it."""
         scaled = loss if self.scale is None else loss * self.scale.factor
         gradients = list(torch.autograd.grad(scaled, self.parameters))
+        loss, count = loss.detach(), len(gradients)
+        if self.processes is not None:
+            together = self.processes.mean([*gradients, loss, *figures])
+            gradients, loss, figures = together[:count], together[count], tuple(together[count + 1 :])
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.scale is not None:
             gradients = list(torch._foreach_div(gradients, self.scale.factor))
             norm = norm / self.scale.factor
-        stay = (loss.detach() + norm) * (0.0 * lr) != 0  # 0 times a number that is not finite is none
+        stay = (loss + norm) * (0.0 * lr) != 0  # 0 times a number that is not finite is none
         made = ~stay
         wrong = stay if self.scale is None else stay & self.scale.update(made)
         if self.config.clip:
             # not in place: autograd may give two parameters one gradient, or a number seen as a matrix
             gradients = list(torch._foreach_mul(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0)))
         self._move(gradients, lr, stay)
-        return Step(norm, made, wrong)
+        return Step(norm, made, wrong, (loss, *figures))
 
     @abstractmethod
     def _first_tensors(self) -> dict[str, Tensor]:

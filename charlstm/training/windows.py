@@ -30,6 +30,12 @@ class Window(NamedTuple):
     handover: int | None = None
     anew: NDArray[np.bool_] | None = None
 
+    def of(self, streams: slice) -> "Window":
+        """The same of some of the streams; only without a handover, which crosses from one to the next."""
+        assert self.handover is None
+        anew = None if self.anew is None else self.anew[streams]
+        return Window(self.inputs[:, streams], self.targets[:, streams], anew=anew)
+
 
 def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
     """The windows of an epoch over `ids (N,)`, by its number, cut as `train.layout` says.

@@ -68,7 +68,7 @@ class Watch:
         with ExitStack() as stack:
             for patch in (
                 runs.patched(StopSignals, "_stop", heard),
-                runs.patched(Training, "_next", self._timed("step", Training._next)),
+                runs.patched(Training, "make_step", self._timed("step", Training.make_step)),
                 runs.patched(directory, "save_last", self._timed("save", directory.save_last)),
                 runs.patched(checkpoint, "_compare", self._sending("save", checkpoint._compare)),
                 runs.patched(held_out, "carried", self._sending("score", held_out.carried)),

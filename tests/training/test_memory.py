@@ -77,7 +77,7 @@ def test_signs_of_no_memory():
 
 
 def test_no_memory_for_the_first_step(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(Training, "_next", lambda _: torch.empty(2**60, dtype=torch.uint8))
+    monkeypatch.setattr(Training, "make_step", lambda *_: torch.empty(2**60, dtype=torch.uint8))
     (tmp_path / "text").write_text(text(), encoding="utf-8")
     run = tmp_path / "run"
     run.mkdir()

@@ -1,0 +1,121 @@
+"""A process that trains with others, but for the one of rank 0: it does what that one tells it, makes no file
+and says nothing. Started by torchrun, like all of them."""
+
+import copy
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.model.torch_model import Model, State
+from charlstm.runs import snapshot
+from charlstm.runs.signals import StopSignals
+from charlstm.tasks.language_model import LanguageModelPlan
+from charlstm.training import machine
+from charlstm.training.loop import Training, of_corpus
+from charlstm.training.optimizer import Average
+from charlstm.training.processes import Order, Processes, together
+
+
+def training_of(plan: LanguageModelPlan) -> Training:
+    """The training that a plan describes; with dropout of its own in each of the processes."""
+    config, steps, processes = plan.config, plan.decided.steps, together()
+    model = plan.first_model()
+    if processes is not None and processes.rank:
+        torch.manual_seed(plan.settings.seed + (processes.rank << 32))
+    training = of_corpus(
+        model,
+        plan.corpus.train,
+        plan.start_token,
+        config,
+        steps=steps,
+        every=plan.every,
+        average=Average(model.parameters(), config.averaging * steps) if config.averaging else None,
+        autocast=machine.autocast(plan.machine.precision),
+        seed=plan.settings.seed,
+        clock=plan.clock,
+        pace=plan.decided.seconds_per_step,
+        processes=processes,
+    )
+    training.ahead = plan.decided.ahead
+    return training
+
+
+def handed_out(plan: LanguageModelPlan) -> LanguageModelPlan:
+    """What the other processes need of a plan, decided as it is: of the text what is trained on."""
+    given, corpus = copy.copy(plan), plan.corpus  # with all that was measured
+    nothing = corpus.ids[:0]
+    corpus = replace(corpus, ids=nothing, valid=nothing, test=nothing, sources=[])
+    vars(given).update(corpus=corpus, resumed=None)
+    return given
+
+
+class Shared(nn.Module):
+    """A model whose streams all processes read, each its share. It is called as the model is, in rank 0."""
+
+    def __init__(self, model: Model, processes: Processes) -> None:
+        super().__init__()
+        self.model, self.processes = model, processes
+        self.vocabulary_size = model.vocabulary_size
+        self._loaded: int | None = None
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        processes, (_, streams) = self.processes, ids.shape
+        if streams < processes.size:
+            return cast(tuple[Tensor, State], self.model(ids, state))
+        changes = sum(parameter._version for parameter in self.model.parameters())
+        if changes != self._loaded:
+            processes.tell(Order.LOAD)
+            processes.give(self.model.state_dict())
+            self._loaded = changes
+        shares = [processes.share(streams, rank) for rank in range(processes.size)]
+        processes.tell(Order.SCORE)
+        mine = [
+            (
+                ids[:, share].clone(),
+                None if state is None else tuple(part[:, share].clone() for part in state),
+            )
+            for share in shares
+        ]
+        read = processes.gather(self.model(*processes.scatter(mine)))
+        scores, states = zip(*read, strict=True)
+        return torch.cat(scores, 1), tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
+
+
+def shared(model: Model) -> Model:
+    """The same model, read by all processes if there are several."""
+    processes = together()
+    return model if processes is None else cast(Model, Shared(model, processes))
+
+
+def serve() -> None:
+    """Do what the process of rank 0 says, until it says that this was all. Raises ConnectionError if it ends
+    without that."""
+    processes = together()
+    assert processes is not None
+    if processes.hear(False)[0] == Order.END:
+        return
+    plan: LanguageModelPlan = processes.give(None)
+    training = training_of(plan)
+    training.model.train()
+    scored = plan.first_model().eval()
+    with StopSignals(is_alone=False) as signals:
+        while True:
+            order, lr, weight = processes.hear(signals.received is not None)
+            match order:
+                case Order.END:
+                    return
+                case Order.STEP:
+                    if training.average is not None:
+                        training.average.weight = weight
+                    training.make_step(lr)
+                case Order.TAKE:
+                    processes.gather(snapshot.share_of(training))
+                case Order.PUT_BACK:
+                    snapshot.put_back(None, training)
+                case Order.LOAD:
+                    scored.load_state_dict(processes.give(None))
+                case Order.SCORE:
+                    with torch.inference_mode():
+                        processes.gather(scored(*processes.scatter([])))

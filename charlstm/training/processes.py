@@ -1,0 +1,154 @@
+"""One training by several processes, as torchrun starts them. Imports torch when they meet, not before.
+
+The process of rank 0 plans, logs, saves and decides; the others do what it tells them. Each has its share of
+the streams and carries their states; gradients are averaged by one all-reduce of all of them, after which
+every process makes the same step.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PATIENCE = timedelta(days=7)  # a process that ends is noticed at once; one that plans may take its time
+
+
+class Order(IntEnum):
+    """What the process of rank 0 tells the others to do."""
+
+    END = 0
+    START = 1
+    STEP = 2
+    TAKE = 3
+    PUT_BACK = 4
+    LOAD = 5
+    SCORE = 6
+
+
+def size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def rank() -> int:
+    """The number of this one."""
+    return int(os.environ.get("RANK", 0)) if size() > 1 else 0
+
+
+@functools.cache  # torch, too, knows one group
+def together() -> "Processes | None":
+    """Those that train together; None: this one trains alone."""
+    return Processes() if size() > 1 else None
+
+
+def on_this_machine() -> int:
+    """How many of them share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if size() > 1 else 1
+
+
+class Processes:
+    """Those that train together. Every method is a collective: all of them call it, in the same order.
+
+    Raises ConnectionError, from any method, if another process has ended.
+
+    Attributes:
+        wants_to_stop: a signal asked one of the others to.
+        are_met: they have found each other, which the first of the methods waits for.
+    """
+
+    def __init__(self) -> None:
+        self.size, self.rank, self.wants_to_stop = size(), rank(), False
+        self.are_met = False
+
+    def tell(self, order: Order, *numbers: float) -> None:
+        """What all do next, as rank 0 decides; whether another one was asked to stop is heard at once."""
+        self._agree([order, *numbers])
+
+    def hear(self, wants_to_stop: bool) -> tuple[Order, float, float]:
+        """The same, by the others: the order, and two numbers that go with it."""
+        order, first, second = self._agree([], wants_to_stop)
+        return Order(int(order)), first, second
+
+    def share(self, streams: int, rank: int | None = None) -> slice:
+        """Which of so many streams are those of the process of this rank; None: of this one."""
+        rank = self.rank if rank is None else rank
+        return slice(streams * rank // self.size, streams * (rank + 1) // self.size)
+
+    def mean(self, tensors: list["Tensor"]) -> list["Tensor"]:
+        """Of each over the processes: gradients, by one all-reduce."""
+        import torch
+        from torch import distributed
+
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with self._met():
+            distributed.all_reduce(flat)
+        parts = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def give(self, value: Any) -> Any:
+        """Rank 0's value, on all."""
+        from torch import distributed
+
+        box = [value]
+        with self._met():
+            distributed.broadcast_object_list(box)
+        return box[0]
+
+    def scatter(self, values: list[Any]) -> Any:
+        """The value for each by rank, as rank 0 has them, on each."""
+        from torch import distributed
+
+        box: list[Any] = [None]
+        with self._met():
+            distributed.scatter_object_list(box, values or None)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of each by rank, on rank 0; elsewhere it is empty."""
+        from torch import distributed
+
+        values: list[Any] = [None] * self.size if self.rank == 0 else []
+        with self._met():
+            distributed.gather_object(value, values or None)
+        return values
+
+    def part(self) -> None:
+        """Of no further use: its threads end, which would otherwise end the process with a signal."""
+        from torch import distributed
+
+        if self.are_met:
+            distributed.destroy_process_group()
+
+    def _agree(self, said: list[float], wants_to_stop: bool = False) -> list[float]:
+        import torch
+        from torch import distributed
+
+        numbers = torch.zeros(4, dtype=torch.float64)  # of which one only is not zero in each place
+        numbers[: len(said)] = torch.tensor(said, dtype=torch.float64)
+        numbers[3] = wants_to_stop
+        with self._met():
+            distributed.all_reduce(numbers)
+        *said, stop = numbers.tolist()
+        self.wants_to_stop = stop > 0
+        return said
+
+    @contextmanager
+    def _met(self) -> Iterator[None]:
+        from torch import cuda, distributed
+
+        try:
+            if not self.are_met:
+                if cuda.is_available():
+                    cuda.set_device(int(os.environ["LOCAL_RANK"]))
+                kinds = "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo"
+                distributed.init_process_group(kinds, timeout=PATIENCE)
+                self.are_met = True
+            yield
+        except RuntimeError as error:
+            raise ConnectionError(f"another of its {self.size} processes has ended") from error
