@@ -56,6 +56,7 @@ SESSION = "tests/runs/test_run.py -k curves"
 LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_says")
 OPTIMIZER = ("charlstm/training/optimizer.py", "tests/training/test_optimizer.py")
 SOAP = ("charlstm/training/soap.py", "tests/training/test_optimizer.py")
+MUON = ("charlstm/training/muon.py", "tests/training/test_muon.py")
 SCHEDULE = ("charlstm/training/schedule.py", "tests/training/test_schedule.py")
 UNITS = ("charlstm/scoring/units.py", "tests/scoring/test_units.py")
 DOCUMENT = ("charlstm/page/document.py", "tests/page/test_document.py")
@@ -246,6 +247,36 @@ MUTATIONS = [
         "gradient @ gradient.T if side == 0 else gradient.T @ gradient",
         "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
     ),
+    Mutation(
+        "muon: all gates of a layer are one matrix",
+        *MUON,
+        "shape = hidden[layer_of(name)]",
+        "shape = len(named[name])",
+    ),
+    Mutation("muon: no look ahead", *MUON, "gradient.add_(momentum, alpha=self.MOMENTUM)", "momentum"),
+    Mutation("muon: the same step for all shapes", *MUON, "0.2 * max(shape) ** 0.5", "0.2"),
+    Mutation("muon: no weight decay", *MUON, "1 - rate * self.config.weight_decay", "1 - 0 * rate"),
+    Mutation(
+        "muon: one norm for all gates",
+        *MUON,
+        "torch.linalg.matrix_norm(matrices, keepdim=True)",
+        "matrices.norm()",
+    ),
+    Mutation("muon: an iteration less", *MUON, "for _ in range(5)", "for _ in range(4)"),
+    Mutation(
+        "muon: gradients that are not finite",
+        *MUON,
+        ".masked_fill_(stay, 0)\n            #",
+        "\n            #",
+    ),
+    Mutation("muon: decay the momentum of a step not made", *MUON, ".masked_fill_(stay, 1)", ""),
+    Mutation(
+        "muon: a rate that is not finite",
+        *MUON,
+        "dtype=gradient.dtype).masked_fill_(stay, 0)",
+        "dtype=gradient.dtype)",
+    ),
+    Mutation("muon: products in the weights' dtype", *MUON, ".to(products or X.dtype)", ""),
     Mutation("soap: the first step moves", *SOAP, "if step > 1:\n", "if step > 0:\n"),
     Mutation(
         "segments: borders stay", *BATCHES, "GOLDEN_RATIO = (math.sqrt(5) - 1) / 2", "GOLDEN_RATIO = 0.0"

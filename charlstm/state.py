@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells.gates import layer_of
+from charlstm.cells.gates import is_recurrent, layer_of
 from charlstm.config.convert import RequestError, convert
 from charlstm.config.settings import Kernel, TrainSettings
 from charlstm.config.values import Count, Nonnegative, Range
@@ -244,9 +244,12 @@ def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str
     if "soap" in kinds:
         expected |= _of_soap(shapes, arrays)
     else:
+        of_muon = [name for name in shapes if "muon" in kinds and is_recurrent(name)]
+        of_adam, adam = [name for name in shapes if name not in of_muon], "muon/adam" if of_muon else "adam"
+        expected |= {f"muon/momentum/{name}": ("f4", shapes[name]) for name in of_muon}
         for moment in ("first", "second"):
-            expected |= {f"adam/{moment}/{name}": ("f4", shape) for name, shape in shapes.items()}
-        expected["adam/steps"] = ("f4", (len(shapes),))
+            expected |= {f"{adam}/{moment}/{name}": ("f4", shapes[name]) for name in of_adam}
+        expected[f"{adam}/steps"] = ("f4", (len(of_adam),))
     if "scale" in arrays:
         expected["scale"] = ("f4", (2,))
     # of CUDA, and of the other processes that trained together, by their ranks

@@ -34,7 +34,8 @@ def good(tmp_path_factory):
     copied = go(folder / "copy", *copying, "train.budget=null", "train.epochs=40", stop_before=23)
     long = ("model.layers=1", "model.hidden=9", "train.epochs=30", "threads=1", "save.every=null")
     soap = go(folder / "soap", *long, f"data.text={text()}", stop_before=7)
-    runs = {"lm": lm, "copy": copied, "soap": soap}
+    muon = go(folder / "muon", *long, "train.optimizer=muon", f"data.text={text()}", stop_before=7)
+    runs = {"muon": muon, "lm": lm, "copy": copied, "soap": soap}
     found = {name: (run / checkpoint.LAST).read_bytes() for name, run in runs.items()}
     return found | {"memorize": forging.written(forging.made(3, training=True))}
 
@@ -154,12 +155,12 @@ def test_a_value_out_of_range(good, tmp_path, task, place, value):
     refused(damaged(good[task], put), tmp_path)
 
 
-@pytest.mark.parametrize("task", ["lm", "copy", "soap", "memorize"])
+@pytest.mark.parametrize("task", ["lm", "copy", "soap", "muon", "memorize"])
 def test_every_array_has_to_be_there_and_right(good, tmp_path, task):
     _, entries, _ = forging.parts(good[task])
     names = [name for name in entries if name.startswith("training/")]
     kinds = {name.split("/")[1] for name in names}
-    assert kinds >= {"figures", "generator", "soap" if task == "soap" else "adam"}
+    assert kinds >= {"figures", "generator", task if task in ("soap", "muon") else "adam"}
     for name in names:
         entry = entries[name]
 

@@ -61,6 +61,11 @@ def layer_of(name: str) -> str:
     return re.sub(r"\.(weight|bias)(_ih|_hh)?", "", name)
 
 
+def is_recurrent(name: str) -> bool:
+    """Whether a model's parameter is a matrix of a recurrent layer's gates."""
+    return "weight_ih" in name or "weight_hh" in name
+
+
 def parameter_shapes(
     cell: str,
     input_size: int,

@@ -7,6 +7,7 @@ loop.py       window after window: the training itself
 speed.py      what makes a step shortest here, and how long it takes
 optimizer.py  gradients -> steps: clipping, AdamW, averages
 soap.py       the same by SOAP
+muon.py       the same by Muon
 schedule.py   the learning rate of each step
 clock.py      the time of a run, and what is left of it
 processes.py  several processes that train together

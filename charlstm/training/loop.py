@@ -17,6 +17,7 @@ from charlstm.model.torch_model import Model, State, detach
 from charlstm.text.vocabulary import Ids
 from charlstm.training import losses, recipe
 from charlstm.training.clock import Clock
+from charlstm.training.muon import Muon
 from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
 from charlstm.training.processes import Order, Processes
 from charlstm.training.progress import Progress, Since
@@ -24,7 +25,7 @@ from charlstm.training.schedule import Settling, learning_rate
 from charlstm.training.soap import Soap
 from charlstm.training.windows import ShiftedStreams, Window, windows_of
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap, "muon": Muon}
 
 # So many steps in a row whose loss or gradient is not finite are more than an accident.
 TOO_MANY = {"skip": 3, "stop": 1}
@@ -234,6 +235,7 @@ class Training:
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         loss = losses.LOSSES[self.config.loss](scores, targets)
+        self.optimizer.products = self.autocast
         norm, made, wrong, figures = self.optimizer.step(loss, lr, losses.correct(scores, targets))
         if self.average is not None:
             self.average.update()

@@ -1,4 +1,4 @@
-"""How gradients become steps: clipping, AdamW or SOAP; and the average of the weights."""
+"""How gradients become steps: clipping, AdamW; and the average of the weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -64,9 +64,11 @@ class Optimizer(ABC):
     Attributes:
         tensors: all that the next step depends on besides the parameters, by name; changed in place.
         processes: that train together, if there are several; each has a share of the batch.
+        products: dtype of the matrix products that may be rounded; None: that of the weights.
     """
 
     processes: Processes | None = None
+    products: torch.dtype | None = None
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ def test_two_processes_are_one_run(tmp_path):
     one, two = trained(tmp_path / "one", *keys, size=1), trained(tmp_path / "two", *keys)
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     assert one["chars_seen"] == two["chars_seen"] == 50 * 6 * 7
-    # float32, added up in another order; tests/training/test_processes.py has it in float64
+    # float32, added up in another order; training/test_processes.py has it in float64
     for name in ("loss", "accuracy", "valid_nats", "test_nats", "valid_windows_nats"):
         assert two[name] == pytest.approx(one[name], rel=1e-3), name
 

@@ -417,6 +417,7 @@ REFUSED = {
     "train.batch=100": None,
     "train.window=1000": None,
     "train.averaging=0": None,
+    "train.optimizer=muon": None,
     "model.engine=plain": None,
 }
 

@@ -70,6 +70,16 @@ def points(folder):
     }
 
 
+def test_a_run_of_muon_ends_the_same_wherever_it_is_stopped(corpus, tmp_path):
+    keys = [*LM, f"data.path={corpus}", "train.optimizer=muon", "model.layers=2", "train.steps=20"]
+    run = go(tmp_path / "first", *keys, stop_before=7)
+    momenta = [array for name, array in arrays_of(run).items() if name.startswith("muon/momentum/")]
+    assert len(momenta) == 4
+    assert all(array.any() and array.dtype == np.float32 for array in momenta)
+    run = go(run, f"resume={run}", stop_before=13)
+    assert_same(go(tmp_path / "last", f"resume={run}"), go(tmp_path / "whole", *keys))
+
+
 @pytest.mark.parametrize("task", ["memorize", "lm"])
 @pytest.mark.parametrize("steps", [(0,), (1, 2, 3), (10, 20), (7, 8, 16, 33), (35,)])
 def test_the_end_is_the_same_wherever_a_run_is_stopped(whole, corpus, tmp_path, task, steps):

@@ -91,6 +91,35 @@ def test_soap_and_a_rate_that_falls_with_the_loss_go_on_too(steps):
     assert_equal(other_end, end)
 
 
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_muon_goes_on_too(cell, autocast):
+    keys = ("train.optimizer=muon", f"model.cell={cell}", "model.engine=plain", "model.layers=2")
+    training, other = (training_of("lm", seed, autocast, *keys) for seed in (0, 5))
+    losses(training, 7)
+    taken = snapshot.take(training)
+    assert any(name.startswith("muon/momentum/") for name in taken.arrays)
+    expected, end = losses(training, 9)
+    losses(other, 3)
+    snapshot.put_back(taken, other)
+    assert_equal(snapshot.take(other), taken)
+    found, other_end = losses(other, 9)
+    assert found == expected
+    assert_equal(other_end, end)
+
+
+@pytest.mark.parametrize(("before", "after"), [("adamw", "muon"), ("muon", "adamw"), ("soap", "muon")])
+def test_another_optimizer_begins_anew(before, after):
+    training, other = (training_of("lm", 0, None, f"train.optimizer={name}") for name in (before, after))
+    losses(training, 3)
+    first = snapshot.take(other).arrays
+    snapshot.put_back(snapshot.take(training), other)
+    assert other.step == 3
+    assert all(np.array_equal(tensor, first[name]) for name, tensor in other.optimizer.tensors.items())
+    losses(other, 1)
+    assert snapshot.take(other).is_finite()
+
+
 def test_with_other_windows_the_epoch_begins_anew():
     training = training_of()
     losses(training, 3)
