@@ -259,10 +259,10 @@ MUTATIONS = [
     Mutation(
         "muon: one norm for all gates",
         *MUON,
-        "torch.linalg.matrix_norm(matrices, keepdim=True)",
-        "matrices.norm()",
+        "torch.linalg.matrix_norm(A, keepdim=True)",
+        "A.norm()",
     ),
-    Mutation("muon: an iteration less", *MUON, "for _ in range(5)", "for _ in range(4)"),
+    Mutation("muon: a polynomial less", *MUON, "enumerate(POLYNOMIALS)", "enumerate(POLYNOMIALS[:2])"),
     Mutation(
         "muon: gradients that are not finite",
         *MUON,
