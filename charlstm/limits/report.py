@@ -93,6 +93,9 @@ def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] 
 
     # what an earlier, interrupted search drew here is dropped
     with SummaryWriter(out, purge_step=0) as writer:
+        # all models in one chart
+        charts = ("bits_per_parameter", "soft_bits_per_parameter", "limit_by_hidden", "soft_limit_by_hidden")
+        writer.add_custom_scalars({"limit": {name: ["Multiline", [f"^{name}/"]] for name in charts}})
         for limit in capacity.limits(trials):
             shape = limit.shown.shape
             for trial in limit.trials:

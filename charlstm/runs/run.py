@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import checkpoint
+from charlstm.cells.gates import layer_of
 from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
 from charlstm.progress_bar import Bar
 from charlstm.runs import directory, snapshot
@@ -21,7 +23,7 @@ from charlstm.runs.signals import Stopped, StopSignals
 from charlstm.runs.snapshot import Snapshot
 from charlstm.runs.tracker import Tracker
 from charlstm.state import Course, Provenance, TaskState, TrainingState
-from charlstm.training import machine
+from charlstm.training import machine, memory
 from charlstm.training.loop import DivergedError, Training
 from charlstm.training.progress import Figures, Progress, finite
 from charlstm.training.schedule import Settling
@@ -128,6 +130,16 @@ class Run(ABC):
         assert self.progress is not None
         common = {"params": self.plan.parameters, **vars(self.plan.machine)}
         return {**self.progress.figures(self.vocabulary.unit), "task": self.settings.task, **own, **common}
+
+    def slow_curves(self) -> dict[str, float]:
+        """What TensorBoard draws now and then: the norm of each layer's weights, and the memory in MiB."""
+        squares: dict[str, float] = {}
+        for name, weight in self.training.model.weights().items():
+            # in float64: how float32 is summed up depends on where it lies in memory
+            square = float(np.square(weight, dtype=np.float64).sum())
+            squares[layer_of(name)] = squares.get(layer_of(name), 0.0) + square
+        norms = {f"weight_norm/{layer}": math.sqrt(square) for layer, square in squares.items()}
+        return norms | {"train/peak_memory_MiB": memory.peak() / 2**20}
 
     def keep_best(self, figures: Figures) -> None:
         """Make `best.safetensors`, or note why that is not possible."""

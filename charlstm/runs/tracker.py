@@ -4,16 +4,19 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from charlstm.progress_bar import Bar
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("charlstm")
 
 SHOWN_CHARACTERS = 2000
+
+# Charts of TensorBoard's page of custom scalars: the curves, by patterns of their names, that it overlays.
+CHARTS = {
+    "loss, beside simpler models": ["^bits_per_(char|byte)/"],
+    "weight norm of each layer": ["^weight_norm/"],
+}
 
 
 class Tracker:
@@ -38,7 +41,7 @@ class Tracker:
         curves: bool = True,
     ) -> None:
         self._directory, self._curves, self._from_step = directory, curves, from_step
-        self._writer: SummaryWriter | None = None
+        self._writer: Any = None  # a SummaryWriter
         self._bar, self._standing = Bar(log.info), standing
         self.figures = "nothing was measured"
 
@@ -94,10 +97,13 @@ class Tracker:
             self._hook(arguments)
 
     def _open(self, from_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter, summary
 
         try:
             self._writer = SummaryWriter(self._directory, purge_step=from_step)
+            charts = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
+            layout = summary.custom_scalars({"charts": charts})  # type: ignore[no-untyped-call]
+            self._draw(lambda writer: writer.file_writer.add_summary(layout, from_step))
         except (OSError, UnicodeError) as error:  # TensorBoard's paths are UTF-8
             self._lose(error)
 

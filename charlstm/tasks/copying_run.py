@@ -56,7 +56,7 @@ class Copy(Run):
         now, bits = self.stands, self._figures()["bits_per_hidden_unit"]
         curves = {"copy/length": now.length, "copy/longest": now.longest, "copy/right": now.share}
         curves["copy/bits_per_hidden_unit"] = bits
-        self.tracker.curves(progress.step, {**progress.curves(), **curves})
+        self.tracker.curves(progress.step, {**progress.curves(), **curves, **self.slow_curves()})
         self.tracker.advance(progress.shown(f"longest {now.longest:,}, {now.share:.0%} of {now.length:,}"))
         return False
 

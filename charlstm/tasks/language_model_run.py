@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,16 @@ log = logging.getLogger("charlstm")
 
 SAMPLE_CHARACTERS = 400  # in TensorBoard
 SHORT, SHORT_LINES, TEMPERATURES = 160, 6, (0.5, 0.8, 1.0)  # in the log
+LINES = ("uniform", "unigram", "5-gram", "xz")  # of the simpler models, in TensorBoard
 REREAD = 1.5  # as often a part is read for its score, about: some of its streams once more
+
+
+class Scored(NamedTuple):
+    """A score of the valid part in nats per symbol, whether it is of averaged weights, and a copy of them."""
+
+    nats: float
+    averaged: bool
+    weights: Weights
 
 
 class LanguageModel(Run):
@@ -67,15 +77,17 @@ class LanguageModel(Run):
             self.found = replace(state.best, nats=None)
 
     def handle(self, progress: Progress) -> bool:
-        if self.plan.clock.budget is not None:
+        if self.plan.clock.budget is not None or self.settings.tensorboard:
             self.tracker.busy("simple models")
             with self.signals.breaking_off():
-                self.baselines  # noqa: B018  # at the first figures: nobody has to know what they will take
+                # at the first figures: nobody has to know what they will take, and they are beside all scores
+                self.baselines  # noqa: B018
         is_scored, begin = self._is_scored(progress.step), self.plan.clock.spent()
         if is_scored:
             self.tracker.busy("evaluating")
             with self.signals.breaking_off():
-                nats, averaged, weights = self._evaluate(progress)
+                scores = self._evaluate(progress)
+                nats, averaged, weights = scores[0]
                 if not math.isfinite(nats):
                     raise DivergedError(f"the loss on the valid part is {nats} at step {progress.step}")
                 # one of a symbol that the valid part has not leaves no trace in its loss
@@ -97,7 +109,8 @@ class LanguageModel(Run):
                 self.best, self.since_best = weights, 0
                 self.keep_best(self._figures())
                 self.signals.save_wanted = True
-            self.tracker.curves(progress.step, {f"valid/bits_per_{unit}": nats / NATS_PER_BIT})
+            if self.settings.tensorboard:
+                self.tracker.curves(progress.step, self._scored_curves(scores) | self.slow_curves())
             self.tracker.text(progress.step, "written", text)
             if self.plan.clock.budget is not None:
                 self.latest = self.plan.clock.spent() - begin
@@ -144,25 +157,34 @@ class LanguageModel(Run):
         corpus, most = self.plan.corpus, self.plan.most_scored
         return min(len(corpus.test), most) + min(len(corpus.valid), most)
 
-    def _evaluate(self, progress: Progress) -> tuple[float, bool, Weights]:
-        """The weights or their average, whichever is better on the valid part: the score in nats per symbol,
-        whether it is the average's, and a copy of them.
+    def _scored_curves(self, scores: list[Scored]) -> dict[str, float | None]:
+        """Scores of the valid part, and those of simpler models on the last part, as lines beside them."""
+        unit = self.vocabulary.unit
+        simple: Figures = self.baselines.get("baselines_bpc" if unit == "char" else "baselines_bpb", {})
+        bits = {name: simple.get(name) for name in LINES}
+        bits |= {
+            "valid_averaged" if averaged else "valid": nats / NATS_PER_BIT for nats, averaged, _ in scores
+        }
+        return {f"bits_per_{unit}/{name}": value for name, value in bits.items()}
 
-        Where there is none, the average is taken as it is, under the loss of the training.
+    def _evaluate(self, progress: Progress) -> list[Scored]:
+        """The weights and their average, the better one on the valid part first.
+
+        Where there is no such part, the average is taken as it is, under the loss of the training.
         """
 
-        def score(weights: Iterable[Tensor], averaged: bool) -> tuple[float, bool, Weights]:
+        def score(weights: Iterable[Tensor], averaged: bool) -> Scored:
             with torch.no_grad():
                 for mine, weight in zip(self.scored.parameters(), weights, strict=True):
                     mine.copy_(weight)
             copied = {name: array.copy() for name, array in self.scored.weights().items()}
-            return self._nats(progress, self.plan.sample), averaged, copied
+            return Scored(self._nats(progress, self.plan.sample), averaged, copied)
 
         plain = score(self.training.model.parameters(), False)
         if self.training.average is None:
-            return plain
+            return [plain]
         averaged = score(self.training.average.averages, True)
-        return min(averaged, plain, key=lambda scored: scored[0])
+        return sorted([averaged, plain], key=lambda scored: scored.nats)
 
     def _nats(self, progress: Progress, symbols: int) -> float:
         """The score of `scored` on the valid part's first symbols or, where there is none, the loss of the
@@ -192,7 +214,7 @@ class LanguageModel(Run):
         assert self.progress is not None
         with self.signals.breaking_off():
             if not self.best:  # it ended before its first evaluation
-                _, averaged, self.best = self._evaluate(self.progress)
+                _, averaged, self.best = self._evaluate(self.progress)[0]
                 self.found = BestScore(nats=None, step=self.training.step, averaged=averaged)
             self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
             if self.found.nats is None:

@@ -68,6 +68,7 @@ class Memorize(Run):
         if progress.epoch % config.log_every == 0 or progress.recalled:
             self.tracker.curves(progress.step, progress.curves())
         if written is not None:
+            self.tracker.curves(progress.step, self.slow_curves())
             self.tracker.text(progress.step, "written", written)
         return self.proven.known and config.stop_at_recall
 

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import resource
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -82,6 +84,12 @@ def physical(root: Path = Path("/")) -> int:
                 with suppress(OSError, ValueError):  # there is none, or it is "max"
                     limits.append(int((folder / place / name).read_text()))
     return min(limits)
+
+
+def peak() -> int:
+    """The most bytes of memory that this process has taken so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _shown(size: int) -> str:

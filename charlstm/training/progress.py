@@ -56,10 +56,12 @@ class Progress:
     recalled: bool = False
 
     def curves(self, unit: Unit = "char") -> dict[str, float | None]:
-        """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page."""
-        names = ("loss", "accuracy", "learning_rate", "gradient_norm", "chars_per_second", "free_run")
+        """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page. The
+        loss is there once: in nats, or whatever it is, only if it has no bits."""
+        names = ("accuracy", "learning_rate", "gradient_norm", "chars_per_second", "free_run")
         curves = {f"train/{name}": getattr(self, name) for name in names}
-        return {**curves, f"train/bits_per_{unit}": self.bits_per_char}
+        bits = self.bits_per_char
+        return curves | ({"train/loss": self.loss} if bits is None else {f"bits_per_{unit}/train": bits})
 
     def shown(self, more: str, unit: Unit = "char") -> str:
         """What stands beside the progress bar: with it and the time left, at most 80 columns."""

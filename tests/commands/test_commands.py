@@ -53,9 +53,11 @@ def test_the_run_directory_is_complete(trained):
 def test_the_curves_of_the_main_job(trained):
     curves = EventAccumulator(str(trained))
     curves.Reload()
-    figures = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second")
-    names = {f"train/{figure}" for figure in figures}
-    assert set(curves.Tags()["scalars"]) == names | {"train/free_run"}
+    figures = ("accuracy", "learning_rate", "gradient_norm", "chars_per_second")
+    names = {"bits_per_char/train", *(f"train/{figure}" for figure in figures)}
+    now_and_then = {"train/free_run", "train/peak_memory_MiB"}
+    now_and_then |= {f"weight_norm/{layer}" for layer in ("rnn_l0", "rnn_l1", "head")}
+    assert set(curves.Tags()["scalars"]) == names | now_and_then
     assert [e.value for e in curves.Scalars("train/free_run")][-1] == len(SENTENCE) + 1  # the end token, too
     epochs = json.loads((trained / "result.json").read_text())["epochs"]
     for name in names:

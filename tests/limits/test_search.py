@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -288,11 +289,19 @@ def test_bits_still_needed(searched):
 
 def test_tensorboard_shows_the_same(searched):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2
 
     folder, _ = searched
     events = EventAccumulator(str(folder / "found"))
     events.Reload()
     assert events.Tags()["images"] == ["limit"]
+    (layout,) = events.Tensors("custom_scalars__config__")
+    charts = layout_pb2.Layout.FromString(layout.tensor_proto.string_val[0]).category[0].chart
+    drawn = {
+        chart.title: [tag for tag in events.Tags()["scalars"] if re.search(chart.multiline.tag[0], tag)]
+        for chart in charts
+    }
+    assert drawn["bits_per_parameter"] == [f"bits_per_parameter/lstm_1x{hidden}" for hidden in (4, 8)]
     for hidden in (4, 8):
         trials = [t for t in record(folder)["trials"] if t["hidden"] == hidden]
         points = {e.step: e.value for e in events.Scalars(f"soft_bits_per_parameter/lstm_1x{hidden}")}

@@ -1,9 +1,11 @@
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from charlstm.cli.train import next_steps
 from charlstm.runs.report import Outcome, write_result
@@ -26,6 +28,12 @@ def test_curves_have_their_points(tmp_path):
         tracker.curves(5, {"loss": 1.5, "bits_per_char": None})
     curves = events(tmp_path)
     assert curves.Tags()["scalars"] == ["loss"]
+    (layout,) = curves.Tensors("custom_scalars__config__")
+    first, *_ = layout_pb2.Layout.FromString(layout.tensor_proto.string_val[0]).category[0].chart
+    assert first.title == "loss, beside simpler models"
+    (pattern,) = first.multiline.tag
+    shown = ("bits_per_char/train", "bits_per_byte/xz", "train/bits_per_char")
+    assert [bool(re.search(pattern, name)) for name in shown] == [True, True, False]
     assert [(e.step, e.value) for e in curves.Scalars("loss")] == [(1, 2.0), (5, 1.5)]
 
 

@@ -266,7 +266,7 @@ def _timeless(values: Any) -> Any:
 
 
 def curves(directory: Path) -> dict[str, list[list[Any]]]:
-    """TensorBoard's curves and texts but for those of speed: steps and values, in the order of its page.
+    """TensorBoard's curves and texts but for those of speed and memory: steps, values, in its order.
 
     Read as the page does it; the older `event_accumulator` keeps texts that were drawn before a restart.
     """
@@ -276,7 +276,7 @@ def curves(directory: Path) -> dict[str, list[list[Any]]]:
     return {
         name: [[e.step, make_ndarray(e.tensor_proto).tolist()] for e in shown.Tensors(name)]
         for name in shown.Tags()["tensors"]
-        if not name.endswith("chars_per_second")
+        if not name.endswith(("chars_per_second", "peak_memory_MiB", "custom_scalars__config__"))
     }
 
 

@@ -199,12 +199,25 @@ def test_a_budget_and_as_many_steps_again(text, tmp_path):
 def test_the_curves(finished):
     curves = EventAccumulator(str(finished[0]))
     curves.Reload()
-    train = ("loss", "bits_per_char", "accuracy", "learning_rate", "gradient_norm", "chars_per_second")
-    assert set(curves.Tags()["scalars"]) == {f"train/{name}" for name in train} | {"valid/bits_per_char"}
-    assert [e.step for e in curves.Scalars("train/loss")] == list(range(1, 31))
-    valid = curves.Scalars("valid/bits_per_char")
-    assert [e.step for e in valid] == [10, 20, 30]
-    assert min(e.value for e in valid) == pytest.approx(result_of(finished[0])["valid_bpc"], rel=1e-6)
+    train = ("accuracy", "learning_rate", "gradient_norm", "chars_per_second", "peak_memory_MiB")
+    compared = ("uniform", "unigram", "5-gram", "xz")
+    bits = ("train", "valid", "valid_averaged", *compared)
+    norms = {f"weight_norm/{layer}" for layer in ("embedding", "rnn_l0", "head")}
+    names = {f"train/{name}" for name in train} | {f"bits_per_char/{name}" for name in bits} | norms
+    assert set(curves.Tags()["scalars"]) == names
+    of = {name: curves.Scalars(f"bits_per_char/{name}") for name in bits}
+    assert [e.step for e in of["train"]] == list(range(1, 31))
+    assert all([e.step for e in of[name]] == [10, 20, 30] for name in bits[1:])
+    result = result_of(finished[0])
+    best = min(e.value for name in ("valid", "valid_averaged") for e in of[name])
+    assert best == pytest.approx(result["valid_bpc"], rel=1e-6)
+    for name in compared:  # a line beside them
+        expected = pytest.approx(result["baselines_bpc"][name], rel=1e-6)  # float32 there
+        assert [e.value for e in of[name]] == [expected] * 3
+    weights = checkpoint.load(finished[0] / "last.safetensors").weights
+    head = math.sqrt(sum(np.sum(weights[f"head.{name}"] ** 2, dtype=float) for name in ("weight", "bias")))
+    assert curves.Scalars("weight_norm/head")[-1].value == pytest.approx(head, rel=1e-6)
+    assert 10 < curves.Scalars("train/peak_memory_MiB")[-1].value < 1e5
     written = [e.tensor_proto.string_val[0].decode() for e in curves.Tensors("written/text_summary")]
     assert len(set(written)) == 3
 
@@ -340,7 +353,8 @@ def test_other_symbols(trained, text, tmp_path, overrides):
     curves = EventAccumulator(str(tmp_path / "run"))
     curves.Reload()
     assert {tag for tag in curves.Tags()["scalars"] if "bits" in tag} == {
-        f"{part}/bits_per_{unit}" for part in ("train", "valid")
+        f"bits_per_{unit}/{part}"
+        for part in ("train", "valid", "valid_averaged", "uniform", "unigram", "5-gram", "xz")
     }
     assert result[f"bits_per_{unit}"] == pytest.approx(result["loss"] / NATS_PER_BIT)
 
@@ -439,7 +453,8 @@ def test_a_text_that_is_gone_is_not_compressed(trained, text, tmp_path, caplog, 
         return final(*arguments)
 
     monkeypatch.setattr(language_model_run, "final_scores", another)
-    result = trained(tmp_path / "text", "data.min_count=300")  # characters that only the text knows
+    # with curves, simpler models are scored at the first figures; characters that only the text knows
+    result = trained(tmp_path / "text", "data.min_count=300", "tensorboard=false")
     assert result["test_bpb"] is None
     assert result["baselines_bpc"].keys() == {"uniform", "unigram", "5-gram"}
     assert "another text than it was" in caplog.text
@@ -507,7 +522,7 @@ def test_the_better_of_weights_and_average_is_taken(text, tmp_path, average_is_b
     with torch.no_grad():  # a bias for what is frequent is good, and one against it bad
         model.head.bias[frequent] += -5 if average_is_better else 1
     now = {name: w.copy() for name, w in model.weights().items()}
-    nats, is_averaged, found = run._evaluate(SimpleNamespace(step=7, loss=1.0))
+    nats, is_averaged, found = run._evaluate(SimpleNamespace(step=7, loss=1.0))[0]
     assert is_averaged is average_is_better
     for (name, weight), averaged in zip(now.items(), average.averages, strict=True):
         assert (model.weights()[name] == weight).all()  # training goes on where it was
@@ -521,7 +536,7 @@ def test_the_better_of_weights_and_average_is_taken(text, tmp_path, average_is_b
     model.load_state_dict({name: torch.from_numpy(w) for name, w in found.items()})
     assert nats == held_out.carried(model, valid, run.vocabulary.start).nats
     run.training.average = None
-    _, is_averaged, _ = run._evaluate(SimpleNamespace(step=8, loss=1.0))
+    ((_, is_averaged, _),) = run._evaluate(SimpleNamespace(step=8, loss=1.0))
     assert is_averaged is False
 
 
