@@ -51,6 +51,7 @@ PAGE = ("docs/recurrence.md", "tests/commands/test_docs.py")
 SNAPSHOT = ("charlstm/runs/snapshot.py", "tests/runs/test_snapshot.py")
 SAVING = ("charlstm/runs/saving.py", "tests/runs/test_saving.py")
 DIRECTORY = ("charlstm/runs/directory.py", "tests/runs/test_directory.py")
+TRACKER = ("charlstm/runs/tracker.py", "tests/runs/test_tracker.py")
 SWEEP = "tests/commands/test_sweep.py"
 SESSION = "tests/runs/test_run.py -k curves"
 LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_says")
@@ -409,9 +410,16 @@ MUTATIONS = [
         "resume: a run begins without a mark",
         "charlstm/runs/tracker.py",
         SESSION,
-        "purge_step=from_step)",
-        "purge_step=from_step or None)",
+        "purge_step=self._from_step)",
+        "purge_step=self._from_step or None)",
     ),
+    Mutation(
+        "tensorboard: two rows of a run that was resumed",
+        *TRACKER,
+        "            path.unlink()\n",
+        "            pass\n",
+    ),
+    Mutation("tensorboard: the fence of a text ends in it", *TRACKER, "2 + max(map(len", "2 + min(map(len"),
     Mutation(
         "resume: rotate before it is verified",
         "charlstm/checkpoint.py",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from charlstm import checkpoint
 from charlstm.cells.gates import layer_of
 from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
+from charlstm.config.convert import values_of
 from charlstm.progress_bar import Bar
 from charlstm.runs import directory, snapshot
 from charlstm.runs.plan import Plan
@@ -32,6 +33,22 @@ log = logging.getLogger("charlstm")
 
 ENDING = 0.7  # seconds: closing files, the last lines, the end of a process that has torch
 SAVED = 100e6  # bytes a second
+
+# What TensorBoard's table of runs has of settings, by the beginning of their keys, and of figures.
+SHOWN_SETTINGS = ("task", "data.", "copy.", "model.", "train.", "seed")
+LAST_FIGURES = (
+    *(
+        "bits_per_char",
+        "bits_per_byte",
+        "accuracy",
+        "valid_bpc",
+        "test_bpc",
+        "recalled",
+        "free_run",
+        "longest",
+    ),
+    *("bits_per_hidden_unit", "params", "steps", "train_seconds"),
+)
 
 Weights = dict[str, NDArray[np.float32]]
 """Arrays by the names of the model's parameters."""
@@ -268,7 +285,10 @@ class Run(ABC):
     def _finish(self, figures: Figures) -> Outcome:
         if lost := [name for name, value in figures.items() if finite({name: value}) != {name: value}]:
             log.warning(f"Not finite, and null in result.json: {', '.join(lost)}.")
-        figures = {**finite(figures), "checkpoint": str(self.path / BEST)}
+        figures = finite(figures)
+        last = {name: figures[name] for name in LAST_FIGURES if figures.get(name) is not None}
+        self.tracker.conclude(self.training.step, self._shown_settings(), last)
+        figures["checkpoint"] = str(self.path / BEST)
         if self.resumed is not None:
             figures["resumed_from"] = str(self.resumed.path)
         unsaved = self._saving.unsaved or self._unsaved_best
@@ -283,6 +303,12 @@ class Run(ABC):
         # asked to stop when all was done, this run is whole, but what would come after it is not wanted
         stopped, steps = self.signals.received is not None, self.training.step
         return Outcome(code, stopped, best, self.more, self.prompt, steps)
+
+    def _shown_settings(self) -> dict[str, object]:
+        """Those that a run is told apart by, as decided."""
+        decided = dataclasses.replace(self.settings, train=self.plan.config)
+        shown = {key: value for key, value in values_of(decided).items() if key.startswith(SHOWN_SETTINGS)}
+        return {**shown, **vars(self.plan.machine)}
 
     def _unsaved(self) -> str | None:
         """Why there is no last state of this run that can be read; None: there is."""

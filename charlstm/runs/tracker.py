@@ -1,6 +1,7 @@
 """What a run shows: TensorBoard's curves, the progress bar, and `result.json`."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,12 @@ CHARTS = {
     "loss, beside simpler models": ["^bits_per_(char|byte)/"],
     "weight norm of each layer": ["^weight_norm/"],
 }
+
+# Control characters as pictures of themselves: Markdown and HTML would change them, or leave them out.
+VISIBLE = {code: chr(0x2400 + code) for code in range(32) if code not in b"\t\n"} | {127: "␡"}
+
+FINAL = ".final"
+"""The end of the name of those events that are of the end of a run; they go when it is resumed."""
 
 
 class Tracker:
@@ -49,7 +56,8 @@ class Tracker:
         # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         if self._curves:
-            self._open(self._from_step)
+            self._open(purge_step=self._from_step)
+            self._draw(self._begin)
         self._bar.__enter__()
         return self
 
@@ -75,12 +83,27 @@ class Tracker:
             if value is not None:
                 self._draw(lambda writer, *point: writer.add_scalar(*point), name, value, step)
 
-    def text(self, step: int, name: str, text: str) -> None:
-        """Show a text on TensorBoard's text page, as it is."""
-        # TensorBoard renders Markdown: indented by four blanks it is a code block whatever it contains
-        short = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
-        lines = "\n".join(f"    {line}" for line in short.splitlines())
-        self._draw(lambda writer, *point: writer.add_text(*point), name, lines, step)
+    def text(self, step: int, name: str, texts: Mapping[str, str]) -> None:
+        """Show texts under their headings on TensorBoard's text page, as they are."""
+        blocks = "\n\n".join(f"{heading}\n\n{fenced(text)}" for heading, text in texts.items())
+        self._draw(lambda writer, *point: writer.add_text(*point), name, blocks, step)
+
+    def conclude(self, step: int, settings: Mapping[str, object], figures: Mapping[str, float]) -> None:
+        """After the context: a row of TensorBoard's table of runs, of the settings by key, and curves of the
+        final figures, a point each. (`add_hparams` would open a second run for it.)"""
+        if not self._curves:
+            return
+        from torch.utils.tensorboard import summary
+
+        values = {key: v if type(v) in (int, float) else str(v)[:80] for key, v in settings.items()}
+        _, *row = summary.hparams(values, {})  # type: ignore[no-untyped-call]
+        self._hook, threading.excepthook = threading.excepthook, self._in_thread
+        self._open(filename_suffix=FINAL)
+        for part in row:
+            self._draw(lambda writer, *event: writer.file_writer.add_summary(*event), part, step)
+        self.curves(step, {f"final/{name}": figure for name, figure in figures.items()})
+        self._close()
+        threading.excepthook = self._hook
 
     def flush(self) -> None:
         """Bring to the disk what was drawn so far."""
@@ -90,20 +113,26 @@ class Tracker:
         """Drop the points after `step`."""
         if self._writer is not None:
             self._close()
-            self._open(step + 1)
+            self._open(purge_step=step + 1)
 
     def _in_thread(self, arguments: threading.ExceptHookArgs) -> None:
         if not isinstance(arguments.exc_value, OSError):
             self._hook(arguments)
 
-    def _open(self, from_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter, summary
+    def _begin(self, writer: Any) -> None:
+        from torch.utils.tensorboard import summary
+
+        for path in self._directory.glob(f"*{FINAL}"):
+            path.unlink()
+        charts = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
+        layout = summary.custom_scalars({"charts": charts})  # type: ignore[no-untyped-call]
+        writer.file_writer.add_summary(layout, self._from_step)
+
+    def _open(self, **how: Any) -> None:
+        from torch.utils.tensorboard import SummaryWriter
 
         try:
-            self._writer = SummaryWriter(self._directory, purge_step=from_step)
-            charts = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
-            layout = summary.custom_scalars({"charts": charts})  # type: ignore[no-untyped-call]
-            self._draw(lambda writer: writer.file_writer.add_summary(layout, from_step))
+            self._writer = SummaryWriter(self._directory, **how)
         except (OSError, UnicodeError) as error:  # TensorBoard's paths are UTF-8
             self._lose(error)
 
@@ -118,5 +147,13 @@ class Tracker:
                 self._lose(error)
 
     def _lose(self, error: Exception) -> None:
-        self._writer = None
+        self._writer, self._curves = None, False
         log.warning(f"TensorBoard's curves end here: {error}. Training goes on.")
+
+
+def fenced(text: str) -> str:
+    """A text as a block of code in Markdown, whatever it contains; of a long one the beginning."""
+    short = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
+    fence = "~" * (2 + max(map(len, re.findall("~*", short))))
+    shown = short.translate(VISIBLE).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return f"~{fence}\n{shown}\n~{fence}"

@@ -32,8 +32,9 @@ from charlstm.training.progress import Figures, Progress
 
 log = logging.getLogger("charlstm")
 
-SAMPLE_CHARACTERS = 400  # in TensorBoard
-SHORT, SHORT_LINES, TEMPERATURES = 160, 6, (0.5, 0.8, 1.0)  # in the log
+TEMPERATURES, LOGGED = (0.5, 0.8, 1.0), 0.8  # of what it writes at its end; of what it writes on the way
+SAMPLE_CHARACTERS = 200  # in TensorBoard, at each
+SHORT, SHORT_LINES = 160, 6  # in the log
 LINES = ("uniform", "unigram", "5-gram", "xz")  # of the simpler models, in TensorBoard
 REREAD = 1.5  # as often a part is read for its score, about: some of its streams once more
 
@@ -94,16 +95,15 @@ class LanguageModel(Run):
                 if not all(np.isfinite(weight).all() for weight in weights.values()):
                     raise DivergedError(f"a weight is not finite at step {progress.step}")
                 is_shown = time.monotonic() - self._sampled > TOLD  # in a short run those at its end suffice
-                text = (
-                    written(self.plan, self.training.model) if is_shown or self.settings.tensorboard else ""
-                )
+                temperatures = TEMPERATURES if self.settings.tensorboard else (LOGGED,) if is_shown else ()
+                texts = {t: written(self.plan, self.training.model, t) for t in temperatures}
         unit = self.vocabulary.unit
         self.tracker.curves(progress.step, progress.curves(unit))
         if is_scored:
             self.since_best, self.last = self.since_best + 1, nats
             if is_shown:
                 self._sampled = time.monotonic()
-                log.info(f"step {progress.step:,} writes: {' '.join(text[:SHORT].split())}")
+                log.info(f"step {progress.step:,} writes: {' '.join(texts[LOGGED][:SHORT].split())}")
             if self.found.nats is None or nats < self.found.nats:
                 self.found = BestScore(nats=nats, step=progress.step, averaged=averaged)
                 self.best, self.since_best = weights, 0
@@ -111,7 +111,9 @@ class LanguageModel(Run):
                 self.signals.save_wanted = True
             if self.settings.tensorboard:
                 self.tracker.curves(progress.step, self._scored_curves(scores) | self.slow_curves())
-            self.tracker.text(progress.step, "written", text)
+            self.tracker.text(
+                progress.step, "written", {f"temperature {t}": text for t, text in texts.items()}
+            )
             if self.plan.clock.budget is not None:
                 self.latest = self.plan.clock.spent() - begin
                 self.spent += self.latest
@@ -146,7 +148,7 @@ class LanguageModel(Run):
             self._rehearse()
             sample, now = self.plan.corpus.valid[: self.plan.sample], self.plan.clock.now
             self.latest = 2 * held_out.rehearsed(self.read, sample, self.vocabulary.start, now)
-            self.latest += self.writing_seconds(SAMPLE_CHARACTERS)
+            self.latest += self.writing_seconds(SAMPLE_CHARACTERS * len(TEMPERATURES))
         # the last evaluation, the final scores, those of fresh windows among them, and the sample
         fresh = min(len(self.plan.corpus.valid), self.plan.most_scored)
         scores = self.per_symbol * (REREAD * self._held_out() + fresh)
@@ -257,7 +259,7 @@ class LanguageModel(Run):
 
 
 def written(
-    plan: LanguageModelPlan, model: Model, temperature: float = 0.8, characters: int = SAMPLE_CHARACTERS
+    plan: LanguageModelPlan, model: Model, temperature: float, characters: int = SAMPLE_CHARACTERS
 ) -> str:
     """What a model writes from the start token, of records as many as there is room for; bytes that are no
     text as U+FFFD."""

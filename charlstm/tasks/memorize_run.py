@@ -69,7 +69,8 @@ class Memorize(Run):
             self.tracker.curves(progress.step, progress.curves())
         if written is not None:
             self.tracker.curves(progress.step, self.slow_curves())
-            self.tracker.text(progress.step, "written", written)
+            shown = marked(written, self.vocabulary.decode(self.ids))
+            self.tracker.text(progress.step, "written", shown)
         return self.proven.known and config.stop_at_recall
 
     def standing(self) -> tuple[float, float | None]:
@@ -116,6 +117,18 @@ class Memorize(Run):
             "characters (the end token counts as one) are right before the first error. Try more "
             "train.epochs, a larger model.hidden or another seed."
         )
+
+
+def marked(written: str, text: str) -> dict[str, str]:
+    """What a free run wrote of a text, under a heading that says how far it is right; the first wrong
+    character is between brackets."""
+    both = zip(written, text, strict=False)
+    right = next((k for k, (one, other) in enumerate(both) if one != other), min(len(written), len(text)))
+    if right < len(written):
+        wrong = f"{written[:right]}⟦{written[right]}⟧{written[right + 1 :]}"
+        return {f"{right:,} characters right, then ⟦one⟧ wrong": wrong}
+    ends = right < min(len(text), SAMPLED_CHARACTERS)
+    return {f"{right:,} characters, all right{', then it ends too soon' * ends}": written}
 
 
 def tried(

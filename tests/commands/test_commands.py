@@ -56,7 +56,12 @@ def test_the_curves_of_the_main_job(trained):
     figures = ("accuracy", "learning_rate", "gradient_norm", "chars_per_second")
     names = {"bits_per_char/train", *(f"train/{figure}" for figure in figures)}
     now_and_then = {"train/free_run", "train/peak_memory_MiB"}
-    now_and_then |= {f"weight_norm/{layer}" for layer in ("rnn_l0", "rnn_l1", "head")}
+    now_and_then |= {
+        f"final/{name}" for name in ("bits_per_char", "accuracy", "recalled", "free_run", "params", "steps")
+    }
+    now_and_then |= {"final/train_seconds"} | {
+        f"weight_norm/{layer}" for layer in ("rnn_l0", "rnn_l1", "head")
+    }
     assert set(curves.Tags()["scalars"]) == names | now_and_then
     assert [e.value for e in curves.Scalars("train/free_run")][-1] == len(SENTENCE) + 1  # the end token, too
     epochs = json.loads((trained / "result.json").read_text())["epochs"]
@@ -64,7 +69,7 @@ def test_the_curves_of_the_main_job(trained):
         assert [e.step for e in curves.Scalars(name)] == list(range(1, epochs + 1))
     written = [e.tensor_proto.string_val[0].decode() for e in curves.Tensors("written/text_summary")]
     assert len(written) > 1
-    assert written[-1] == f"    {SENTENCE}"
+    assert written[-1] == f"{len(SENTENCE)} characters, all right\n\n~~~\n{SENTENCE}\n~~~"
 
 
 def test_sample_writes_the_sentence_and_nothing_else(command, trained):

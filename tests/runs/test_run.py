@@ -66,7 +66,7 @@ def points(folder):
     return {
         name: [(e.step, make_ndarray(e.tensor_proto).tolist()) for e in shown.Tensors(name)]
         for name in shown.Tags()["tensors"]
-        if not any(part in name for part in ("per_second", "memory", "custom_scalars"))
+        if not any(part in name for part in ("_second", "memory", "custom_scalars"))
     }
 
 

@@ -1,11 +1,14 @@
+import html
 import json
 import re
 import sys
 from pathlib import Path
 
+import markdown
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata
 
 from charlstm.cli.train import next_steps
 from charlstm.runs.report import Outcome, write_result
@@ -38,23 +41,59 @@ def test_curves_have_their_points(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["# no heading\n\n* no list <b>", "", "``` no fence ```", "x" * (SHOWN_CHARACTERS + 1)]
+    "text",
+    [
+        *("\n\n# no heading\n\n* no list <b> &amp;\n\n", "", "``` no fence ```", "~~~\n~~~~~~\nno end\n~~~"),
+        *("x" * (SHOWN_CHARACTERS + 1), "<script>1</script>\u2028\u2029 é 日 \U0001f642", "    four blanks"),
+        *("\x00\x02\x1b[31m\r\x7f", "no text: \udc80"),
+    ],
 )
 def test_text_is_shown_as_it_is(tmp_path, text):
     with Tracker(tmp_path) as tracker:
-        tracker.text(3, "written", text)
+        tracker.text(3, "written", {"one": text, "another": "text"})
     (shown,) = text_of(events(tmp_path), "written")
-    lines = shown.split("\n")
-    assert all(line.startswith("    ") for line in lines if line)  # Markdown's code block
-    shortened = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
-    assert "\n".join(line[4:] for line in lines) == shortened
+    page = markdown.markdown(shown, extensions=["tables", "fenced_code"])  # as TensorBoard has it
+    blocks = re.findall("<p>(.*?)</p>\n<pre><code>(.*?)\n?</code></pre>", page, re.DOTALL)
+    (heading, first), second = ((heading, html.unescape(block)) for heading, block in blocks)
+    assert (heading, second) == ("one", ("another", "text"))
+    if text.startswith("\x00"):
+        assert first == "␀␂␛[31m␍␡"
+    elif text.endswith("\udc80"):
+        assert first == "no text: ���"
+    else:
+        assert first == text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
 
 
 def test_one_run_on_the_page(tmp_path):
     with Tracker(tmp_path) as tracker:
         tracker.curves(1, {"loss": 2.0})
-        tracker.text(1, "written", "x")
-    assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["events"]
+        tracker.text(1, "written", {"": "x"})
+    tracker.conclude(1, {"train.lr": 0.1}, {"accuracy": 1.0})
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"events"}
+
+
+def row_of(directory):
+    """The settings of TensorBoard's table of runs, of a run's directory."""
+    content = events(directory).SummaryMetadata(metadata.SESSION_START_INFO_TAG)
+    row = metadata.parse_session_start_info_plugin_data(content.plugin_data.content).hparams
+    return {key: getattr(value, value.WhichOneof("kind")) for key, value in row.items()}
+
+
+def test_a_row_of_the_table_is_of_the_latest_end(tmp_path):
+    for step, lr in ((5, 0.1), (9, 0.2)):  # the second resumes the first
+        with Tracker(tmp_path, from_step=step - 4) as tracker:
+            tracker.curves(step, {"bits_per_char/train": 2.0})
+        settings = {"train.lr": lr, "train.budget": None, "train.stop": True, "data.text": "é" * 1000}
+        tracker.conclude(step, settings, {"test_bpc": lr})
+    assert row_of(tmp_path) == {
+        "train.lr": 0.2,
+        "train.budget": "None",
+        "train.stop": "True",
+        "data.text": "é" * 80,
+    }
+    shown = events(tmp_path)
+    assert [(e.step, e.value) for e in shown.Scalars("final/test_bpc")] == [(9, pytest.approx(0.2))]
+    assert [e.step for e in shown.Scalars("bits_per_char/train")] == [9]
 
 
 def test_the_result_is_json_that_any_program_reads(tmp_path):

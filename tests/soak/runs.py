@@ -276,7 +276,7 @@ def curves(directory: Path) -> dict[str, list[list[Any]]]:
     return {
         name: [[e.step, make_ndarray(e.tensor_proto).tolist()] for e in shown.Tensors(name)]
         for name in shown.Tags()["tensors"]
-        if not name.endswith(("chars_per_second", "peak_memory_MiB", "custom_scalars__config__"))
+        if not name.endswith(("_per_second", "train_seconds", "peak_memory_MiB", "custom_scalars__config__"))
     }
 
 

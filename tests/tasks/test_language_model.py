@@ -200,9 +200,10 @@ def test_the_curves(finished):
     curves = EventAccumulator(str(finished[0]))
     curves.Reload()
     train = ("accuracy", "learning_rate", "gradient_norm", "chars_per_second", "peak_memory_MiB")
-    compared = ("uniform", "unigram", "5-gram", "xz")
-    bits = ("train", "valid", "valid_averaged", *compared)
+    bits = ("train", "valid", "valid_averaged", *language_model_run.LINES)
     norms = {f"weight_norm/{layer}" for layer in ("embedding", "rnn_l0", "head")}
+    final = ("bits_per_char", "accuracy", "valid_bpc", "test_bpc", "params", "steps", "train_seconds")
+    norms |= {f"final/{name}" for name in final}
     names = {f"train/{name}" for name in train} | {f"bits_per_char/{name}" for name in bits} | norms
     assert set(curves.Tags()["scalars"]) == names
     of = {name: curves.Scalars(f"bits_per_char/{name}") for name in bits}
@@ -211,7 +212,7 @@ def test_the_curves(finished):
     result = result_of(finished[0])
     best = min(e.value for name in ("valid", "valid_averaged") for e in of[name])
     assert best == pytest.approx(result["valid_bpc"], rel=1e-6)
-    for name in compared:  # a line beside them
+    for name in language_model_run.LINES:  # a line beside them
         expected = pytest.approx(result["baselines_bpc"][name], rel=1e-6)  # float32 there
         assert [e.value for e in of[name]] == [expected] * 3
     weights = checkpoint.load(finished[0] / "last.safetensors").weights
@@ -220,6 +221,7 @@ def test_the_curves(finished):
     assert 10 < curves.Scalars("train/peak_memory_MiB")[-1].value < 1e5
     written = [e.tensor_proto.string_val[0].decode() for e in curves.Tensors("written/text_summary")]
     assert len(set(written)) == 3
+    assert all(re.findall("^temperature (.*)", one, re.M) == ["0.5", "0.8", "1.0"] for one in written)
 
 
 def test_sample_writes_on(finished, text):
@@ -353,8 +355,11 @@ def test_other_symbols(trained, text, tmp_path, overrides):
     curves = EventAccumulator(str(tmp_path / "run"))
     curves.Reload()
     assert {tag for tag in curves.Tags()["scalars"] if "bits" in tag} == {
-        f"bits_per_{unit}/{part}"
-        for part in ("train", "valid", "valid_averaged", "uniform", "unigram", "5-gram", "xz")
+        *(
+            f"bits_per_{unit}/{part}"
+            for part in ("train", "valid", "valid_averaged", *language_model_run.LINES)
+        ),
+        f"final/bits_per_{unit}",
     }
     assert result[f"bits_per_{unit}"] == pytest.approx(result["loss"] / NATS_PER_BIT)
 
