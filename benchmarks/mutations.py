@@ -52,6 +52,7 @@ SNAPSHOT = ("charlstm/runs/snapshot.py", "tests/runs/test_snapshot.py")
 SAVING = ("charlstm/runs/saving.py", "tests/runs/test_saving.py")
 DIRECTORY = ("charlstm/runs/directory.py", "tests/runs/test_directory.py")
 TRACKER = ("charlstm/runs/tracker.py", "tests/runs/test_tracker.py")
+INSIDE = ("charlstm/runs/inside.py", "tests/runs/test_inside.py")
 SWEEP = "tests/commands/test_sweep.py"
 SESSION = "tests/runs/test_run.py -k curves"
 LM = ("charlstm/training/loop.py", "tests/training/test_streams.py -k what_it_says")
@@ -309,7 +310,9 @@ MUTATIONS = [
         "self.length * math.log2(self.symbols) if",
         "self.length * math.log(self.symbols) if",
     ),
-    Mutation("units: only what grows is telling", *UNITS, "np.argsort(-np.abs(row)", "np.argsort(-row"),
+    Mutation(
+        "units: only what grows is telling", *UNITS, "np.argsort(-np.abs(of_units)", "np.argsort(-of_units"
+    ),
     Mutation("page: a text may end the script", *DOCUMENT, '.replace("<", "\\\\u003c")', ""),
     Mutation(
         "page: the forget gate is the input gate",
@@ -418,6 +421,18 @@ MUTATIONS = [
         *TRACKER,
         "            path.unlink()\n",
         "            pass\n",
+    ),
+    Mutation(
+        "tensorboard: units in no order",
+        *INSIDE,
+        "chosen = sorted(\n            most.tolist(), key=",
+        "chosen = (lambda units, key: units)(\n            most.tolist(), key=",
+    ),
+    Mutation(
+        "tensorboard: a frame around what was read",
+        *INSIDE,
+        "enumerate(ids[1:].tolist())",
+        "enumerate(ids[:-1].tolist())",
     ),
     Mutation("tensorboard: the fence of a text ends in it", *TRACKER, "2 + max(map(len", "2 + min(map(len"),
     Mutation(

@@ -262,7 +262,8 @@ def test_a_directory_is_kept(tmp_path, capfd):
     directory = tmp_path / "runs" / "one"
     model = charlstm.train(TEXT, hidden=9, directory=directory, overrides={"train.epochs": 2})
     assert {re.sub(r"tfevents.*", "", path.name) for path in directory.iterdir()} == {
-        *("best.safetensors", "last.safetensors", "result.json", "events.out.")
+        *("best.safetensors", "last.safetensors", "result.json", "events.out."),
+        *("projector", "projector_config.pbtxt"),
     }
     assert model.path == directory
     np.testing.assert_equal(charlstm.load(directory).weights, model.weights)

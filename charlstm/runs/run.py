@@ -7,6 +7,7 @@ import math
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from charlstm.runs.signals import Stopped, StopSignals
 from charlstm.runs.snapshot import Snapshot
 from charlstm.runs.tracker import Tracker
 from charlstm.state import Course, Provenance, TaskState, TrainingState
+from charlstm.text.vocabulary import Ids
 from charlstm.training import machine, memory
 from charlstm.training.loop import DivergedError, Training
 from charlstm.training.progress import Figures, Progress, finite
@@ -32,10 +34,11 @@ from charlstm.training.schedule import Settling
 log = logging.getLogger("charlstm")
 
 ENDING = 0.7  # seconds: closing files, the last lines, the end of a process that has torch
+DRAWING = 0.5  # of these for TensorBoard's last pictures
 SAVED = 100e6  # bytes a second
 
 # What TensorBoard's table of runs has of settings, by the beginning of their keys, and of figures.
-SHOWN_SETTINGS = ("task", "data.", "copy.", "model.", "train.", "seed")
+SHOWN_SETTINGS = ("task", "data.path", "data.text", "data.unit", "data.records", "model.", "train.", "seed")
 LAST_FIGURES = (
     *(
         "bits_per_char",
@@ -49,6 +52,8 @@ LAST_FIGURES = (
     ),
     *("bits_per_hidden_unit", "params", "steps", "train_seconds"),
 )
+
+EXCERPT = 48  # ids, about, that pictures show the model reading
 
 Weights = dict[str, NDArray[np.float32]]
 """Arrays by the names of the model's parameters."""
@@ -140,7 +145,8 @@ class Run(ABC):
         """With a budget, reserve the time that the end of the run will take."""
         if self.plan.clock.budget is not None:
             weights = 8 * 4 * self.plan.parameters  # bytes: with moments and averages, in two files
-            self.plan.clock.reserve = ENDING + weights / SAVED + self.closing_seconds()
+            drawing = DRAWING * self.settings.tensorboard
+            self.plan.clock.reserve = ENDING + drawing + weights / SAVED + self.closing_seconds()
 
     def figures(self, own: Figures) -> Figures:
         """What `result.json` and the checkpoint keep: the task's own figures among those of all tasks."""
@@ -157,6 +163,23 @@ class Run(ABC):
             squares[layer_of(name)] = squares.get(layer_of(name), 0.0) + square
         norms = {f"weight_norm/{layer}": math.sqrt(square) for layer, square in squares.items()}
         return norms | {"train/peak_memory_MiB": memory.peak() / 2**20}
+
+    @property
+    @abstractmethod
+    def excerpt(self) -> Ids:
+        """What pictures show the model reading, always the same: a start token, and at most `EXCERPT` ids."""
+
+    def draw_inside(self, step: int) -> None:
+        """For TensorBoard, rarely: what the model computes while it reads the excerpt, and its weights."""
+
+        def draw(writer: Any) -> None:
+            from charlstm.runs import inside  # with Pillow
+
+            weights = self.training.model.weights()
+            inside.draw(writer, step, self.settings.model, weights, self.vocabulary, self.excerpt)
+            inside.save_vectors(self.path, weights, self.vocabulary)
+
+        self.tracker.draw(draw)
 
     def keep_best(self, figures: Figures) -> None:
         """Make `best.safetensors`, or note why that is not possible."""
@@ -307,7 +330,8 @@ class Run(ABC):
     def _shown_settings(self) -> dict[str, object]:
         """Those that a run is told apart by, as decided."""
         decided = dataclasses.replace(self.settings, train=self.plan.config)
-        shown = {key: value for key, value in values_of(decided).items() if key.startswith(SHOWN_SETTINGS)}
+        kept = (*SHOWN_SETTINGS, f"{decided.task}.")  # copy.symbols
+        shown = {key: value for key, value in values_of(decided).items() if key.startswith(kept)}
         return {**shown, **vars(self.plan.machine)}
 
     def _unsaved(self) -> str | None:

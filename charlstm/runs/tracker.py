@@ -57,7 +57,7 @@ class Tracker:
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         if self._curves:
             self._open(purge_step=self._from_step)
-            self._draw(self._begin)
+            self.draw(self._begin)
         self._bar.__enter__()
         return self
 
@@ -81,12 +81,12 @@ class Tracker:
         """Add a point to each curve; None is left out."""
         for name, value in figures.items():
             if value is not None:
-                self._draw(lambda writer, *point: writer.add_scalar(*point), name, value, step)
+                self.draw(lambda writer, *point: writer.add_scalar(*point), name, value, step)
 
     def text(self, step: int, name: str, texts: Mapping[str, str]) -> None:
         """Show texts under their headings on TensorBoard's text page, as they are."""
         blocks = "\n\n".join(f"{heading}\n\n{fenced(text)}" for heading, text in texts.items())
-        self._draw(lambda writer, *point: writer.add_text(*point), name, blocks, step)
+        self.draw(lambda writer, *point: writer.add_text(*point), name, blocks, step)
 
     def conclude(self, step: int, settings: Mapping[str, object], figures: Mapping[str, float]) -> None:
         """After the context: a row of TensorBoard's table of runs, of the settings by key, and curves of the
@@ -95,19 +95,29 @@ class Tracker:
             return
         from torch.utils.tensorboard import summary
 
-        values = {key: v if type(v) in (int, float) else str(v)[:80] for key, v in settings.items()}
+        values = {
+            key: v if type(v) in (int, float) else str(v)[:80] for key, v in settings.items() if v is not None
+        }
         _, *row = summary.hparams(values, {})  # type: ignore[no-untyped-call]
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         self._open(filename_suffix=FINAL)
         for part in row:
-            self._draw(lambda writer, *event: writer.file_writer.add_summary(*event), part, step)
+            self.draw(lambda writer, *event: writer.file_writer.add_summary(*event), part, step)
         self.curves(step, {f"final/{name}": figure for name, figure in figures.items()})
         self._close()
         threading.excepthook = self._hook
 
+    def draw(self, draw: Callable[..., object], *arguments: object) -> None:
+        """Give TensorBoard's writer, if there is one, to `draw`; what goes wrong there ends the curves."""
+        if self._writer is not None:
+            try:
+                draw(self._writer, *arguments)
+            except Exception as error:  # TensorBoard's writers raise what their threads ran into, of any kind
+                self._lose(error)
+
     def flush(self) -> None:
         """Bring to the disk what was drawn so far."""
-        self._draw(lambda writer: writer.flush())
+        self.draw(lambda writer: writer.flush())
 
     def go_back(self, step: int) -> None:
         """Drop the points after `step`."""
@@ -137,14 +147,7 @@ class Tracker:
             self._lose(error)
 
     def _close(self) -> None:
-        self._draw(lambda writer: writer.close())
-
-    def _draw(self, draw: Callable[..., object], *arguments: object) -> None:
-        if self._writer is not None:
-            try:
-                draw(self._writer, *arguments)
-            except Exception as error:  # TensorBoard's writers raise what their threads ran into, of any kind
-                self._lose(error)
+        self.draw(lambda writer: writer.close())
 
     def _lose(self, error: Exception) -> None:
         self._writer, self._curves = None, False

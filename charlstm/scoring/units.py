@@ -50,14 +50,19 @@ def telling(cell: str, terms: Terms, text: str) -> list[Telling]:
     largest correlation with it (Pearson's), positive or negative; the most telling first."""
     if not text:
         return []
-    states = np.stack([terms[name] for name in STATE[cell]], axis=1)
-    correlations = _standardised(features(text)).T @ _standardised(states.reshape(len(text), -1)) / len(text)
     found = []
-    for feature, row in zip(FEATURES, correlations, strict=True):
-        for best in np.argsort(-np.abs(row), kind="stable")[:3]:
-            k, layer, unit = map(int, np.unravel_index(best, states.shape[1:]))
-            found.append(Telling(feature, layer, unit, STATE[cell][k], float(row[best])))
+    for feature, of_units in zip(FEATURES, correlations(cell, terms, text), strict=True):
+        for best in np.argsort(-np.abs(of_units), axis=None, kind="stable")[:3]:
+            k, layer, unit = map(int, np.unravel_index(best, of_units.shape))
+            found.append(Telling(feature, layer, unit, STATE[cell][k], float(of_units[k, layer, unit])))
     return sorted((one for one in found if one.correlation), key=lambda one: -abs(one.correlation))
+
+
+def correlations(cell: str, terms: Terms, text: str) -> Array:
+    """Pearson's correlation of each of `FEATURES` with each state, `(F, S, L, H)`: of h or of h and c."""
+    states = np.stack([terms[name] for name in STATE[cell]], axis=1)  # (T, S, L, H)
+    columns = _standardised(states.reshape(len(text), -1))
+    return (_standardised(features(text)).T @ columns / len(text)).reshape(-1, *states.shape[1:])
 
 
 def _standardised(columns: Array) -> Array:

@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 
 from charlstm.model.numpy_model import NumpyModel
-from charlstm.runs.run import Run, Weights
+from charlstm.runs.run import EXCERPT, Run, Weights
 from charlstm.state import CopyState, TaskState
 from charlstm.tasks import copy_sequences
 from charlstm.tasks.copy_sequences import EXAMINATION, PASSED, PROOF, TRAINING
 from charlstm.tasks.copying import CopyPlan
 from charlstm.tasks.memorize_run import WORTH_A_FREE_RUN
+from charlstm.text.vocabulary import Ids
 from charlstm.training.loop import Training
 from charlstm.training.optimizer import Average
 from charlstm.training.progress import Figures, Progress
@@ -57,8 +58,15 @@ class Copy(Run):
         curves = {"copy/length": now.length, "copy/longest": now.longest, "copy/right": now.share}
         curves["copy/bits_per_hidden_unit"] = bits
         self.tracker.curves(progress.step, {**progress.curves(), **curves, **self.slow_curves()})
+        if self.training.step >= self.training.steps:
+            self.draw_inside(progress.step)
         self.tracker.advance(progress.shown(f"longest {now.longest:,}, {now.share:.0%} of {now.length:,}"))
         return False
+
+    @property
+    def excerpt(self) -> Ids:
+        length = min(max(self.stands.longest, 1), EXCERPT // 2)
+        return copy_sequences.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))[:, 0]
 
     def closing_seconds(self) -> float:
         # one more examination of the length in hand and the next one, twice each, and the proof

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from charlstm.model.torch_model import Model
 from charlstm.progress_bar import TOLD
-from charlstm.runs.run import Run, Weights
+from charlstm.runs.run import EXCERPT, Run, Weights
 from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import held_out
@@ -26,7 +26,7 @@ from charlstm.tasks import worker
 from charlstm.tasks.final_scores import final_scores, score_figures, simpler_models, valid_extent
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
 from charlstm.tasks.verdict import table, verdict
-from charlstm.text.vocabulary import Extent
+from charlstm.text.vocabulary import Extent, Ids
 from charlstm.training.loop import DivergedError
 from charlstm.training.progress import Figures, Progress
 
@@ -110,10 +110,7 @@ class LanguageModel(Run):
                 self.keep_best(self._figures())
                 self.signals.save_wanted = True
             if self.settings.tensorboard:
-                self.tracker.curves(progress.step, self._scored_curves(scores) | self.slow_curves())
-            self.tracker.text(
-                progress.step, "written", {f"temperature {t}": text for t, text in texts.items()}
-            )
+                self._draw_scored(progress.step, scores, texts)
             if self.plan.clock.budget is not None:
                 self.latest = self.plan.clock.spent() - begin
                 self.spent += self.latest
@@ -123,6 +120,26 @@ class LanguageModel(Run):
         self.tracker.advance(progress.shown(valid, unit))
         patience = self.plan.config.patience
         return patience is not None and self.since_best >= patience
+
+    def _draw_scored(self, step: int, scores: list[Scored], texts: dict[float, str]) -> None:
+        """Scores of the valid part, those of simpler models on the last part, as lines beside them, and what
+        the model writes; at the first evaluation, the second, the fourth, ..., and at the end its inside."""
+        unit, of = self.vocabulary.unit, {"char": "baselines_bpc", "byte": "baselines_bpb"}
+        bits = {name: self.baselines.get(of[unit], {}).get(name) for name in LINES}
+        bits |= {"valid_averaged" if one.averaged else "valid": one.nats / NATS_PER_BIT for one in scores}
+        drawn = {f"bits_per_{unit}/{name}": value for name, value in bits.items()}
+        self.tracker.curves(step, drawn | self.slow_curves())
+        self.tracker.text(step, "written", {f"temperature {t}": text for t, text in texts.items()})
+        times, steps = self.settings.eval.times, self.plan.decided.steps
+        count = self.due if self.plan.clock.budget else step * times // steps
+        if self.training.step >= self.training.steps or count & (count - 1) == 0:
+            self.draw_inside(step)
+
+    @property
+    def excerpt(self) -> Ids:
+        corpus = self.plan.corpus
+        ids = (corpus.valid if len(corpus.valid) else corpus.train)[:EXCERPT]
+        return np.concatenate([[self.vocabulary.start], ids]).astype(self.vocabulary.dtype)
 
     def _is_scored(self, step: int) -> bool:
         """Whether the valid part is scored after this step. With a budget, evaluations are spread over its
@@ -158,16 +175,6 @@ class LanguageModel(Run):
         """How many symbols the final scores are of."""
         corpus, most = self.plan.corpus, self.plan.most_scored
         return min(len(corpus.test), most) + min(len(corpus.valid), most)
-
-    def _scored_curves(self, scores: list[Scored]) -> dict[str, float | None]:
-        """Scores of the valid part, and those of simpler models on the last part, as lines beside them."""
-        unit = self.vocabulary.unit
-        simple: Figures = self.baselines.get("baselines_bpc" if unit == "char" else "baselines_bpb", {})
-        bits = {name: simple.get(name) for name in LINES}
-        bits |= {
-            "valid_averaged" if averaged else "valid": nats / NATS_PER_BIT for nats, averaged, _ in scores
-        }
-        return {f"bits_per_{unit}/{name}": value for name, value in bits.items()}
 
     def _evaluate(self, progress: Progress) -> list[Scored]:
         """The weights and their average, the better one on the valid part first.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from charlstm.model.torch_model import Model
-from charlstm.runs.run import Run, Weights
+from charlstm.runs.run import EXCERPT, Run, Weights
 from charlstm.sampling import writer
 from charlstm.state import MemorizeState, Proven, TaskState
 from charlstm.tasks.memorize import MemorizePlan
@@ -71,7 +71,13 @@ class Memorize(Run):
             self.tracker.curves(progress.step, self.slow_curves())
             shown = marked(written, self.vocabulary.decode(self.ids))
             self.tracker.text(progress.step, "written", shown)
+        if is_last:
+            self.draw_inside(progress.step)
         return self.proven.known and config.stop_at_recall
+
+    @property
+    def excerpt(self) -> Ids:
+        return self.ids[: EXCERPT + 1]
 
     def standing(self) -> tuple[float, float | None]:
         if self.plan.clock.budget is None and self.settings.train.stop_at_recall:

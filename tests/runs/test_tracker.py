@@ -87,7 +87,6 @@ def test_a_row_of_the_table_is_of_the_latest_end(tmp_path):
         tracker.conclude(step, settings, {"test_bpc": lr})
     assert row_of(tmp_path) == {
         "train.lr": 0.2,
-        "train.budget": "None",
         "train.stop": "True",
         "data.text": "é" * 80,
     }

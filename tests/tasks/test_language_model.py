@@ -100,7 +100,8 @@ def parts_of(text, *overrides):
 def test_the_run_directory_is_complete(finished):
     directory, said = finished
     names = {path.name.split(".")[0] or path.name for path in directory.iterdir()}
-    assert names == {".charlstm", "config", "train", "best", "last", "step_000020", "result", "events"}
+    of_run = {".charlstm", "config", "train", "best", "last", "step_000020", "result"}
+    assert names == of_run | {"events", "projector", "projector_config"}
     result = result_of(directory)
     assert not set(RESULT_KEYS) - result.keys()
     assert (result["task"], result["steps"], result["chars_seen"]) == ("lm", 30, 30 * 4 * 16)
