@@ -48,7 +48,16 @@ class Scheduling(LoadScopeScheduling):
     `--dist loadgroup` would do if xdist 3.8 could mark tests of pytest 9.2.
     """
 
-    TOGETHER = ("readme", "page", "bad_input", "search", "run", "language_model", "held_out")
+    TOGETHER = (
+        "readme",
+        "page",
+        "bad_input",
+        "search",
+        "run",
+        "language_model",
+        "held_out",
+        "in_tensorboard",
+    )
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

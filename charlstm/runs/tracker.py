@@ -11,7 +11,7 @@ from charlstm.progress_bar import Bar
 
 log = logging.getLogger("charlstm")
 
-SHOWN_CHARACTERS = 2000
+SHOWN_CHARACTERS, SHOWN_COLUMNS = 2000, 96
 
 # Charts of TensorBoard's page of custom scalars: the curves, by patterns of their names, that it overlays.
 CHARTS = {
@@ -155,8 +155,10 @@ class Tracker:
 
 
 def fenced(text: str) -> str:
-    """A text as a block of code in Markdown, whatever it contains; of a long one the beginning."""
+    """A text as a block of code in Markdown, whatever it contains; of a long one the beginning. Long lines go
+    on in the next after a `↩`: the page does not wrap them."""
     short = text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
     fence = "~" * (2 + max(map(len, re.findall("~*", short))))
     shown = short.translate(VISIBLE).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return f"~{fence}\n{shown}\n~{fence}"
+    wrapped = re.sub(f"(.{{{SHOWN_COLUMNS}}})(?=.)", "\\1↩\n", shown)
+    return f"~{fence}\n{wrapped}\n~{fence}"

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import metadata
 
 from charlstm.cli.train import next_steps
 from charlstm.runs.report import Outcome, write_result
-from charlstm.runs.tracker import SHOWN_CHARACTERS, Tracker
+from charlstm.runs.tracker import SHOWN_CHARACTERS, SHOWN_COLUMNS, Tracker
 
 
 def events(directory):
@@ -61,7 +61,10 @@ def test_text_is_shown_as_it_is(tmp_path, text):
     elif text.endswith("\udc80"):
         assert first == "no text: ���"
     else:
-        assert first == text[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
+        assert max(map(len, first.split("\n"))) <= SHOWN_COLUMNS + 1
+        assert first.replace("↩\n", "") == text[:SHOWN_CHARACTERS] + (
+            "..." if len(text) > SHOWN_CHARACTERS else ""
+        )
 
 
 def test_one_run_on_the_page(tmp_path):
