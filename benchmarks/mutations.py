@@ -67,6 +67,7 @@ CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
 COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
 BATCHES = ("charlstm/training/windows.py", "tests/training/test_windows.py")
 RECIPE = ("charlstm/training/recipe.py", "tests/training/test_recipe.py")
+INITIAL = ("charlstm/runs/initial.py", "tests/runs/test_initial.py")
 TRAINER = ("charlstm/training/loop.py", "tests/training/test_loop.py")
 
 MUTATIONS = [
@@ -287,14 +288,18 @@ MUTATIONS = [
     Mutation(
         "segments: cut the gradient where they are handed on",
         *TRAINER,
-        "state = handed_on(state)",
-        "state = handed_on(detach(state))",
+        "state = handed_on(state, window.beside)",
+        "state = handed_on(detach(state), window.beside)",
     ),
     Mutation(
         "segments: a step that is not made hands nothing on",
         *TRAINER,
-        "before if window.handover is None else handed_on(before)",
+        "before if window.handover is None else handed_on(before, window.beside)",
         "before",
+    ),
+    Mutation("init: new characters begin at zero", *INITIAL, "rows[: len(known)].mean(0)", "0"),
+    Mutation(
+        "init: a known character gets another's row", *INITIAL, "rows[list(places.values())]", "rows[0]"
     ),
     Mutation("decay by the loss: no root", *SCHEDULE, "math.sqrt(self.lowest)", "self.lowest"),
     Mutation(

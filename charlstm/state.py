@@ -25,7 +25,11 @@ Arrays = Mapping[str, NDArray[Any]]
 Threads = Annotated[int, Range(1, 1024)]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
-LATER: dict[str, dict[str, Any]] = {"copy": {"symbols": 26}, "train": {"optimizer": "adamw"}, "eval": {}}
+LATER: dict[str, dict[str, Any]] = {
+    "copy": {"symbols": 26},
+    "train": {"optimizer": "adamw", "keep": 0.0},
+    "eval": {},
+}
 """Settings that the first files have not, by group, with what they meant."""
 GONE = ("eval.dynamic",)  # and what they have, but nothing depends on
 

@@ -14,7 +14,18 @@ from charlstm.config.compose import groups, keys_with_comments
 from charlstm.config.convert import RequestError, keys_of, nearest_key
 from charlstm.runs.directory import RUNS, saved_in
 
-PATHS = ("data.path", "resume", "ckpt", "path", "out", "prompt_file", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "data.path",
+    "data.old",
+    "init",
+    "resume",
+    "ckpt",
+    "path",
+    "out",
+    "prompt_file",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 
 
 def arrange(name: str, settings_type: type[Any], doc: str, flags: Collection[str] = ()) -> list[list[str]]:
@@ -58,7 +69,7 @@ def _with_paths(word: str) -> str:
     if key not in PATHS:
         return word
     paths = list(map(os.path.expanduser, value.split(",")))
-    if key in ("ckpt", "resume") and "latest" in paths and not Path("latest").exists():
+    if key in ("ckpt", "init", "resume") and "latest" in paths and not Path("latest").exists():
         run = str(saved_in(RUNS, f"{key} = latest")[-1])
         paths = [run if path == "latest" else path for path in paths]
         print(f"{key}=latest is {visible(run)}", file=sys.stderr, flush=True)

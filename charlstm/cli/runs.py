@@ -50,5 +50,7 @@ def described(run: Path) -> str:
     text = "" if data is None else repr(data.text) if data.text is not None else Path(data.path or "").name
     model, size = trained.config, sum(weight.size for weight in trained.weights.values())
     network = f"{model.cell} of {model.layers} x {model.hidden}, {size:,} parameters"
-    what = [trained.task, f"{text:.20}", network, "done" if result.exists() else "resumable"]
+    origin = trained.provenance.get("init")
+    what = [trained.task, f"{text:.20}", network, origin and f"from {origin:.60}"]
+    what.append("done" if result.exists() else "resumable")
     return f"{'  '.join([head, *reached[:1]])}\n    {', '.join(filter(None, what))}\n"

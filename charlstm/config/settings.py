@@ -41,6 +41,7 @@ class DataConfig:
     min_count: Annotated[int, Range(1, 10**9)]
     records: Records
     split: Annotated[tuple[float, ...], Shares()]
+    old: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,7 @@ class TrainConfig:
     budget: Annotated[str, Duration()] | Auto | None
     patience: Annotated[int, Range(1, 10**6)] | None
     on_nonfinite: Literal["skip", "stop"]
+    keep: Annotated[float, Range(0, 0.9)]
     log_every: Annotated[int, Range(1, 10**9)]
     sample_every: Annotated[int, Range(1, 10**9)]
 
@@ -159,6 +161,7 @@ class TrainSettings:
     train: TrainConfig
     eval: EvalConfig
     save: SaveConfig
+    init: str | None = None
     resume: str | None
     resume_with_other_data: bool
     tensorboard: bool

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -113,6 +113,10 @@ class Model(nn.Module):
             with torch.no_grad():
                 for _, _, bias, _ in parameter_names(self.config.layers, bias=True, bidirectional=False):
                     gate(getattr(self.rnn, bias), "lstm", "forget").add_(value)
+
+    def load_arrays(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Copy weights by name into the parameters."""
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The parameters by name as NumPy arrays; on a CPU they share memory with the model."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from charlstm.config.settings import TrainConfig, TrainSettings
 from charlstm.model.numpy_model import parameter_count
+from charlstm.runs.initial import Initial
 from charlstm.runs.resume import Resumed
 from charlstm.state import Machine
 from charlstm.text.corpus import Fingerprint
-from charlstm.text.vocabulary import Vocabulary
-from charlstm.training import machine, memory
+from charlstm.text.vocabulary import Ids, Vocabulary
+from charlstm.training import machine, memory, recipe
 from charlstm.training.clock import Clock
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Plan(ABC):
         text_length: characters of the text that is trained on.
         window: the most steps that gradients flow back through.
         clock: the time that it may take, and what is spent of it.
+        initial: the model that it begins with; None: a new one.
     """
 
     settings: TrainSettings
@@ -39,6 +41,7 @@ class Plan(ABC):
     window: int
     resumed: Resumed | None
     clock: Clock = field(default_factory=Clock, compare=False)
+    initial: Initial | None = None
 
     @cached_property
     def machine(self) -> Machine:
@@ -59,6 +62,10 @@ class Plan(ABC):
     def describe(self) -> Iterator[str]:
         """What will be done, a line each; what has to be measured is measured. Needs torch."""
         yield from self.describe_task()
+        if self.initial is not None:
+            yield f"Begins with {self.initial.origin}" + (
+                f"; {self.initial.missing}" * bool(self.initial.missing)
+            )
         if self.resumed is not None:
             yield f"Resumes from step {self.resumed.state.numbers.step:,} of {self.resumed.path}."
             yield from (f"  {line}" for line in self.resumed.differences(machine.versions(), self.machine))
@@ -86,8 +93,17 @@ class Plan(ABC):
         on = on or self.machine
         machine.prepare(self.settings.seed, on.threads)
         model = Model(self.settings.model, len(self.vocabulary), self.config.dropout).to(on.device)
-        model.add_forget_bias(self.config.forget_bias)
+        if self.initial is None:
+            model.add_forget_bias(self.config.forget_bias)
+        else:
+            model.load_arrays(self.initial.weights)
         return model
+
+    def kept(self, framed: bool = False) -> tuple[Ids, int] | None:
+        """What is trained on besides, of the old text, and in how many streams; None: nothing."""
+        if self.initial is None or not self.config.keep:
+            return None
+        return self.initial.kept(framed), recipe.old_streams(self.config)
 
     def out_of_memory(self, step: int) -> str:
         """What to say when there was no memory left in a step, and what would take less."""

@@ -40,13 +40,14 @@ class Saved:
         return self.trained.training
 
     def values(self) -> dict[str, Any]:
-        """The settings by dotted key, but for those that say how to resume; a relative path to a text that is
-        not there from here is given as one from where that run was started."""
+        """The settings by dotted key, but for those that say how to resume; a relative path to a text or a
+        model that is not there from here is given as one from where that run was started."""
         values = values_of(self.state.settings)
-        if text := values["data.path"]:
-            there = Path(self.state.folder, text)
-            if not any(folder.joinpath(text).exists() for folder in (Path(), PROJECT)) and there.exists():
-                values["data.path"] = str(there)
+        for key in ("data.path", "data.old", "init"):
+            if path := values[key]:
+                there = Path(self.state.folder, path)
+                if not any(folder.joinpath(path).exists() for folder in (Path(), PROJECT)) and there.exists():
+                    values[key] = str(there)
         return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
 
 
@@ -77,6 +78,11 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[s
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if "resume" not in given or "resume" not in keys_of(settings_type):
         return quoted, None
+    if given.get("init"):
+        raise ValueError(
+            f"init = {given['init']}: begins a new run with another text, resume goes on with the same "
+            "one; leave one of them out"
+        )
     if not given["resume"]:
         raise ValueError("resume = : names no run; give a run directory or one of its checkpoints")
     for group in groups():
@@ -124,7 +130,16 @@ class Resumed(Saved):
     @property
     def same_place(self) -> bool:
         """Whether the windows are the same, so that it can be resumed in the middle of an epoch."""
-        cuts = ("data.split", "data.records", "seed", "train.layout", "train.batch", "train.window")
+        cuts = (
+            "train.keep",
+            "data.old",
+            "data.split",
+            "data.records",
+            "seed",
+            "train.layout",
+            "train.batch",
+            "train.window",
+        )
         return not self.other_data and self.unchanged(*cuts)
 
     def last_step_in(self, path: Path) -> int | None:
@@ -162,9 +177,7 @@ def resumed(
         if key == "copy.symbols" or (key.startswith("model.") and key != "model.engine"):
             raise ValueError(f"{key} = {now[key]}: the run that is resumed has {before[key]}; leave it out")
     if vocabulary != saved.trained.vocabulary:
-        mend = (
-            "give a text that has them" if saved.trained.vocabulary.unknown else "data.alphabet can name them"
-        )
+        mend = f"init={saved.path.parent} in place of resume learns them"
         raise ValueError(
             f"resume = {settings.resume}: was trained on {_shown(saved.trained.vocabulary)}, "
             f"which are not the {_shown(vocabulary)} of this text; {mend}"

@@ -18,6 +18,7 @@ from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
 from charlstm.config.convert import values_of
 from charlstm.progress_bar import Bar
 from charlstm.runs import directory, snapshot
+from charlstm.runs.initial import COMPARED
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome, continue_curves, write_result
 from charlstm.runs.saving import Saving, attempt
@@ -145,8 +146,9 @@ class Run(ABC):
         """With a budget, reserve the time that the end of the run will take."""
         if self.plan.clock.budget is not None:
             weights = 8 * 4 * self.plan.parameters  # bytes: with moments and averages, in two files
+            compared = self.writing_seconds(COMPARED) if self.plan.initial else 0.0
             drawing = DRAWING * self.settings.tensorboard
-            self.plan.clock.reserve = ENDING + drawing + weights / SAVED + self.closing_seconds()
+            self.plan.clock.reserve = ENDING + drawing + compared + weights / SAVED + self.closing_seconds()
 
     def figures(self, own: Figures) -> Figures:
         """What `result.json` and the checkpoint keep: the task's own figures among those of all tasks."""
@@ -294,6 +296,11 @@ class Run(ABC):
 
     def _model_file(self, weights: Weights, figures: Figures) -> Checkpoint:
         """A checkpoint that can only be used."""
+        provenance = {**machine.versions(), "seed": self.settings.seed}
+        if self.plan.initial is not None:
+            provenance["init"] = self.plan.initial.origin
+        elif self.settings.init is not None:
+            provenance["init"] = self.settings.init
         return Checkpoint(
             config=self.settings.model,
             vocabulary=self.vocabulary,
@@ -301,7 +308,7 @@ class Run(ABC):
             text_length=self.plan.text_length,
             records=self.settings.data.records,
             figures=finite(figures),
-            provenance={**machine.versions(), "seed": self.settings.seed},
+            provenance=provenance,
             weights=weights,
         )
 

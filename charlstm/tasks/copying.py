@@ -21,6 +21,8 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
     refuse("train", settings.train, {"layout": "auto"}, "task=copy trains sequences side by side")
     recipe.refuse_undecided(settings.train, "copy")
+    if settings.init is not None:
+        raise ValueError(f"init = {settings.init}: works with task=memorize or lm; leave it out")
     vocabulary = copy_sequences.vocabulary(settings.copy.symbols)
     settings.model.fit_vocabulary(len(vocabulary))
     return CopyPlan(

@@ -1,13 +1,17 @@
 """What a language model is worth at its end: scores of the held-out parts, and those of simpler models."""
 
+import copy
 import logging
 import math
 
 from charlstm.model.torch_model import Model
+from charlstm.runs.initial import judged
+from charlstm.runs.plan import Plan
 from charlstm.scoring import baselines, held_out
 from charlstm.scoring.held_out import Score
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.tasks.language_model import LanguageModelPlan
+from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Extent, Ids
 from charlstm.training.progress import Figures
 
@@ -86,3 +90,31 @@ def simpler_models(plan: LanguageModelPlan) -> Figures:
     each = {name: extent.each(total) for name, total in bits.items()}
     bpc, bpb = ({name: one[k] for name, one in each.items()} for k in (0, 1))
     return {"baselines_bpc": bpc, "baselines_bpb": bpb}
+
+
+def before_and_after(plan: Plan, corpus: Corpus, model: Model) -> Figures:
+    """With `init`, the bits per character of the new text, which is the corpus, and of the old one: of the
+    model that the run began with, and of this one. Of either text the first symbols of the part that decides.
+    """
+    if plan.initial is None:
+        return {}
+    first, figures = copy.deepcopy(model), Figures()
+    first.load_arrays(plan.initial.weights)
+    for name, text in {"new": corpus, "old": plan.initial.old}.items():
+        if text is not None:
+            ids, begin = judged(text)
+            extent, start = text.extent(begin, begin + len(ids)), text.vocabulary.start
+            for when, one in {"before": first, "after": model}.items():
+                nats = held_out.carried(one, ids, start, once=True).nats
+                figures[f"{name}_bpc_{when}"] = extent.each(nats / NATS_PER_BIT * extent.symbols)[0]
+    return figures
+
+
+def say_before_and_after(figures: Figures) -> None:
+    """The table of these, with a line for each text."""
+    if "new_bpc_before" in figures:
+        log.info(f"\n{'bits/char':>9} {'before':>9} {'after':>9}")
+        for name in ("new", "old"):
+            before, after = (figures.get(f"{name}_bpc_{when}") for when in ("before", "after"))
+            if before is not None and after is not None:
+                log.info(f"{name + ' text':>9} {before:9.4f} {after:9.4f}")

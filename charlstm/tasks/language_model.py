@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.config.compose import literal
 from charlstm.config.settings import Kernel, TrainSettings
+from charlstm.runs import initial as begin
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
 from charlstm.scoring import baselines
 from charlstm.state import Decided, LanguageModelState, Machine
-from charlstm.text import corpus as corpora
 from charlstm.text.corpus import Corpus
 from charlstm.training import machine, memory, processes, recipe
 
@@ -25,7 +25,16 @@ UPDATES_PER_EVALUATION = 25  # at least
 BASELINE_SECONDS = 3e-6  # of a symbol that they read, about
 UNITS = {"char": "characters", "byte": "bytes"}
 
-SPEED = ("threads", "precision", "device", "model", "train.batch", "train.window", "train.dropout")
+SPEED = (
+    "threads",
+    "precision",
+    "device",
+    "model",
+    "train.batch",
+    "train.window",
+    "train.dropout",
+    "train.keep",
+)
 """Keys that a step's time depends on, beside the text."""
 
 
@@ -39,12 +48,14 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
             "cross-entropy; leave both keys out"
         )
     recipe.refuse_undecided(train, "lm")
-    corpus = corpora.read(settings.data)
+    settings, corpus, initial = begin.read(settings, settings.data, saved)
     corpus.fit_split(settings.data.split)
     by_corpus = recipe.by_corpus(settings, len(corpus.train), len(corpus.vocabulary))
     settings = recipe.with_values(settings, by_corpus)
     settings.model.fit_vocabulary(len(corpus.vocabulary))
     config = recipe.for_corpus(settings.train, len(corpus.train))
+    if config.keep and processes.size() > 1:
+        raise ValueError(f"train.keep = {config.keep}: works with one process; leave it out")
     if config.batch % processes.size():
         raise ValueError(
             f"train.batch = {config.batch}: {processes.size()} processes cannot share its streams evenly; "
@@ -60,6 +71,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
         resumed=resumed(settings, saved, corpus.vocabulary, corpus),
         corpus=corpus,
         by_corpus=by_corpus,
+        initial=initial,
     )
 
 
@@ -135,7 +147,8 @@ class LanguageModelPlan(Plan):
         choices = [speed.Choice(precision, count) for precision in kernels for count in counts]
         probed = self.first_model(Machine(device=str(self.device), **choices[-1]._asdict()))
         config = replace(self.config, batch=self.config.batch // processes.size())
-        return speed.fastest(probed, self.corpus.train, self.start_token, config, choices, end)
+        best, seconds = speed.fastest(probed, self.corpus.train, self.start_token, config, choices, end)
+        return best, seconds / (1 - self.config.keep)  # with the streams of the old text
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:

@@ -23,7 +23,14 @@ from charlstm.scoring import held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
 from charlstm.tasks import worker
-from charlstm.tasks.final_scores import final_scores, score_figures, simpler_models, valid_extent
+from charlstm.tasks.final_scores import (
+    before_and_after,
+    final_scores,
+    say_before_and_after,
+    score_figures,
+    simpler_models,
+    valid_extent,
+)
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
 from charlstm.tasks.verdict import table, verdict
 from charlstm.text.vocabulary import Extent, Ids
@@ -225,7 +232,7 @@ class LanguageModel(Run):
             if not self.best:  # it ended before its first evaluation
                 _, averaged, self.best = self._evaluate(self.progress)[0]
                 self.found = BestScore(nats=None, step=self.training.step, averaged=averaged)
-            self.scored.load_state_dict({name: torch.from_numpy(w) for name, w in self.best.items()})
+            self.scored.load_arrays(self.best)
             if self.found.nats is None:
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
             # what is kept from here on is what comes after the scores
@@ -233,12 +240,14 @@ class LanguageModel(Run):
             figures = self._figures() | final_scores(self.plan, self.read)
             self.wait.what = "n-grams and compressors, to compare with"
             figures |= self.baselines
+            figures |= before_and_after(self.plan, self.plan.corpus, self.scored)
             written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}
         self.keep_best(figures)
         for temperature, text in written_at.items():
             lines = text.split("\n")[:SHORT_LINES]
             log.info("\n".join([f"\ntemperature {temperature}:", *lines]))
         self._say_scores(figures)
+        say_before_and_after(figures)
         return figures
 
     def _say_scores(self, figures: Figures) -> None:

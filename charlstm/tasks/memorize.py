@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from charlstm.config.settings import TrainSettings
 from charlstm.config.values import refuse
+from charlstm.runs import initial as begin
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
 from charlstm.text import corpus as corpora
@@ -22,10 +23,11 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
     recipe.refuse_undecided(settings.train, "memorize")
     corpora.refuse_for_memorize(settings.data)
-    corpus = corpora.read(replace(settings.data, split=(1.0, 0.0, 0.0)))
+    data = replace(settings.data, split=(1.0, 0.0, 0.0))
+    settings, corpus, initial = begin.read(settings, data, saved)
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
-    config = recipe.for_text(settings.train, len(ids), settings.model.width)
+    config = recipe.for_text(settings.train, len(ids), settings.model.width, initial is not None)
     return MemorizePlan(
         settings=settings,
         config=config,
@@ -36,6 +38,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
         resumed=resumed(settings, saved, vocabulary, corpus),
         corpus=corpus,
         ids=ids,
+        initial=initial,
     )
 
 

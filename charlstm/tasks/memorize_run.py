@@ -9,6 +9,7 @@ from charlstm.model.torch_model import Model
 from charlstm.runs.run import EXCERPT, Run, Weights
 from charlstm.sampling import writer
 from charlstm.state import MemorizeState, Proven, TaskState
+from charlstm.tasks.final_scores import before_and_after, say_before_and_after
 from charlstm.tasks.memorize import MemorizePlan
 from charlstm.text.vocabulary import Ids, Vocabulary
 from charlstm.training.loop import of_text
@@ -33,8 +34,10 @@ class Memorize(Run):
     """The run: figures of each epoch, and a free run after those that make one worth trying."""
 
     def __init__(self, plan: MemorizePlan, path: Path) -> None:
-        super().__init__(plan, path, of_text(plan.first_model(), plan.ids, plan.config, plan.clock))
-        self.ids = plan.ids
+        beside = plan.kept(framed=True)
+        training = of_text(plan.first_model(), plan.ids, plan.config, plan.clock, beside, plan.settings.seed)
+        super().__init__(plan, path, training)
+        self.ids, self.corpus = plan.ids, plan.corpus
         self.proven = UNPROVEN
         self.recalled_at_epoch: int | None = None
 
@@ -95,14 +98,16 @@ class Memorize(Run):
         with self.signals.breaking_off():
             right = writer.recall(self.training.model.in_numpy(), self.vocabulary, self.ids)
             written = self._written(PRINTED_CHARACTERS)
+            scores = before_and_after(self.plan, self.corpus, self.training.model)
         known, first = right == len(self.ids) - 1, self.recalled_at_epoch
-        figures = self.figures({"recalled_at_epoch": first, "recalled": known, "free_run": right})
+        figures = self.figures({"recalled_at_epoch": first, "recalled": known, "free_run": right} | scores)
         self.keep_best(figures)
         if not known and self.settings.train.budget is None:
             self.more = (f"train.epochs={2 * figures['epochs']}",)
         cut = "..." if len(self.ids) > PRINTED_CHARACTERS else ""
         log.info(f"\n{written}{cut}\n")
         log.info(self._verdict(figures, right))
+        say_before_and_after(figures)
         return figures
 
     def _written(self, most: int) -> str:

@@ -37,6 +37,7 @@ def training_of(plan: LanguageModelPlan) -> Training:
         clock=plan.clock,
         pace=plan.decided.seconds_per_step,
         processes=processes,
+        beside=plan.kept(),
     )
     training.ahead = plan.decided.ahead
     return training

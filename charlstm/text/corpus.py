@@ -165,9 +165,14 @@ class Corpus:
         return f"{facts.characters:,} characters, {facts.distinct:,} distinct{extras}{bom}"
 
 
-def read(config: DataConfig) -> Corpus:
+def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
     """The corpus that `data` asks for. Its sources are read once; from the cache, only to be digested. Raises
-    ValueError if there is no text, it cannot be read, or it does not fit `data.alphabet`."""
+    ValueError if there is no text, it cannot be read, or it does not fit `data.alphabet`.
+
+    `known` is the vocabulary that it shall have, unless it is of another unit or `data.alphabet` says
+    otherwise; UnknownCharacterError if that lacks characters and has no token for them. For it, a text with
+    another one is read once more.
+    """
     if config.alphabet is not None and config.min_count > 1:
         raise ValueError(
             f"data.min_count = {config.min_count}: data.alphabet says already which characters are known; "
@@ -176,6 +181,14 @@ def read(config: DataConfig) -> Corpus:
     check_unicode(config.alphabet or "", "data.alphabet")
     if config.text is not None:
         config = replace(config, encoding="utf-8")  # which it was, before it was decoded
+    corpus = _read(config)
+    if known in (None, corpus.vocabulary) or config.alphabet is not None or known.unit != config.unit:
+        return corpus
+    return _read(replace(config, alphabet=known.characters, min_count=1 if known.unknown is None else 2))
+
+
+def _read(config: DataConfig) -> Corpus:
+    """The same; with an alphabet, a `min_count` above 1 says that there is an unknown token."""
     found = source.find(config)
     (ids, vocabulary, facts), digests = _cached(found, config) or _encoded(found, config)
     *sums, whole = accumulate(config.split)

@@ -20,7 +20,7 @@ from charlstm.text.decoding import BinaryError, UndecodableError, refuse_binary,
 from charlstm.text.records import END, START, marked
 from charlstm.text.source import Source
 from charlstm.text.survey import SURROGATES, CodePoints, Facts, Survey
-from charlstm.text.vocabulary import Vocabulary
+from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary, as_code_points, describe
 
 
 class Draft:
@@ -80,8 +80,10 @@ class Draft:
             raise ValueError(f"{name}: {empty}; it needs at least one character")
         often = occur[counts[occur] >= config.min_count]
         if config.alphabet is not None:
-            vocabulary = Vocabulary(config.alphabet, unit=config.unit)
-            if missing := set(map(chr, occur)) - set(config.alphabet):
+            vocabulary = Vocabulary(config.alphabet, unknown=config.min_count > 1, unit=config.unit)
+            often = np.intersect1d(occur, as_code_points(config.alphabet))
+            missing = set(map(chr, occur)) - set(config.alphabet)
+            if missing and vocabulary.unknown is None:
                 raise self._first_unknown(missing, vocabulary)
         elif often.size:
             unknown = len(often) < len(occur)
@@ -119,7 +121,12 @@ class Draft:
             for text in texts(one.blocks(), one.name, self._config):
                 for n, character in enumerate(text):
                     if character in missing:
-                        return vocabulary.unknown_character(character, position + n, one.name)
+                        others = sorted(missing - {character})[:10]
+                        more = (
+                            f", nor {'is' if len(others) == 1 else 'are'} {', '.join(map(describe, others))}"
+                        )
+                        first = vocabulary.unknown_character(character, position + n, one.name)
+                        return UnknownCharacterError(f"{first}{more if others else ''}")
                 position += len(text)
         raise AssertionError("a character was counted that is not there")
 

@@ -23,7 +23,7 @@ from charlstm.training.processes import Order, Processes
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
 from charlstm.training.soap import Soap
-from charlstm.training.windows import ShiftedStreams, Window, windows_of
+from charlstm.training.windows import Beside, ShiftedStreams, Window, windows_of
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap, "muon": Muon}
 
@@ -219,7 +219,7 @@ class Training:
             self._here = self.epoch, self.windows(self.epoch)
         windows = self._here[1]
         window = windows[self.window]
-        size = window.targets.shape
+        size = len(window.targets), window.targets.shape[1] - window.beside
         if self.processes is not None:
             window = window.of(self.processes.share(size[1]))
         if self.state is not None and window.anew is not None and window.anew.any():
@@ -231,19 +231,24 @@ class Training:
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
-            scores, after = self._read(inputs, window.handover)
+            scores, after = self._read(inputs, window)
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         loss = losses.LOSSES[self.config.loss](scores, targets)
+        of_both = loss
+        if window.beside:  # figures are of the text that is to be learnt
+            scores, targets = scores[:, : -window.beside], targets[:, : -window.beside]
+            loss = losses.LOSSES[self.config.loss](scores.detach(), targets)
         self.optimizer.products = self.autocast
-        norm, made, wrong, figures = self.optimizer.step(loss, lr, losses.correct(scores, targets))
+        told = loss.detach(), losses.correct(scores, targets)
+        norm, made, wrong, (_, *figures) = self.optimizer.step(of_both, lr, *told)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
             if self.processes is None or self.processes.rank == 0:
                 self._steps.append(((norm, made, wrong, *figures), size))
             before = self.state or tuple(torch.zeros_like(part) for part in after)
-            before = before if window.handover is None else handed_on(before)
+            before = before if window.handover is None else handed_on(before, window.beside)
             self.state = tuple(
                 torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
             )
@@ -257,12 +262,13 @@ class Training:
             if self.config.layout != "segments":
                 self.state = None
 
-    def _read(self, inputs: Tensor, handover: int | None) -> tuple[Tensor, State]:
+    def _read(self, inputs: Tensor, window: Window) -> tuple[Tensor, State]:
         """Scores `(T, B, V)` of inputs `(T, B)` after the present state, and the state after them."""
+        handover = window.handover
         scores, state = self.model(inputs[:handover], self.state)
         if handover is None:
             return scores, state
-        state = handed_on(state)
+        state = handed_on(state, window.beside)
         if handover == len(inputs):
             return scores, state
         others, state = self.model(inputs[handover:], state)
@@ -290,20 +296,49 @@ class Training:
         self._steps.clear()
 
 
-def handed_on(state: State) -> State:
-    """The state of each stream `(L, B, H)` given to the next one; the first gets zeros."""
-    return tuple(torch.cat([torch.zeros_like(part[:, :1]), part[:, :-1]], dim=1) for part in state)
+def handed_on(state: State, beside: int = 0) -> State:
+    """The state of each stream `(L, B, H)` given to the next one; the first gets zeros, and the last `beside`
+    keep their own."""
+
+    def shifted(part: Tensor) -> Tensor:
+        last = part.shape[1] - beside
+        return torch.cat([torch.zeros_like(part[:, :1]), part[:, : last - 1], part[:, last:]], dim=1)
+
+    return tuple(map(shifted, state))
 
 
-def of_text(model: Model, text: Ids, config: TrainConfig, clock: Clock | None = None) -> Training:
-    """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each."""
+def of_text(
+    model: Model,
+    text: Ids,
+    config: TrainConfig,
+    clock: Clock | None = None,
+    beside: tuple[Ids, int] | None = None,
+    seed: int = 0,
+) -> Training:
+    """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each.
+    `beside` and its `seed` are as for `of_corpus`."""
     config = recipe.for_text(config, len(text), model.config.width)
-    windows = windows_of(text, config)
+    windows: Callable[[int], Sequence[Window]] = windows_of(text, config)
+    if beside is not None:
+        windows = _with_beside(windows, beside, None, seed)
     return Training(model, windows, config, steps=config.epochs * len(windows(0)), clock=clock)
 
 
+def _with_beside(
+    windows: Callable[[int], Sequence[Window]], beside: tuple[Ids, int], start: int | None, seed: int
+) -> Callable[[int], Sequence[Window]]:
+    return lambda epoch: Beside(windows(epoch), *beside, start, seed, epoch)
+
+
 def of_corpus(
-    model: Model, ids: Ids, start: int | None, config: TrainConfig, *, seed: int = 0, **others: Any
+    model: Model,
+    ids: Ids,
+    start: int | None,
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    beside: tuple[Ids, int] | None = None,
+    **others: Any,
 ) -> Training:
     """Training on the streams of a corpus, which is cut at other places in each epoch.
 
@@ -311,7 +346,11 @@ def of_corpus(
         ids: `(N,)`, in memory or memory-mapped and then read as it is needed; long enough for
             `recipe.for_corpus` to leave `config` as it is.
         start, seed: as for `ShiftedStreams`.
+        beside: the ids of another text, and how many streams of it are trained on beside those of this one.
         others: as for `Training`.
     """
+    windows: Callable[[int], Sequence[Window]]
     windows = partial(ShiftedStreams, ids, config.batch, config.window, start, seed)
+    if beside is not None:
+        windows = _with_beside(windows, beside, start, seed)
     return Training(model, windows, config, **others)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from charlstm.config.settings import ModelConfig, TrainConfig
 from charlstm.model.numpy_model import parameter_count
+from charlstm.training import recipe
 
 FLOAT = 4  # bytes of a float32
 
@@ -24,7 +25,8 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     and there are the scores three times. `window` is T, the steps that gradients flow back through."""
     weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
     kept = 14 * model.layers * model.width + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
-    return FLOAT * (weights + config.batch * window * kept)
+    streams = config.batch + recipe.old_streams(config)
+    return FLOAT * (weights + streams * window * kept)
 
 
 def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> None:

@@ -31,11 +31,15 @@ SOAP_LR_TIMES_HIDDEN = 3.5
 """SOAP's best learning rate fell with the width (35 and 128 units), as theory would have it (Yang et al.
 2022, "Tensor Programs V")."""
 
+FINE_TUNING = 0.5
+"""Of a learning rate that is chosen, the share with which a trained model learns another text (`init`): with
+all of it what it knows is lost at first. The schedule is the task's own."""
+
 PASSES, LEAST_STEPS, LONGEST = 25, 100, "5m"
 """A language model of which nothing is said: so many passes, no fewer steps, and no longer than that."""
 
 
-def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
+def for_text(config: TrainConfig, symbols: int, hidden: int, is_trained: bool = False) -> TrainConfig:
     """The same with all that is `auto` decided, to learn a text by heart. Raises ValueError if the layout
     cannot cut that text into `train.batch` streams.
 
@@ -45,6 +49,7 @@ def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
     Args:
         symbols: ids of the text, the start and end token included.
         hidden: units of a layer, H.
+        is_trained: whether the model comes from `init`.
     """
     layout, batch = config.layout, config.batch
     if layout == "auto":
@@ -56,7 +61,8 @@ def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
     if optimizer == "auto":
         optimizer = "soap" if layout == "segments" and config.loss == "cross_entropy" else "adamw"
     if lr == "auto":
-        lr = min(SOAP_LR_TIMES_HIDDEN / hidden, 0.1) if optimizer == "soap" else 0.01
+        share = FINE_TUNING if is_trained else 1.0
+        lr = share * (min(SOAP_LR_TIMES_HIDDEN / hidden, 0.1) if optimizer == "soap" else 0.01)
     if decay == "auto":
         decay = "loss" if optimizer == "soap" else "none"
     if layout == "sequence" and batch != 1:
@@ -106,7 +112,7 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
     dropout = round(min(max(0.06 * math.log2(min(steps, in_time) / per_pass), 0.0), 0.5), 2)
     values: dict[str, Any] = {
         "model.hidden": hidden,
-        "train.lr": round(min(0.3 / math.sqrt(hidden), 0.02), 4),
+        "train.lr": round(min(0.3 / math.sqrt(hidden), 0.02) * (FINE_TUNING if settings.init else 1), 4),
         "train.dropout.hidden": dropout,
         "train.dropout.weight": dropout / 2,
         "train.budget": None if steps <= in_time else LONGEST,
@@ -144,6 +150,11 @@ def steps_of(config: TrainConfig, symbols: int, clock: Clock, seconds_per_step: 
     if clock.budget is not None:
         return max(int(TRAINED * clock.left() / seconds_per_step), 1)
     return config.epochs * steps_per_epoch(config, symbols)
+
+
+def old_streams(config: TrainConfig) -> int:
+    """How many streams of an old text, beside `train.batch` of the new one, make `train.keep` of all."""
+    return max(round(config.batch * config.keep / (1 - config.keep)), 1) if config.keep else 0
 
 
 def sampled(config: TrainConfig, steps: int, times: int) -> int:

@@ -3,7 +3,7 @@ zero before the first, but for segments, and carried from each to the next."""
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,16 +23,20 @@ class Window(NamedTuple):
     """T steps of B parallel streams: `inputs (T, B)` and, one symbol later, `targets (T, B)`, or those of
     the last steps alone. After `handover` steps, `1 ... T`, each stream takes over the state of the one
     before it, and the first begins anew; None: nowhere. `anew (B,)` says which streams begin this window with
-    a zero state; None: those that have none yet."""
+    a zero state; None: those that have none yet. The last `beside` streams are of another text: they are no
+    part of the handover, nor of the figures."""
 
     inputs: Ids
     targets: Ids
     handover: int | None = None
     anew: NDArray[np.bool_] | None = None
+    beside: int = 0
 
     def of(self, streams: slice) -> "Window":
-        """The same of some of the streams; only without a handover, which crosses from one to the next."""
+        """The same of some of the streams; only without a handover, which crosses from one to the next, and
+        without others beside them."""
         assert self.handover is None
+        assert not self.beside
         anew = None if self.anew is None else self.anew[streams]
         return Window(self.inputs[:, streams], self.targets[:, streams], anew=anew)
 
@@ -161,3 +165,43 @@ class ShiftedStreams(Sequence[Window]):
         if self._start is not None:
             inputs[0, anew] = self._start
         return Window(inputs, targets, anew=anew)
+
+
+class Beside(Sequence[Window]):
+    """The windows of an epoch with more streams beside them, of another text. In each epoch every one of
+    these begins at another place, with a zero state, and reads on from there, round and round.
+
+    Args:
+        windows: of the epoch, all as long as the first, or a list.
+        ids: `(N,)`, of the other text.
+        streams: how many.
+        start, seed, epoch: as for `ShiftedStreams`.
+    """
+
+    def __init__(
+        self, windows: Sequence[Window], ids: Ids, streams: int, start: int | None, seed: int, epoch: int
+    ) -> None:
+        self._windows, self._ids, self._start = windows, ids, start
+        self._begins = np.random.default_rng((seed, epoch, 1)).integers(len(ids), size=streams)
+        several = windows if isinstance(windows, list) else []
+        self._places = [0, *accumulate(len(window.targets) for window in several)]
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, n: Any) -> Any:
+        window = self._windows[n]
+        T, anew = len(window.targets), window.anew
+        place = self._places[n] if len(self._places) > 1 else n * T
+        at = self._begins + np.arange(place, place + T + 1)[:, None]
+        text = self._ids[at % len(self._ids)]
+        inputs = text[:-1].copy()
+        if self._start is not None and not n:
+            inputs[0] = self._start
+        anew = np.zeros(window.targets.shape[1], bool) if anew is None else anew
+        return window._replace(
+            inputs=np.hstack([window.inputs, inputs]),
+            targets=np.hstack([window.targets, text[1:]]),
+            anew=np.concatenate([anew, np.full(len(self._begins), not n)]),
+            beside=len(self._begins),
+        )

@@ -22,6 +22,7 @@ SMALLEST = {
     "recipes seeds=1 size=1x16": "segments, SOAP       1 of 1",
     "budget budgets=3 only=copy": "copy",
     "sizes only=sums tries=1": "sums ",
+    "finetune old=data/cities.txt new=data/README.md seconds=2": "init, train.keep",
     "cast out=OUT": " bytes",
     "mutations check": "0 of ",
     "same_weights . OUT --only main": "main  ",

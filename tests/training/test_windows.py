@@ -99,7 +99,7 @@ def test_segments_are_read_round_and_round(symbols, batch, window):
     for epoch in range(6):
         cut = windows(epoch)
         counts.add(len(cut))
-        for inputs, targets, handover, _ in cut:
+        for inputs, targets, handover, *_ in cut:
             assert 0 < len(inputs) <= recipe.longest_window(config, symbols)
             assert inputs.shape == targets.shape == (len(inputs), batch)
             for t in range(len(inputs)):

@@ -1,0 +1,198 @@
+"""`init=`: a trained model -> the first weights of a run that learns another text, in other letters too."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm import checkpoint
+from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
+from charlstm.config.compose import compose, downloads
+from charlstm.config.convert import values_of
+from charlstm.config.settings import DataConfig, TrainSettings
+from charlstm.runs.resume import Saved
+from charlstm.text import corpus as corpora
+from charlstm.text import source
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Ids, UnknownCharacterError, Vocabulary
+
+COMPARED = 20_000
+"""Symbols of either text that are scored before and after, at most."""
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What a run begins with.
+
+    Attributes:
+        origin: the model that it came from, in words.
+        weights: of that model, with room for the new characters.
+        old: the text of that model with the ids of now; None: it is not to be had, and `missing` says why.
+    """
+
+    origin: str
+    weights: dict[str, NDArray[np.float32]]
+    old: Corpus | None
+    missing: str = ""
+
+    def kept(self, framed: bool) -> Ids:
+        """What is trained on of the old text, `framed` between start and end token where it was one text."""
+        assert self.old is not None
+        return self.old.vocabulary.framed(self.old.train) if framed else self.old.train
+
+    @property
+    def judged(self) -> tuple[Ids, int]:
+        """The part of the old text that says what is left of it, and where that begins."""
+        assert self.old is not None
+        return judged(self.old)
+
+
+def judged(corpus: Corpus) -> tuple[Ids, int]:
+    """The part of a text whose score decides, and where it begins: test, or valid, or all there is."""
+    part = next(part for part in (corpus.test, corpus.valid, corpus.train) if len(part) > 1)
+    return part[:COMPARED], len(corpus.ids) - len(part)
+
+
+def read(
+    settings: TrainSettings, data: DataConfig, saved: Saved | None
+) -> tuple[TrainSettings, Corpus, Initial | None]:
+    """The text of a run, with the vocabulary of the run that is resumed or, grown by what is new, of the
+    model of `init`, whose shape the settings get. Raises ValueError if they do not fit together."""
+    if settings.init is None:
+        if settings.train.keep or settings.data.old:
+            raise ValueError("train.keep, data.old: are about the text of init=..., which is missing")
+        return settings, _resumable(data, saved), None
+    try:
+        trained = checkpoint.load(Path(settings.init))
+    except CheckpointError:
+        if saved is None or settings.train.keep:
+            raise
+        return settings, _resumable(data, saved), None  # what it was begun from is no longer needed
+    name = f"init = {settings.init}"
+    settings, data = _fitted(settings, data, trained, name)
+    if saved is not None:
+        corpus = _resumable(data, saved)
+    else:
+        corpus = corpora.read(data)
+        mine, known = corpus.vocabulary, trained.vocabulary
+        if not set(mine.characters) & set(known.characters):
+            raise ValueError(
+                f"{name}: knows {known.characters[:40]!r}, not one of the {len(mine.characters)} characters "
+                "of this text; leave init out"
+            )
+        corpus = corpora.read(replace(data, alphabet=None), joined(known, mine))
+        if trained.config.head == "none" and len(corpus.vocabulary) != len(known):
+            new = "".join(sorted(set(mine.characters) - set(known.characters)))
+            raise ValueError(f"{name}: its model.head=none leaves no room for new characters, {new[:40]!r}")
+    old, missing = _old_text(settings, trained, corpus.vocabulary)
+    if old is None and settings.train.keep:
+        raise ValueError(f"train.keep = {settings.train.keep}: {missing}; data.old=... names it")
+    origin = f"{settings.init}: {trained.task} of {len(trained.vocabulary.characters)} characters"
+    if old is not None:
+        origin += f", {old.facts.source.removeprefix('data.path = ')}"
+    return settings, corpus, Initial(origin, grown(trained, corpus.vocabulary), old, missing)
+
+
+def joined(known: Vocabulary, other: Vocabulary) -> Vocabulary:
+    """The characters of both, those of the first in their order."""
+    new = "".join(character for character in other.characters if character not in known.characters)
+    has_unknown = not known.unknown is other.unknown is None
+    return Vocabulary(known.characters + new, unknown=has_unknown, unit=known.unit)
+
+
+def grown(trained: Checkpoint, vocabulary: Vocabulary) -> dict[str, NDArray[np.float32]]:
+    """The weights of a model for another vocabulary, which has all of its characters: what belongs to a
+    character or token goes with it, and new ones begin in the mean of the characters."""
+    before, known = trained.vocabulary, trained.vocabulary.characters
+    tokens = [
+        (before.start, vocabulary.start),
+        (before.end, vocabulary.end),
+        (before.unknown, vocabulary.unknown),
+    ]
+    places = dict(zip(map(vocabulary.characters.index, known), range(len(known)), strict=True))
+    places |= {there: here for here, there in tokens if here is not None and there is not None}
+    of_ids = {"embedding.weight": 0, "head.weight": 0, "head.bias": 0}
+    of_ids |= {} if trained.config.embedding else {"rnn.weight_ih_l0": 1}
+    weights = dict(trained.weights)
+    for name, axis in of_ids.items():
+        if name in weights:
+            rows = np.moveaxis(weights[name], axis, 0)
+            new = np.empty((len(vocabulary), *rows.shape[1:]), np.float32)
+            new[:] = rows[: len(known)].mean(0)
+            new[list(places)] = rows[list(places.values())]
+            weights[name] = np.ascontiguousarray(np.moveaxis(new, 0, axis))
+    return weights
+
+
+def _resumable(data: DataConfig, saved: Saved | None) -> Corpus:
+    """The text in the alphabet of the run that is resumed."""
+    if saved is None or data.min_count != saved.state.settings.data.min_count:
+        return corpora.read(data)
+    try:
+        return corpora.read(data, saved.trained.vocabulary)
+    except UnknownCharacterError as error:
+        if data.alphabet is not None:
+            raise
+        raise UnknownCharacterError(
+            f"{error}; init={saved.path.parent} in place of resume learns new characters"
+        ) from None
+
+
+def _fitted(
+    settings: TrainSettings, data: DataConfig, trained: Checkpoint, name: str
+) -> tuple[TrainSettings, DataConfig]:
+    """The settings with the shape of the trained model, and `data` with its unit; ValueError if others were
+    asked for than usual."""
+    usual = values_of(compose("train", TrainSettings, [f"task={settings.task}"]))
+    asked = values_of(settings)
+    has = {f"model.{key}": value for key, value in values_of(trained.config).items() if key != "engine"}
+    for key, value in (has | {"data.unit": trained.vocabulary.unit}).items():
+        if asked[key] not in (value, usual[key]):
+            raise ValueError(f"{key} = {asked[key]}: the model of {name} has {value}; leave it out")
+    unit = trained.vocabulary.unit
+    model = replace(trained.config, engine=settings.model.engine)
+    settings = replace(settings, model=model, data=replace(settings.data, unit=unit))
+    return settings, replace(data, unit=unit)
+
+
+def _old_text(
+    settings: TrainSettings, trained: Checkpoint, vocabulary: Vocabulary
+) -> tuple[Corpus | None, str]:
+    """The text that a model was trained on: the one that is named, or else where it lay, if it is still the
+    same; or None, and why there is none."""
+    path, training = Path(settings.init or ""), trained.training
+    if training is None and (path.parent if path.is_file() else path).joinpath(LAST).exists():
+        path = (path.parent if path.is_file() else path) / LAST
+        trained = checkpoint.load(path)
+        training = trained.training
+    config = settings.data if training is None else training.settings.data
+    if settings.data.old is not None:
+        config = replace(config, path=settings.data.old, text=None, url=None, sha256=None)
+    elif training is None:
+        return None, f"{path} does not say where its text lay"
+    else:
+        there: dict[str, Any] = Saved(path, trained, []).values()
+        url = config.url if (config.url, config.sha256) in downloads() else None
+        config = replace(config, path=there["data.path"], url=url)
+    if trained.task == "memorize":
+        config = replace(config, split=(1.0, 0.0, 0.0))
+    try:
+        if training is not None and settings.data.old is None:
+            is_one = config.text is not None or _is_regular(config)
+            if not is_one or corpora.digest(config) != training.data.sha256:
+                return None, f"the old text, {config.path}, is not what it was"
+        return corpora.read(replace(config, alphabet=None, min_count=1), vocabulary), ""
+    except ValueError as error:
+        if settings.data.old is not None:
+            raise ValueError(f"data.old = {settings.data.old}: {error}") from None
+        return None, f"the old text cannot be had: {error}"
+
+
+def _is_regular(config: DataConfig) -> bool:
+    """Whether a text lies in files: a pipe might never end."""
+    if config.path in (None, "", "-") or config.url is not None:
+        return config.url is not None
+    place = source.locate(str(config.path), "data.path")
+    return place.is_file() or place.is_dir()
