@@ -25,6 +25,7 @@ SMALLEST = {
     "finetune old=data/cities.txt new=data/README.md seconds=2": "init, train.keep",
     "cast out=OUT": " bytes",
     "mutations check": "0 of ",
+    "tensorboard steps=5 rounds=1 path=data/cities.txt": "TensorBoard takes ",
     "same_weights . OUT --only main": "main  ",
 }
 
