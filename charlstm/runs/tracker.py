@@ -95,9 +95,8 @@ class Tracker:
             return
         from torch.utils.tensorboard import summary
 
-        values = {
-            key: v if type(v) in (int, float) else str(v)[:80] for key, v in settings.items() if v is not None
-        }
+        shown = {key: str(v)[:80].encode(errors="backslashreplace").decode() for key, v in settings.items()}
+        values = {k: v if type(v) in (int, float) else shown[k] for k, v in settings.items() if v is not None}
         _, *row = summary.hparams(values, {})  # type: ignore[no-untyped-call]
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         self._open(filename_suffix=FINAL)
