@@ -63,7 +63,8 @@ def main(minutes: float) -> int:
         runs.write_text(folder)
         directory = folder / "run"
         started = Started([*RUN, f"hydra.run.dir={directory}"], folder)
-        while not (directory / "last.safetensors").exists():
+        # it has saved more than once, and drawn its first pictures, whose libraries take memory
+        while not any(directory.glob("step_*")):
             if started.wait(1) is not None:
                 raise RuntimeError(started.said())
         readings, end = [], time.monotonic() + 60 * minutes
