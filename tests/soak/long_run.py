@@ -63,8 +63,9 @@ def main(minutes: float) -> int:
         runs.write_text(folder)
         directory = folder / "run"
         started = Started([*RUN, f"hydra.run.dir={directory}"], folder)
-        # it has saved more than once, and drawn its first pictures, whose libraries take memory
-        while not any(directory.glob("step_*")):
+        # until it has saved, and drawn its first pictures, whose libraries take memory
+        drawn = 100_000  # bytes
+        while not any(directory.glob("last.*")) or read(started.pid, directory).curves < drawn:
             if started.wait(1) is not None:
                 raise RuntimeError(started.said())
         readings, end = [], time.monotonic() + 60 * minutes
