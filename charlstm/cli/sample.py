@@ -4,6 +4,7 @@
     charlstm sample ckpt=outputs/... prompt="how "     continue a prompt
     charlstm sample ckpt=outputs/... temperature=1 length=500 seed=7
     charlstm sample ckpt=outputs/... samples=20 top_p=0.9 out=runs/twenty
+    charlstm sample ckpt=outputs/... prompt_file=prompts.txt each=line
     charlstm sample ckpt=outputs/... interactive=true  talk with it
 
 All keys, with their defaults:
@@ -51,7 +52,7 @@ def write(settings: SampleSettings) -> Iterator[str]:
         print(f"seed={request.seed} writes this again", file=sys.stderr, flush=True)
     if settings.out is not None:
         _save(settings.out, request)
-    elif settings.format != "text" or settings.samples > 1 or settings.best_of > 1:
+    elif settings.format != "text" or request.total > 1 or settings.best_of > 1:
         yield from FORMATS[settings.format](request)
     else:
         yield request.shown("")
@@ -68,13 +69,13 @@ def write(settings: SampleSettings) -> Iterator[str]:
 def _as_text(request: Request) -> Iterator[str]:
     """The texts, one below the other, each under a line that tells them apart; a single one alone."""
     for n, sample in enumerate(samples(request), 1):
-        if request.settings.samples > 1:
+        if request.total > 1:
             bits = "" if sample.bits_per_char is None else f", {sample.bits_per_char:.3f} bits per character"
             if n > 1:
                 yield "\n\n"
-            yield f"=== {n} of {request.settings.samples}: seed {sample.seed}{bits}\n"
-        yield request.shown(sample.text)
-    if request.settings.samples > 1:
+            yield f"=== {n} of {request.total}: seed {sample.seed}{bits}\n"
+        yield request.shown(sample.text, sample.prompt)
+    if request.total > 1:
         yield "\n"
 
 
@@ -109,12 +110,12 @@ def _save(out: str, request: Request) -> None:
         raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
     if is_used:
         raise ValueError(f"out = {out}: not empty; name a new folder")
-    digits = len(str(request.settings.samples))
+    digits = len(str(request.total))
     try:
         with (folder / "samples.jsonl").open("wb") as lines:
             for n, sample in enumerate(samples(request), 1):
                 lines.write(f"{_object(sample)}\n".encode(errors="backslashreplace"))
-                text = request.shown(sample.text).encode("utf-8", "surrogateescape")
+                text = request.shown(sample.text, sample.prompt).encode("utf-8", "surrogateescape")
                 (folder / f"{n:0{digits}}.txt").write_bytes(text)
     except OSError as error:
         raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None

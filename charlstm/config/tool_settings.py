@@ -15,6 +15,7 @@ class SampleSettings:
     ckpt: str | None
     prompt: str
     prompt_file: str | None
+    each: Literal["line"] | None
     unknown: Literal["error", "skip", "nearest"]
     echo: bool
     length: Annotated[int, Range(0, 10**12)] | None

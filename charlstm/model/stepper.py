@@ -22,29 +22,28 @@ from charlstm.model.numpy_model import NumpyModel
 
 
 class Stepper:
-    """A model that reads a character of each of B streams at a time and keeps their state, zeros at first or
-    that of the one stream of `after`.
+    """A model that reads a character of each of B streams at a time and keeps their `state`: h, or h and
+    c, of all layers one below the other, each `(L*H, B)`, at first zeros or what `after` has.
 
     The weights are copied: what is written to them later is not seen.
     """
 
-    def __init__(self, model: NumpyModel, streams: int = 1, after: "Stepper | None" = None) -> None:
+    def __init__(self, model: NumpyModel, streams: int = 1, after: Sequence[Array] = ()) -> None:
         recurrent, size = model.recurrent, model.recurrent.hidden_size
         self._cell, self._streams = recurrent.cell, streams
-        # h, or h and c, of all layers one below the other
-        self._state = [part.reshape(-1, streams) for part in recurrent.zero_state(streams)]
+        self.state = [part.reshape(-1, streams) for part in recurrent.zero_state(streams)]
         self._layers: list[Layer] = []
         for l, arrays in enumerate(recurrent.weights):
-            reads = self._state[0][max(0, l - 1) * size : (l + 1) * size]
-            own = [part[l * size : (l + 1) * size] for part in self._state]
+            reads = self.state[0][max(0, l - 1) * size : (l + 1) * size]
+            own = [part[l * size : (l + 1) * size] for part in self.state]
             self._layers.append(LAYERS[self._cell](self._cell, arrays, reads, *own))
         self._table = model.table(self._layers[0].weight_ih) + self._layers[0].bias.T  # (V, G*H)
-        self._top = self._state[0][-size:].T
+        self._top = self.state[0][-size:].T
         self._head = None if model.head is None else (model.head[0].copy("K"), model.head[1].copy())
         self._scores = np.empty((streams, model.vocabulary_size), recurrent.dtype)
-        if after is not None:
-            for part, of_one in zip(self._state, after._state, strict=True):
-                part[...] = of_one
+        if len(after):
+            for part, given in zip(self.state, after, strict=True):
+                part[...] = given
 
     def __call__(self, ids: ArrayLike) -> Array:
         """Scores `(B, V)` of the character after `ids (B,)`, in a buffer that the next call overwrites.
@@ -64,7 +63,7 @@ class Stepper:
             else:
                 np.dot(self._top, self._head[0], out=self._scores)
                 self._scores += self._head[1]
-            h = self._state[0]
+            h = self.state[0]
             square = np.vdot(h, h)  # one call where isfinite(h).all() is two; it may overflow, though
         # c needs no look: it grows by at most 1 a step, and not a number in it is not a number in h
         if not isfinite(square) and not np.isfinite(h).all():

@@ -69,27 +69,46 @@ class Request:
         self.length = length if settings.length is None else settings.length
         self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
-        self.prompt = known(prompt_of(settings), settings.unknown, self.vocabulary)
+        self.prompts = [
+            known(
+                prompt,
+                settings.unknown,
+                self.vocabulary,
+                f"line {n} of the prompts" if settings.each else "prompt",
+            )
+            for n, prompt in enumerate(prompts_of(settings), 1)
+        ]
         self.interrupted = False
 
-    def writer(self, seeds: Sequence[int], measure: bool = False) -> Writer:
-        """Streams with these seeds that have read the prompt."""
-        ids = self.vocabulary.encode(self.prompt, source="prompt").tolist()
+    @property
+    def prompt(self) -> str:
+        """The only one, or the first of several."""
+        return self.prompts[0]
+
+    def writer(self, seeds: Sequence[int], prompts: Sequence[str] = (), measure: bool = False) -> Writer:
+        """Streams with these seeds, each of which has read its own of the prompts, or all the only one."""
+        several = prompts if len(set(prompts)) > 1 else [*prompts[:1], self.prompt][:1]
+        ids = [self.vocabulary.encode(prompt, source="prompt").tolist() for prompt in several]
         return Writer(self.model, self.vocabulary, self.strategy, seeds, ids, measure=measure)
 
     def passage(self) -> Passage:
         """The end of a text to come."""
         return Passage(self.length, self.stops)
 
-    def shown(self, text: str) -> str:
-        """A text as people see it, after its prompt or without."""
-        return self.prompt + text if self.settings.echo else text
+    def shown(self, text: str, prompt: str | None = None) -> str:
+        """A text as people see it, after its prompt, by default the only one, or without."""
+        return (self.prompt if prompt is None else prompt) + text if self.settings.echo else text
+
+    @property
+    def total(self) -> int:
+        """How many samples are asked for."""
+        return len(self.prompts) * self.settings.samples
 
 
 def samples(request: Request) -> Iterator[Sample]:
     """The samples of a request, of `best_of` candidates the one with the fewest bits per character each."""
     count = request.settings.best_of
-    candidates = _candidates(request, request.settings.samples * count)
+    candidates = _candidates(request)
     while several := list(islice(candidates, count)):  # fewer if it was interrupted
         # one without characters is the best only if all are
         yield min(several, key=lambda s: math.inf if s.bits_per_char is None else s.bits_per_char)
@@ -110,7 +129,7 @@ def stops(given: str | None) -> list[str]:
     return found
 
 
-def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
+def known(text: str, unknown: str, vocabulary: Vocabulary, source: str = "prompt") -> str:
     """A prompt with the characters that the model never saw handled as the key `unknown` says. Raises
     UnknownCharacterError if there are some, and they are not to be skipped, or nothing known is near."""
     if unknown == "nearest":
@@ -118,7 +137,7 @@ def known(text: str, unknown: str, vocabulary: Vocabulary) -> str:
     if unknown == "skip":
         text = vocabulary.skip_unknown(text)
     try:
-        vocabulary.encode(text, source="prompt")
+        vocabulary.encode(text, source=source)
     except UnknownCharacterError as error:
         others = "unknown=skip leaves it out"
         if unknown == "error":
@@ -138,21 +157,39 @@ def prompt_of(settings: SampleSettings) -> str:
     return decoding.decoded(source.contents(settings.prompt_file, name), name)
 
 
-def _candidates(request: Request, total: int) -> Iterator[Sample]:
-    for first in range(0, total, SIDE_BY_SIDE):
+def prompts_of(settings: SampleSettings) -> list[str]:
+    """The prompt, or with `each` every line of its file; raises as `prompt_of`."""
+    text = prompt_of(settings)
+    if settings.each is None:
+        return [text]
+    if settings.prompt_file is None or settings.interactive or not text:
+        why = (
+            "the file has none"
+            if settings.prompt_file and not text
+            else "is for prompt_file, without interactive"
+        )
+        raise ValueError(f"each = line: {why}; leave it out")
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _candidates(request: Request) -> Iterator[Sample]:
+    """Of each prompt those with the seeds that it would have alone."""
+    several = range(request.settings.samples * request.settings.best_of)
+    jobs = ((prompt, request.seed + k) for prompt in request.prompts for k in several)
+    while batch := list(islice(jobs, SIDE_BY_SIDE)):
         if not request.interrupted:
-            end = min(first + SIDE_BY_SIDE, total)
-            yield from _side_by_side(request, range(request.seed + first, request.seed + end))
+            yield from _side_by_side(request, *zip(*batch, strict=True))
 
 
-def _side_by_side(request: Request, seeds: Sequence[int]) -> list[Sample]:
-    """A sample for each seed, all written at once; what a stream writes after its end is thrown away."""
+def _side_by_side(request: Request, prompts: Sequence[str], seeds: Sequence[int]) -> list[Sample]:
+    """A sample for each prompt and seed, all written at once; what a stream writes after its end is thrown
+    away."""
     passages = [request.passage() for _ in seeds]
     pieces: list[list[str]] = [[] for _ in seeds]
     bits: list[Floats] = []
     end, characters = request.vocabulary.end, request.vocabulary.characters
     try:
-        writer = request.writer(seeds, measure=True)
+        writer = request.writer(seeds, prompts, measure=True)
         with progress_bar(request.length, f"{len(seeds)} samples side by side") as bar:
             while any(passage.ending is None for passage in passages):
                 chosen = writer.write().tolist()
@@ -164,7 +201,7 @@ def _side_by_side(request: Request, seeds: Sequence[int]) -> list[Sample]:
     except KeyboardInterrupt:
         request.interrupted = True
     samples = []
-    for k, (passage, text, seed) in enumerate(zip(passages, pieces, seeds, strict=True)):
+    for k, (passage, text, prompt, seed) in enumerate(zip(passages, pieces, prompts, seeds, strict=True)):
         if passage.ending is None:
             text.append(passage.finish("interrupted"))
         written = "".join(text)
@@ -172,5 +209,5 @@ def _side_by_side(request: Request, seeds: Sequence[int]) -> list[Sample]:
         # written may be bytes, of which a character has several
         cost = sum(float(step[k]) for step in bits[: len(written)])
         per = [cost / size if size else None for size in (len(shown), int(widths(shown).sum()))]
-        samples.append(Sample(request.prompt, shown, seed, str(passage.ending), *per))
+        samples.append(Sample(prompt, shown, seed, str(passage.ending), *per))
     return samples

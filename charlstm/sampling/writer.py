@@ -39,7 +39,7 @@ class Writer:
     Args:
         strategy: how the next character is chosen; may be changed at any time.
         seeds: one for each stream. It alone decides the stream's random numbers.
-        prompt: ids `(T,)` that all streams read after the start token.
+        prompts: what is read after the start token, ids `(T,)`: the same by all streams, or by each its own.
         measure: whether to compute `bits`.
 
     Attributes:
@@ -53,7 +53,7 @@ class Writer:
         vocabulary: Vocabulary,
         strategy: Strategy,
         seeds: Sequence[int] = (0,),
-        prompt: Iterable[int] = (),
+        prompts: Sequence[Iterable[int]] = ((),),
         *,
         measure: bool = False,
     ) -> None:
@@ -61,19 +61,26 @@ class Writer:
         self.bits: Floats = np.zeros(len(seeds))
         self._measure = measure
         self.seed(seeds)
-        # as long as all streams read the same, one is stepped for all of them
+        # one stream reads all prompts, one after the other
         self._stepper = Stepper(model)
-        self._step = 0
-        self._rows = np.arange(1)
-        self._last_seen = np.full((1, len(vocabulary)), np.iinfo(np.int64).min)  # the step of each id
         self._scores: Floats = np.empty(0)
-        for id_ in itertools.chain([vocabulary.start], prompt):
-            self._read(np.array([id_]))
+        self._rows = np.arange(1)
+        read = []
+        for prompt in prompts:
+            for part in self._stepper.state:
+                part[...] = 0
+            self._step = 0
+            self._last_seen = np.full((1, len(vocabulary)), -(2**62))  # the step of each id
+            for id_ in itertools.chain([vocabulary.start], prompt):
+                self._read(np.array([id_]))
+            state = np.stack([part[:, 0] for part in self._stepper.state])
+            read.append((state, self._scores[0].copy(), self._last_seen[0] - self._step))
+        states, scores, seen = (part * (len(seeds) // len(read)) for part in zip(*read, strict=True))
+        self._step = 0
+        self._scores, self._last_seen = np.stack(scores), np.stack(seen)
         if len(seeds) > 1:
-            self._stepper = Stepper(model, len(seeds), after=self._stepper)
-            self._scores = np.repeat(self._scores, len(seeds), axis=0)
+            self._stepper = Stepper(model, len(seeds), after=list(np.stack(states, axis=2)))
             self._rows = np.arange(len(seeds))
-            self._last_seen = np.repeat(self._last_seen, len(seeds), axis=0)
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Begin the random numbers of each stream anew, with these seeds."""

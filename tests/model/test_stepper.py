@@ -78,7 +78,7 @@ def test_one_stream_goes_on_as_many(cell):
     model, ids = network(cell), some_ids()
     one, whole = Stepper(model), scores_of(Stepper(model), ids[:, :1])
     scores_of(one, ids[:5, :1])
-    again, many = Stepper(model, after=one), Stepper(model, B, after=one)
+    again, many = Stepper(model, after=one.state), Stepper(model, B, after=one.state)
     np.testing.assert_array_equal(scores_of(again, ids[5:, :1]), whole[5:])  # to the very bits
     together = scores_of(many, ids[5:, :1].repeat(B, axis=1))
     for k in range(B):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import pty
@@ -453,3 +454,47 @@ def test_a_file_cannot_ask_for_a_text_without_end():
     trained = dataclasses.replace(random_checkpoint("memorize", "none"), text_length=10**15)
     assert request_module.Request(asked("any"), trained).length == 10**6
     assert request_module.Request(asked("any", "length=2000000"), trained).length == 2 * 10**6
+
+
+def test_each_line_of_a_file_is_continued_as_if_it_were_the_only_one(tmp_path, monkeypatch):
+    checkpoint.save(random_checkpoint("lm", "line"), tmp_path / "model")
+    lines = ["abc", "", "edcba é", "abc", "a"]
+    (tmp_path / "prompts").write_bytes("abc\n\nedcba é\r\nabc\na\n".encode())
+    keys = [
+        "temperature=1",
+        "length=30",
+        "seed=5",
+        "samples=2",
+        "best_of=2",
+        "format=jsonl",
+        "repetition_penalty=2",
+    ]
+    keys = [*keys, "unknown=skip"]
+    file = [f"prompt_file={tmp_path / 'prompts'}", "each=line"]
+    monkeypatch.setattr(request_module, "SIDE_BY_SIDE", 7)  # of 20, so that batches end within a line
+    several = list(map(json.loads, written(tmp_path / "model", *file, *keys).splitlines()))
+    alone = [written(tmp_path / "model", f"prompt={line}", *keys).splitlines() for line in lines]
+    assert [sample["prompt"] for sample in several[::2]] == ["abc", "", "edcbaé", "abc", "a"]
+    for one, other in zip(several, map(json.loads, itertools.chain(*alone)), strict=True):
+        assert one.pop("bits_per_char") == pytest.approx(other.pop("bits_per_char"))
+        assert one.pop("bits_per_byte") == pytest.approx(other.pop("bits_per_byte"))
+        assert one == other
+    shown = written(tmp_path / "model", *file, "length=3", "temperature=0", "unknown=nearest", "unknown=skip")
+    assert [line[:10] for line in shown.splitlines() if line.startswith("===")] == [
+        f"=== {n} of 5" for n in range(1, 6)
+    ]
+    assert "\nedcbaé" in shown
+
+
+def test_wrong_requests_for_each_line_are_refused(tmp_path):
+    checkpoint.save(random_checkpoint("lm", "line"), tmp_path / "model")
+    (tmp_path / "prompts").write_text("abc\nazb\n")
+    (tmp_path / "empty").touch()
+    wrong = {
+        f"prompt_file={tmp_path / 'prompts'}": r"line 2 of the prompts has 'z' \(U\+007A\) at position 1",
+        f"prompt_file={tmp_path / 'empty'}": "each = line: the file has none; leave it out",
+        "prompt=abc": "each = line: is for prompt_file, without interactive; leave it out",
+    }
+    for given, said in wrong.items():
+        with pytest.raises(ValueError, match=said):
+            written(tmp_path / "model", given, "each=line")

@@ -27,6 +27,17 @@ def ids_of(writer, steps):
     return np.array([writer.write() for _ in range(steps)])
 
 
+@pytest.mark.parametrize(
+    "strategy", [FREE, Strategy(temperature=1, repetition_penalty=5, repetition_window=3)]
+)
+def test_each_stream_reads_a_prompt_of_its_own(strategy):
+    prompts, seeds = [[2, 0], [], [1, 1, 3, 0]], [3, 4, 3]
+    together = ids_of(Writer(random_model(), VOCABULARY, strategy, seeds, prompts), 40)
+    for k, (seed, prompt) in enumerate(zip(seeds, prompts, strict=True)):
+        alone = ids_of(Writer(random_model(), VOCABULARY, strategy, [seed], [prompt]), 40)
+        assert together[:, k].tolist() == alone[:, 0].tolist()
+
+
 def test_the_seed_alone_decides():
     first, again, other = (ids_of(Writer(random_model(), VOCABULARY, FREE, [s]), 50) for s in (7, 7, 8))
     assert first.tolist() == again.tolist() != other.tolist()
@@ -34,15 +45,15 @@ def test_the_seed_alone_decides():
 
 def test_streams_side_by_side_are_those_alone():
     # the products of a batch are rounded otherwise, by far less than what would move a choice of this seed
-    together = ids_of(Writer(random_model(), VOCABULARY, FREE, [3, 4, 5], prompt=[2, 0]), 40)
+    together = ids_of(Writer(random_model(), VOCABULARY, FREE, [3, 4, 5], prompts=[[2, 0]]), 40)
     for column, seed in enumerate([3, 4, 5]):
-        alone = ids_of(Writer(random_model(), VOCABULARY, FREE, [seed], prompt=[2, 0]), 40)
+        alone = ids_of(Writer(random_model(), VOCABULARY, FREE, [seed], prompts=[[2, 0]]), 40)
         assert together[:, column].tolist() == alone[:, 0].tolist()
 
 
 def test_what_is_written_is_fed_back():
     model = random_model()
-    written = ids_of(Writer(model, VOCABULARY, GREEDY, prompt=[2, 0]), 12)[:, 0].tolist()
+    written = ids_of(Writer(model, VOCABULARY, GREEDY, prompts=[[2, 0]]), 12)[:, 0].tolist()
     scores, _ = model(np.array([VOCABULARY.start, 2, 0, *written]))
     assert (scores + MASK)[2:-1].argmax(axis=1).tolist() == written
 
@@ -50,8 +61,8 @@ def test_what_is_written_is_fed_back():
 def test_a_prompt_is_as_if_written_and_may_come_later():
     model = random_model()
     whole = ids_of(Writer(model, VOCABULARY, GREEDY), 20)[:, 0].tolist()
-    assert ids_of(Writer(model, VOCABULARY, GREEDY, prompt=whole[:4]), 16)[:, 0].tolist() == whole[4:]
-    later = Writer(model, VOCABULARY, GREEDY, prompt=whole[:1])
+    assert ids_of(Writer(model, VOCABULARY, GREEDY, prompts=[whole[:4]]), 16)[:, 0].tolist() == whole[4:]
+    later = Writer(model, VOCABULARY, GREEDY, prompts=[whole[:1]])
     later.read(whole[1:4])
     assert ids_of(later, 16)[:, 0].tolist() == whole[4:]
 
@@ -74,7 +85,7 @@ def test_the_penalty_sees_the_last_characters_only(window):
     # a penalty like this forbids whatever is in the window, the prompt's characters included
     strategy = Strategy(repetition_penalty=1e6, repetition_window=window, mask=MASK, temperature=1)
     prompt = [0, 1, 2]
-    text = prompt + ids_of(Writer(random_model(), VOCABULARY, strategy, [5], prompt), 300)[:, 0].tolist()
+    text = prompt + ids_of(Writer(random_model(), VOCABULARY, strategy, [5], [prompt]), 300)[:, 0].tolist()
     choices = 7  # six characters and the end token
     for n in range(3, len(text) if window < choices else choices):  # then all of them are in the window
         assert text[n] not in text[max(0, n - window) : n]
