@@ -16,6 +16,8 @@ COMMANDS = {
     "look": "show what a model's units do while it reads a text",
     "page": "make a page of a model, to write and look inside in any browser",
     "runs": "list the runs that were saved, with their figures",
+    "export": "take a model elsewhere: torch, Hugging Face, ONNX",
+    "import": "make a checkpoint of a plain nn.LSTM's weights",
     "limit": "find how much a model can learn by heart",
 }
 
@@ -36,7 +38,10 @@ def main() -> None:
 def _run(name: str) -> None:
     if name == "train":
         signals.listen()
-    import_module(f"charlstm.cli.{name}").main()  # no other: training needs what the rest do not wait for
+    if name == "import":  # which is no name for a module
+        import_module("charlstm.cli.export").take_in()
+    else:
+        import_module(f"charlstm.cli.{name}").main()  # no other: training needs what the rest do not wait for
 
 
 def _answer(first: str) -> None:

@@ -38,6 +38,7 @@ from charlstm.training.progress import Figures
 
 FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
+MODEL = "model.safetensors"  # of an exported folder
 OF_TRAINING = "training/"  # begins the names of arrays that only training needs
 NO_DIGEST = b"0" * 64
 # every file begins like this, after 8 bytes of length, so format and digest are found before any JSON is read
@@ -138,7 +139,7 @@ def load(path: Path) -> Checkpoint:
     CheckpointError if there is none, it is damaged or not one of ours; no file raises anything else."""
     try:
         if path.is_dir():
-            path = path / (BEST if (path / BEST).exists() or not (path / LAST).exists() else LAST)
+            path = path / next((name for name in (BEST, LAST, MODEL) if (path / name).exists()), BEST)
         blob = _read(path)
     except FileNotFoundError:
         raise CheckpointError(

@@ -57,6 +57,15 @@ def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator
         os.close(directory)
 
 
+@contextmanager
+def written_to(out: str) -> Iterator[None]:
+    """Within this context an OSError is a ValueError that names the key `out`."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
+
+
 def clear_stale(directory: Path) -> None:
     """Remove what writers of `whole` files left in a directory when they were killed.
 

@@ -24,9 +24,6 @@ def main() -> None:
             raise ValueError("ckpt: name a checkpoint or run directory, such as ckpt=outputs/..., or two")
         models = [(name, api.load(name)) for name in names]
         page = document(models, settings.weights, excerpt(settings, models[0][1])).encode()
-        try:
-            with files.whole(Path(settings.out)) as file:
-                file.write(page)
-        except OSError as error:
-            raise ValueError(f"out = {settings.out}: cannot be written: {error.strerror}") from None
+        with files.written_to(settings.out), files.whole(Path(settings.out)) as file:
+            file.write(page)
         print(f"{settings.out}: {len(page) / 1e6:.2f} MB; open it in a browser")

@@ -75,6 +75,24 @@ class LookSettings(ReadingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """All that `charlstm export` takes."""
+
+    ckpt: str | None
+    format: Literal["torch", "hf", "onnx"]
+    out: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """All that `charlstm import` takes."""
+
+    path: str | None
+    characters: str | None
+    out: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunsSettings:
     """All that `python -m charlstm runs` takes."""
 

@@ -14,7 +14,7 @@ from conftest import SENTENCE
 from charlstm import __version__
 from charlstm.files import PROJECT
 
-COMMANDS = ("train", "sample", "score", "look", "page", "runs", "limit")
+COMMANDS = ("train", "sample", "score", "look", "page", "runs", "export", "import", "limit")
 
 
 def python(*arguments, cwd):
@@ -95,7 +95,10 @@ def test_charlstm_says_what_there_is(charlstm):
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("trian", "did you mean train?"), ("seed=1", "there are train, sample, score, look, page, runs, limit")],
+    [
+        ("trian", "did you mean train?"),
+        ("seed=1", "there are train, sample, score, look, page, runs, export, import, limit"),
+    ],
 )
 def test_a_wrong_command(charlstm, wrong, hint):
     done = charlstm(wrong)
@@ -171,7 +174,7 @@ def test_what_hydra_answers(charlstm):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("charlstm ", "train sample score look page runs limit\n"),
+        ("charlstm ", "train sample score look page runs export import limit\n"),
         ("charlstm train model.c", "model.cell=\n"),
         ("charlstm train experiment=n", "experiment=names experiment=notebook experiment=notebook_batch\n"),
         ("charlstm sample ", ""),
