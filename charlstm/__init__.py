@@ -32,7 +32,7 @@ __all__ = ["Model", "__version__", "load", "train"]
 # (`benchmarks.threads`). OpenMP reads this when torch is imported; what a user has set holds.
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ["KMP_BLOCKTIME"] = "1"  # ms, of Intel's and LLVM's
-    if os.uname().machine == "x86_64":  # a turn is short elsewhere
+    if hasattr(os, "uname") and os.uname().machine == "x86_64":  # a turn is short elsewhere
         os.environ["GOMP_SPINCOUNT"] = "4000"  # turns, of GNU's
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of this module's

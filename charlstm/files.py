@@ -39,7 +39,8 @@ def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator
     # the path, which may be as long as a name can be, and no other program has such names.
     temporary = path.parent / f".charlstm-{os.urandom(8).hex()}.part"
     # the directory is opened before anything is written: what fails here would fail after the rename, too
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    flags = getattr(os, "O_DIRECTORY", None)  # Windows opens no folders
+    directory = None if flags is None else os.open(path.parent, os.O_RDONLY | flags)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -48,13 +49,15 @@ def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator
         if ready is not None:
             ready(temporary)
         temporary.replace(path)
-        os.fsync(directory)  # only now does the rename last
+        if directory is not None:
+            os.fsync(directory)  # only now does the rename last
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
             temporary.unlink(missing_ok=True)
         raise
     finally:
-        os.close(directory)
+        if directory is not None:
+            os.close(directory)
 
 
 @contextmanager
@@ -82,7 +85,7 @@ def regular(path: Path) -> "Iterator[io.BufferedReader[io.FileIO]]":
     """A file to read from; OSError if it cannot be opened, or is a pipe or device, which might never end."""
 
     def at_once(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer
 
     with io.BufferedReader(io.FileIO(path, opener=at_once)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -98,4 +101,4 @@ def cache() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "charlstm"
     except RuntimeError:
-        return Path(tempfile.gettempdir(), f"charlstm-{os.geteuid()}")
+        return Path(tempfile.gettempdir(), f"charlstm-{getattr(os, 'geteuid', int)()}")

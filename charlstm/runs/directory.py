@@ -1,6 +1,5 @@
 """A run directory: one process at a time writes there, and there is always a state to resume from."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -12,6 +11,11 @@ from pathlib import Path
 from charlstm import checkpoint, files
 from charlstm.checkpoint import BEST, LAST, Checkpoint, CheckpointError
 from charlstm.runs.report import quoted
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("charlstm")
 
@@ -67,9 +71,11 @@ def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
     if path in _OWNED:
         yield
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = None if fcntl is None else os.open(path, os.O_RDONLY)  # where no folder can be opened
     try:
         try:
+            if handle is None:
+                raise OSError(0, "this system has no such locks")
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
@@ -82,7 +88,8 @@ def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
         yield
     finally:
         _OWNED.discard(path)
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def holds_a_run(directory: Path) -> bool:

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# Windows has neither
+SIGHUP, SIGUSR1 = (getattr(signal, name, None) for name in ("SIGHUP", "SIGUSR1"))
+
 _EARLY: list[int] = []  # SIGUSR1 that no run was there for
 
 
 def listen() -> None:
     """From now on SIGUSR1 does not end the process: the run that comes saves when it has begun."""
-    signal.signal(signal.SIGUSR1, lambda number, _: _EARLY.append(number))
+    if SIGUSR1 is not None:
+        signal.signal(SIGUSR1, lambda number, _: _EARLY.append(number))
 
 
 @contextmanager
@@ -38,7 +42,7 @@ class StopSignals:
     """Within this context SIGINT, SIGTERM and, unless it is ignored (`nohup`), SIGHUP set `received` in place
     of ending the process; the second one ends it, if it `is_alone`. SIGUSR1 sets `save_wanted`."""
 
-    HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    HANDLED = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, SIGHUP)))
 
     def __init__(self, is_alone: bool = True) -> None:
         self._is_alone = is_alone
@@ -47,16 +51,18 @@ class StopSignals:
         self._raises = False
 
     def __enter__(self) -> "StopSignals":
-        heeded = [n for n in self.HANDLED if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        heeded = [n for n in self.HANDLED if n != SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._stop) for number in heeded}
-        self._usr1_before = signal.signal(signal.SIGUSR1, self._save)
+        if SIGUSR1 is not None:
+            self._usr1_before = signal.signal(SIGUSR1, self._save)
         self.save_wanted = bool(_EARLY)
         _EARLY.clear()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
-        signal.signal(signal.SIGUSR1, self._usr1_before)
+        if SIGUSR1 is not None:
+            signal.signal(SIGUSR1, self._usr1_before)
 
     @contextmanager
     def breaking_off(self) -> Iterator[None]:

@@ -131,4 +131,6 @@ class _Known:
 
 def _is_mine(status: os.stat_result) -> bool:
     """Whether nobody else, but for the machine's master, can have written a file or in a folder."""
+    if not hasattr(os, "geteuid"):  # Windows keeps a user's folders to himself
+        return True
     return status.st_uid in (os.geteuid(), 0) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

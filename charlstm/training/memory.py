@@ -72,7 +72,9 @@ def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window
 def physical(root: Path = Path("/")) -> int:
     """Bytes of memory that this process may take: those of the machine, or fewer in a container, as its
     control group and those above it limit them, in version 1 or 2; `root` has `proc` and `sys`."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [2**62]  # where nobody says it
+    with suppress(AttributeError, ValueError, OSError):  # Windows
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError):  # no Linux
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, group = line.split(":", 2)
