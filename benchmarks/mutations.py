@@ -182,7 +182,9 @@ MUTATIONS = [
     Mutation("checkpoint: no shape check", *HOSTILE, "weight.shape != wanted or ", ""),
     Mutation("checkpoint: no dtype check", *HOSTILE, " or weight.dtype != np.float32", ""),
     Mutation("checkpoint: let NaN pass", *HOSTILE, "not np.isfinite(weight).all()", "False"),
-    Mutation("checkpoint: wait for a pipe", "charlstm/files.py", HOSTILE[1], " | os.O_NONBLOCK", ""),
+    Mutation(
+        "checkpoint: wait for a pipe", "charlstm/files.py", HOSTILE[1], ' | getattr(os, "O_NONBLOCK", 0)', ""
+    ),
     Mutation(
         "checkpoint: let arrays overlap", *HOSTILE_ARRAYS, "    spans.sort()\n    if", "    if False and"
     ),
