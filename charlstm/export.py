@@ -165,17 +165,7 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
             Two ids more are the start and the end token. A model without them gets some: a start token whose
             input is zeros, and an end token that never comes.
     """
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            said = file.metadata() or {}
-            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
-        said = {
-            key: json.loads(value)
-            for key, value in said.items()
-            if key in ("cell", "characters", "unit", "unknown")
-        }
-    except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"path = {path}: not a safetensors file of weights: {error}") from None
+    arrays, said = _read(path)
     characters = said.get("characters") if characters is None else characters
     if not isinstance(characters, str):
         raise ValueError(
@@ -225,6 +215,18 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
     weights |= {"head.weight": head[0], "head.bias": head[1]}
     provenance = {"init": f"{path}, imported"}
     return Checkpoint(config, vocabulary, "lm", 0, {}, provenance, weights, records="none")
+
+
+def _read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """The tensors of a safetensors file, and what `to_torch` has written of them. Raises ValueError."""
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            said = file.metadata() or {}
+            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+        keys = said.keys() & {"cell", "characters", "unit", "unknown"}
+        return arrays, {key: json.loads(said[key]) for key in keys}
+    except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"path = {path}: not a safetensors file of weights: {error}") from None
 
 
 def _write(out: Path, blob: bytes) -> None:
