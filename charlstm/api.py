@@ -1,6 +1,6 @@
 """charlstm from Python: `train` and `load` give a `Model`, which writes, scores and shows its gates.
 
-Only `train` imports torch. `docs/python.md` is a tour.
+Only `train` and `Model.connectivity` import torch. `docs/python.md` is a tour.
 """
 
 import functools
@@ -125,6 +125,29 @@ class Model:
         ids = self.vocabulary.encode(text, source="text")
         terms = self.checkpoint.model().trace(np.concatenate([[self.vocabulary.start], ids]))
         return {name: term[1:] for name, term in terms.items()}
+
+    def connectivity(self, text: str, at: int) -> NDArray[np.float64]:
+        """How much the prediction of the character `at`, counted from 0, depends on each one before it,
+        `(at,)`: the norm of the gradient of its log probability with respect to their vectors. Imports torch.
+
+        Raises:
+            ValueError: there is no such character, or the text has one that the model never saw.
+        """
+        import torch
+
+        from charlstm.model import torch_model
+
+        if not 0 <= at < len(text):
+            raise ValueError(f"at = {at}: the text has {len(text)} characters, counted from 0")
+        before, following = (
+            torch.from_numpy(self.vocabulary.encode(part, source="text").astype(np.int64))
+            for part in (text[:at], text[at])
+        )
+        ids = torch.cat([torch.tensor([self.vocabulary.start]), before])
+        network = torch_model.Model(self.config, len(self.vocabulary))
+        network.load_arrays(self.weights)
+        found = torch_model.connectivity(network, ids, following)[1:]
+        return surprisal.of_characters(found, text[:at]) if self.vocabulary.unit == "byte" else found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to one file, atomically, for `load` and for `ckpt=`; raises OSError if that fails."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -399,3 +400,45 @@ def test_another_thread_is_refused():
     thread.join()
     assert len(answers) == 1
     assert answers[0].startswith("train: not the main thread")
+
+
+# --- what a prediction depends on
+
+
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_connectivity_is_the_gradient(embedding):
+    text = "abcdefgh"  # each once, so a vector can be changed where it is read, and nowhere else
+    keys = {"train.epochs": 30, "model.embedding": embedding}
+    trained = charlstm.train(text, cell="gru", layers=2, hidden=6, overrides=keys).checkpoint
+    weights = {name: weight.astype(np.float64) for name, weight in trained.weights.items()}
+    table = weights["embedding.weight"] if embedding else np.eye(len(trained.vocabulary))
+
+    def log_probability(ids):
+        network = charlstm.api.Checkpoint.model(replace(trained, weights=weights))
+        scores = network(np.array([trained.vocabulary.start, *ids[:-1]]))[0][-1]
+        return scores[ids[-1]] - np.log(np.exp(scores).sum())
+
+    ids, at, step = trained.vocabulary.encode(text), 6, 1e-5
+    slopes = np.zeros((at, table.shape[1]))
+    name = "embedding.weight" if embedding else "rnn.weight_ih_l0"
+    for t, k in np.ndindex(slopes.shape):
+        before = weights[name].copy()
+        for sign in (1, -1):
+            weights[name] = before.copy()
+            if embedding:
+                weights[name][ids[t], k] += sign * step
+            else:
+                weights[name][:, ids[t]] += sign * step * before[:, k]
+            slopes[t, k] += sign * log_probability(ids[: at + 1]) / (2 * step)
+        weights[name] = before
+    found = charlstm.Model(trained).connectivity(text, at)
+    np.testing.assert_allclose(found, np.linalg.norm(slopes, axis=1), rtol=2e-4)
+
+
+def test_connectivity_of_bytes_is_by_character(of_bytes):
+    found = of_bytes.connectivity("é日🙂 ab", 2)
+    assert found.shape == (2,)
+    assert (found > 0).all()
+    assert len(of_bytes.connectivity("é日", 0)) == 0
+    with pytest.raises(ValueError, match="at = 2: the text has 2 characters"):
+        of_bytes.connectivity("é日", 2)

@@ -2,6 +2,7 @@
 
     charlstm look ckpt=outputs/... text="how long"         the text by its surprise
     charlstm look ckpt=outputs/... unit=12 gate=forget     by a gate of a unit, while it reads its own text
+    charlstm look ckpt=outputs/... at=40                   by what the guess of its character 40 depends on
 
 On a terminal the text is coloured, orange for what is large, blue for what is negative; elsewhere, and with
 NO_COLOR, it is a table. Below stand the units that follow what a reader does. All keys, with their defaults:
@@ -40,11 +41,18 @@ def look(settings: LookSettings, is_coloured: bool) -> Iterator[str]:
             raise ValueError(f"{asked}: of {config.layers} x {config.hidden}, counted from 0, there is none")
         values = terms[letter][:, settings.layer, settings.unit].astype(np.float64)
         largest = float(np.abs(values).max()) or 1.0
+    if settings.at is not None:
+        if settings.unit is not None:
+            raise ValueError("at, unit: the text is coloured by one of them; leave the other out")
+        name, values = "gradient", np.append(model.connectivity(text, settings.at), 0.0)
+        text, largest = text[: settings.at + 1], float(values.max()) or 1.0
     if not is_coloured:
         yield f"position  {name:>8}  text\n"
     for k, (character, value) in enumerate(zip(text, values.tolist(), strict=True)):
         row = f"{k:8}  {value:8.3f}  {escaped(character)}\n"
         yield _coloured(character, value / largest) if is_coloured else row
+    if settings.at is not None:
+        return
     yield "\n\ncorrelation  layer  unit  state   follows\n"[not is_coloured :]
     for one in units.telling(config.cell, terms, text):
         yield f"{one.correlation:11.2f}  {one.layer:5}  {one.unit:4}  {one.state:6}  {one.feature}\n"

@@ -72,6 +72,7 @@ class LookSettings(ReadingSettings):
     unit: Annotated[int, Range(0, 65535)] | None
     layer: Annotated[int, Range(0, 99)]
     gate: Literal["cell", "hidden", "input", "forget", "new", "output", "reset", "update"] | None
+    at: Annotated[int, Range(0, 100_000)] | None
 
 
 @dataclass(frozen=True, kw_only=True)

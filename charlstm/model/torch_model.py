@@ -127,6 +127,24 @@ class Model(nn.Module):
         return NumpyModel(self.config, self.weights())
 
 
+def connectivity(network: Model, ids: Tensor, following: Tensor) -> NDArray[np.float64]:
+    """How much a prediction depends on each input before it, `(T,)`: the norm of the gradient of the log
+    probability that `following (K,)` comes after `ids (T,)` with respect to each one's vector (Madsen 2019,
+    "Visualizing memorization in RNNs")."""
+    vectors: list[Tensor] = []
+
+    def watched(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        vectors.append(given[0].detach().requires_grad_())
+        return vectors[0], *given[1:]
+
+    with network.rnn.register_forward_pre_hook(watched):
+        scores, _ = network(torch.cat([ids, following[:-1]])[:, None])
+    last = functional.log_softmax(scores[len(ids) - 1 :, 0], dim=1)
+    (gradients,) = torch.autograd.grad(last.gather(1, following[:, None]).sum(), vectors)
+    norms: NDArray[np.float64] = gradients[: len(ids), 0].double().norm(dim=1).numpy()
+    return norms
+
+
 def locked_dropout(x: Tensor, p: float) -> Tensor:
     """Zero each unit of each stream of x `(T, B, H)` with probability p at all steps alike, and scale up the
     others."""

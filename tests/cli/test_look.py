@@ -49,6 +49,14 @@ def test_the_units_that_tell_most(trained):
     assert float(best) == pytest.approx(np.corrcoef(np.arange(len(SENTENCE)), values)[0, 1], abs=0.006)
 
 
+def test_what_a_prediction_depends_on(trained):
+    header, rows = table([*lines(f"ckpt={trained}", "text=hello pytorch", "at=4"), ""])
+    assert header[1] == "gradient"
+    assert [text for _, _, text in rows] == list("hello")
+    expected = [*charlstm.load(trained).connectivity("hello", 4), 0]
+    np.testing.assert_allclose([float(value) for _, value, _ in rows], expected, rtol=0, atol=5.1e-4)
+
+
 def test_colours(trained):
     shown = "\n".join(lines(f"ckpt={trained}", "text=hello pytorch", "length=5", "unit=5", is_coloured=True))
     text = shown.partition("\n")[0]
@@ -62,6 +70,8 @@ def test_colours(trained):
         (["unit=128"], "unit = 128, layer = 0: of 2 x 128, counted from 0, there is none"),
         (["unit=0", "layer=2"], "unit = 0, layer = 2: of 2 x 128"),
         (["unit=0", "gate=reset"], "gate = reset: an lstm has none"),
+        (["at=5", "text=hello"], "at = 5: the text has 5 characters"),
+        (["at=5", "unit=5"], "at, unit: "),
         (["text='é'"], "'é' (U+00E9) at position 0"),
         (["text="], "the text is empty"),
     ],
