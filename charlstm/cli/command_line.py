@@ -44,12 +44,15 @@ from charlstm.runs.report import Outcome, shown
 from charlstm.runs.resume import Saved, complete
 from charlstm.runs.signals import noted_interrupts
 
-# the directory of a run of a sweep: its number and its own values, in characters that need no quotes anywhere
-OmegaConf.register_new_resolver(
-    "run_name",
-    lambda n, values: re.sub("[^A-Za-z0-9.-]+", "_", f"{n}_{values}".replace("=", "-"))[:80].strip("_"),
-    replace=True,
-)
+
+def run_name(first: object, values: str) -> str:
+    """The directory of a run: when it began or its number, and its own values, of a path the last part, in
+    characters that need no quotes anywhere."""
+    last = re.sub("[^,=/]*/", "", f"{first}_{values}").replace("=", "-")
+    return re.sub("[^A-Za-z0-9.-]+", "_", last)[:80].strip("_")
+
+
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 S = TypeVar("S")
 P = TypeVar("P")

@@ -1,12 +1,13 @@
 """List the runs that were saved, with what came of them, the newest last.
 
-    charlstm runs              those in outputs/ and multirun/
+    charlstm runs              those in outputs/, multirun/ and runs/
     charlstm runs path=runs    those in another folder, at any depth
 
 The last one is what ckpt=latest and resume=latest name. All keys, with their defaults:
 """
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from charlstm import checkpoint
 from charlstm.checkpoint import BEST, LAST
 from charlstm.cli import command_line, terminal
 from charlstm.config.tool_settings import RunsSettings
-from charlstm.runs.directory import RUNS, saved_in
+from charlstm.runs.directory import RUNS, owned, saved_in
 
 REACHED = {  # figures by their names, the most telling first
     "recalled": "exact",
@@ -52,5 +53,16 @@ def described(run: Path) -> str:
     network = f"{model.cell} of {model.layers} x {model.hidden}, {size:,} parameters"
     origin = trained.provenance.get("init")
     what = [trained.task, f"{text:.20}", network, origin and f"from {origin:.60}"]
-    what.append("done" if result.exists() else "resumable")
+    what.append("done" if result.exists() else "running" if _is_owned(run) else "resumable")
     return f"{'  '.join([head, *reached[:1]])}\n    {', '.join(filter(None, what))}\n"
+
+
+def _is_owned(run: Path) -> bool:
+    """Whether a process writes there."""
+    with suppress(OSError):  # it cannot be read
+        try:
+            with owned(run):
+                pass
+        except ValueError:
+            return True
+    return False

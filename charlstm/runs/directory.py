@@ -22,7 +22,8 @@ log = logging.getLogger("charlstm")
 MARKER = ".charlstm"
 """An empty file that is in every directory that a run of ours made its own."""
 
-RUNS = [Path("outputs"), Path("multirun")]  # where they are, if conf/train.yaml is as it was
+RUNS = [Path("outputs"), Path("multirun"), Path("runs")]
+"""Where they are, as `conf/train.yaml` and the docs have it."""
 
 _OWNED: set[Path] = set()  # by this process
 
@@ -105,7 +106,7 @@ def saved_in(folders: Sequence[Path], asked: str) -> list[Path]:
         if file.name in (BEST, LAST):
             when[file.parent] = max(when.get(file.parent, 0), file.lstat().st_mtime_ns)
     if not when:
-        places = " or ".join(f"{folder}/" for folder in folders)
+        places = ", ".join(f"{folder}/" for folder in folders)
         raise ValueError(f"{asked}: no run in {places} (looked in {Path.cwd()}); name another folder")
     return sorted(when, key=lambda path: (when[path], path))
 

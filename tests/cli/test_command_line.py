@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 from datetime import datetime
 from importlib import import_module
@@ -151,7 +152,7 @@ def test_latest_is_the_run_that_was_saved_last(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         asked("latest")
     assert stop.value.code == 2
-    expected = f"error: ckpt = latest: no run in outputs/ or multirun/ (looked in {tmp_path}); name "
+    expected = f"error: ckpt = latest: no run in outputs/, multirun/, runs/ (looked in {tmp_path}); name "
     assert capsys.readouterr().err.startswith(expected)
     # `b` began last, but `a` was saved again after that; what is kept beside a last state is none of a run
     times = {
@@ -168,7 +169,9 @@ def test_latest_is_the_run_that_was_saved_last(tmp_path, monkeypatch, capsys):
     assert asked("latest") == "outputs/1/a"
     assert capsys.readouterr().err == "ckpt=latest is outputs/1/a\n"
     assert asked("runs/x,latest") == "runs/x,outputs/1/a"
-    for kind, folder in zip(("run", "sweep"), directory.RUNS, strict=True):  # `conf/train.yaml` says the same
+    for kind, folder in zip(
+        ("run", "sweep"), directory.RUNS, strict=False
+    ):  # `conf/train.yaml` says the same
         assert hydra_config([]).hydra[kind].dir.startswith(f"{folder}/")
     (tmp_path / "latest").mkdir()
     assert asked("latest") == "latest"
@@ -247,3 +250,22 @@ def test_help_shows_the_values_of_what_is_chosen(monkeypatch, capsys):
     before = settings()
     differ = [key for key in keys_of(TrainSettings) if attrgetter(key)(values) != attrgetter(key)(before)]
     assert len(changed) == len(set(differ) - {"task"})
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ("", "7"),
+        ("task=lm,model.layers=3", "7_task-lm_model.layers-3"),
+        ("data.path='/a b/c/book é.txt',seed=1", "7_data.path-book_.txt_seed-1"),
+        ("data.text='to be, or $(not)'", "7_data.text-_to_be_or_not"),
+    ],
+)
+def test_a_run_is_named_by_what_it_was_asked_for(values, name):
+    assert command_line.run_name(7, values) == name
+    assert len(command_line.run_name(7, values + "x" * 1000)) <= 80
+
+
+def test_the_usual_directory_of_a_run():
+    made = hydra_config(["task=lm", "model.layers=3", "threads=1", "tensorboard=false"]).hydra.run.dir
+    assert re.fullmatch(r"outputs/[\d-]{10}/\d\d-\d\d-\d\d-\d{6}_model\.layers-3_task-lm", made)

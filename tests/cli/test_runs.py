@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from subprocess import PIPE, Popen
 
 import pytest
 from resuming import LM, MEMORIZE, go, text
@@ -46,6 +47,13 @@ def test_runs_are_listed_with_what_came_of_them(tmp_path, monkeypatch, capsys):
         "    outputs/damaged/best.safetensors: not a charlstm checkpoint, or cut off; train the model again",
     ]
     assert listed("path=outputs/done,multirun") == lines[:4]
+    hold = "import sys; from pathlib import Path; from charlstm.runs.directory import owned\n"
+    hold += "with owned(Path(sys.argv[1])): print(flush=True); input()"
+    with Popen([sys.executable, "-c", hold, stopped], stdin=PIPE, stdout=PIPE) as process:
+        process.stdout.readline()
+        assert listed()[1] == lines[1].replace("resumable", "running")
+        process.communicate(b"\n")
+    assert listed()[1] == lines[1]
     (learnt / "result.json").write_text('{"recalled": true, "free_run": 6}')
     assert listed()[4] == "outputs/a  1970-01-03 00:00  exact"
     with pytest.raises(SystemExit) as stop:
