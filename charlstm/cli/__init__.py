@@ -3,7 +3,8 @@
 arguments.py     the words of a command line -> keys and flags
 command_line.py  a request -> settings; the run directory, by Hydra
 terminal.py      how commands are typed; standard output, and what happens when nobody reads it
-train.py, sample.py, talk.py, score.py, look.py, page.py, runs.py, limit.py   one file a command
+train.py, sample.py, talk.py, score.py, look.py, page.py, runs.py, export.py, limit.py
+                 a file for each command, import beside export
 """
 
 import os

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from warm import PYTHON
 
 import charlstm
 from charlstm.cli import command_line
@@ -42,8 +43,9 @@ SET_UP = ["make train", "make test"]
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
-    for name in ("train.py", "sample.py"):
-        shutil.copy(PROJECT / name, folder)
+    (folder / "docs").mkdir()
+    for name in ("train.py", "sample.py", "docs/plain_lstm.py"):
+        shutil.copy(PROJECT / name, folder / name)
     for name in ("conf", "data", "charlstm", "benchmarks"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -57,8 +59,10 @@ def environment(folder):
 
 
 def run(project, command):
+    program, *arguments = shlex.split(command)
+    assert program == "python"
     return subprocess.run(
-        shlex.split(command),
+        [*PYTHON, *arguments],
         cwd=project,
         env=environment(project),
         capture_output=True,

@@ -1,9 +1,9 @@
 """Each of these commands at its smallest; by `pytest -m soak -s` at the size of the README's figures."""
 
 import subprocess
-import sys
 
 import pytest
+from warm import PYTHON
 
 from charlstm.files import PROJECT
 
@@ -25,7 +25,7 @@ SHORT = {
 def run(name, *arguments, timeout=None):
     """What a command prints, which `pytest -s` shows."""
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.soak.{name}", *arguments],
+        [*PYTHON, "-m", f"tests.soak.{name}", *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,
