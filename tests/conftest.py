@@ -20,6 +20,7 @@ from warm import PYTHON, server
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from charlstm.cli import command_line
+from charlstm.config.compose import files_read_once
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
 
@@ -67,6 +68,13 @@ class Scheduling(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """How `-n` distributes the tests."""
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configuration() -> Iterator[None]:
+    """The files of `conf/` are read once."""
+    with files_read_once():
+        yield
 
 
 @pytest.fixture(autouse=True)

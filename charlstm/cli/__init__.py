@@ -7,7 +7,14 @@ train.py, sample.py, talk.py, score.py, look.py, page.py, runs.py, export.py, li
                  a file for each command, import beside export
 """
 
+import atexit
+import gc
 import os
+
+# What imports make is no garbage: to look through it again and again, and once more at the end, took a quarter
+# of the time in which torch comes and goes (`benchmarks.startup`).
+gc.set_threshold(100_000, 50, 50)
+atexit.register(gc.freeze)
 
 # NumPy's products are small: on two threads those of large models are 1.7 times faster on an idle machine and
 # 6 times slower on a busy one; on one thread a seed writes the same on both. Read when NumPy is imported;

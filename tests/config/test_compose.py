@@ -4,6 +4,8 @@ import shutil
 import subprocess
 
 import pytest
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from warm import PYTHON
 
 from charlstm.config import compose
@@ -110,7 +112,10 @@ def test_a_file_that_nobody_asks_for_may_be_broken(conf):
     assert compose.compose("train", TrainSettings, ["data=mine"]).data.path == "x"
 
 
-def test_files_are_read_once_for_a_sweep_and_anew_for_the_next_request(conf):
+def test_files_are_read_once_for_a_sweep_and_anew_for_the_next_request(conf, monkeypatch):
+    # as it is where nobody reads them once for all tests
+    monkeypatch.setitem(SourcesRegistry.instance().types, "file", FileConfigSource)
+
     def embedding():
         return compose.compose("train", TrainSettings, ["task=lm"]).model.embedding
 
