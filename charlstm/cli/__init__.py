@@ -11,8 +11,8 @@ import atexit
 import gc
 import os
 
-# What imports make is no garbage: to look through it again and again, and once more at the end, took a quarter
-# of the time in which torch comes and goes (`benchmarks.startup`).
+# What imports make is no garbage: to look through it again and again, and once more at the end, took a
+# quarter of the time in which torch comes and goes (`benchmarks.startup`).
 gc.set_threshold(100_000, 50, 50)
 atexit.register(gc.freeze)
 
