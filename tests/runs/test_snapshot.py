@@ -53,25 +53,30 @@ def assert_equal(one, other):
         assert [name for name in these if not np.array_equal(these[name], those[name])] == []
 
 
+def assert_goes_on(training, other, steps, more):
+    """So many steps, a snapshot that is given to another training in the middle of its own, and more steps of
+    both; returns the snapshot."""
+    losses(training, steps)
+    taken = snapshot.take(training)
+    kept = copy.deepcopy(taken)
+    expected, end = losses(training, more)
+    assert_equal(taken, kept)  # a copy
+    losses(other, 3)
+    snapshot.put_back(taken, other)
+    assert_equal(snapshot.take(other), taken)
+    found, other_end = losses(other, more)
+    assert found == expected
+    assert_equal(other_end, end)
+    assert_equal(taken, kept)
+    return taken
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 @pytest.mark.parametrize("task", ["lm", "memorize", "segments"])
 @pytest.mark.parametrize("steps", [0, 1, 5, 6, 7, 13])
 def test_training_goes_on_from_a_snapshot_as_if_it_had_not_been_interrupted(task, cell, steps):
     # 100 ids in 3 streams of 5 make 6 or 7 windows: in, at and across the end of an epoch
-    training = training_of(task, 0, None, f"model.cell={cell}")
-    losses(training, steps)
-    taken = snapshot.take(training)
-    kept = copy.deepcopy(taken)
-    expected, end = losses(training, 9)
-    assert_equal(taken, kept)  # a copy
-    other = training_of(task, 5, None, f"model.cell={cell}")
-    losses(other, 3)
-    snapshot.put_back(taken, other)
-    assert_equal(snapshot.take(other), taken)
-    found, other_end = losses(other, 9)
-    assert found == expected
-    assert_equal(other_end, end)
-    assert_equal(taken, kept)
+    assert_goes_on(*(training_of(task, seed, None, f"model.cell={cell}") for seed in (0, 5)), steps, 9)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 7, 30])
@@ -79,33 +84,16 @@ def test_soap_and_a_rate_that_falls_with_the_loss_go_on_too(steps):
     whole = [f"train.dropout.{part}=0" for part in ("input", "hidden", "weight")]
     keys = ("train.optimizer=soap", "train.decay=loss", "train.lr=0.05", "model.hidden=32", *whole)
     training, other = (training_of("memorize", seed, None, *keys) for seed in (0, 5))
-    losses(training, steps)
-    taken = snapshot.take(training)
-    expected, end = losses(training, 300)
+    assert_goes_on(training, other, steps, 300)
     assert training.settling.factor < 1
-    losses(other, 3)
-    snapshot.put_back(taken, other)
-    assert_equal(snapshot.take(other), taken)
-    found, other_end = losses(other, 300)
-    assert found == expected
-    assert_equal(other_end, end)
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_muon_goes_on_too(cell, autocast):
     keys = ("train.optimizer=muon", f"model.cell={cell}", "model.engine=plain", "model.layers=2")
-    training, other = (training_of("lm", seed, autocast, *keys) for seed in (0, 5))
-    losses(training, 7)
-    taken = snapshot.take(training)
+    taken = assert_goes_on(*(training_of("lm", seed, autocast, *keys) for seed in (0, 5)), 7, 9)
     assert any(name.startswith("muon/momentum/") for name in taken.arrays)
-    expected, end = losses(training, 9)
-    losses(other, 3)
-    snapshot.put_back(taken, other)
-    assert_equal(snapshot.take(other), taken)
-    found, other_end = losses(other, 9)
-    assert found == expected
-    assert_equal(other_end, end)
 
 
 @pytest.mark.parametrize(("before", "after"), [("adamw", "muon"), ("muon", "adamw"), ("soap", "muon")])
