@@ -16,6 +16,7 @@ from charlstm.training import machine
 from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
 from charlstm.training.processes import Order, Processes, together
+from charlstm.training.threads import Threads
 
 
 def training_of(plan: LanguageModelPlan) -> Training:
@@ -24,6 +25,9 @@ def training_of(plan: LanguageModelPlan) -> Training:
     model = plan.first_model()
     if processes is not None and processes.rank:
         torch.manual_seed(plan.settings.seed + (processes.rank << 32))
+    pace, count = plan.decided.seconds_per_step, plan.machine.threads
+    # with a budget the clock decides in any case how long the run is
+    is_free = plan.settings.threads == "auto" and plan.clock.budget is not None and processes is None
     training = of_corpus(
         model,
         plan.corpus.train,
@@ -35,7 +39,8 @@ def training_of(plan: LanguageModelPlan) -> Training:
         autocast=machine.autocast(plan.machine.precision),
         seed=plan.settings.seed,
         clock=plan.clock,
-        pace=plan.decided.seconds_per_step,
+        pace=pace,
+        threads=Threads(count, pace) if is_free and count > 1 and plan.device.type == "cpu" else None,
         processes=processes,
         beside=plan.kept(),
     )

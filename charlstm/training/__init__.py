@@ -13,5 +13,6 @@ clock.py      the time of a run, and what is left of it
 processes.py  several processes that train together
 progress.py   the figures of a training on its way
 machine.py    device, precision and threads
+threads.py    fewer threads while others want the cores
 memory.py     how much memory it takes, before it takes it
 """

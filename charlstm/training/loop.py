@@ -23,6 +23,7 @@ from charlstm.training.processes import Order, Processes
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
 from charlstm.training.soap import Soap
+from charlstm.training.threads import Threads
 from charlstm.training.windows import Beside, ShiftedStreams, Window, windows_of
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "soap": Soap, "muon": Muon}
@@ -58,6 +59,7 @@ class Training:
             each, and so the learning rate becomes a function of the share of the time that is done.
         pace: seconds that a step takes, as was measured beforehand; `steps` of a budget then only follow from
             it. 0: it was not measured.
+        threads: told of the seconds of every step.
         processes: that train together, each on its share of the streams, whose state it carries; the one of
             rank 0 tells the others of each step.
 
@@ -85,12 +87,13 @@ class Training:
         autocast: torch.dtype | None = None,
         clock: Clock | None = None,
         pace: float = 0.0,
+        threads: Threads | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.model, self.config, self.every = model, config, every
         self.steps, self.most_steps = steps, 10**12 if pace else steps
         self.clock, self.pace = clock or Clock(), pace
-        self.average, self.autocast = average, autocast
+        self.average, self.autocast, self.threads = average, autocast, threads
         self.device = next(model.parameters()).device
         scale = LossScale(self.device) if autocast == torch.float16 else None
         self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
@@ -133,7 +136,9 @@ class Training:
                 if self.before_step is not None:
                     self.before_step()
                 self.make_step(self._next_lr())
-                self._tick()
+                seconds = self._tick()
+                if self.threads is not None:
+                    self.threads.took(seconds)
                 self.plan_steps()
                 if self.is_due() or pause():
                     break
@@ -274,11 +279,12 @@ class Training:
         others, state = self.model(inputs[handover:], state)
         return torch.cat([scores, others]), state
 
-    def _tick(self) -> None:
-        """Take in the time that passed."""
+    def _tick(self) -> float:
+        """Take in the time that passed; returns its seconds."""
         before, self._now = self._now, self.clock.now()
         self.seconds += self._now - before
         self.since.seconds += self._now - before
+        return self._now - before
 
     def _count(self) -> None:
         """Add the steps up; the one place where the device is waited for."""

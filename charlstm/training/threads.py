@@ -1,0 +1,55 @@
+"""How many threads a training with a budget uses while it runs: others may come and want the cores, too."""
+
+import logging
+import statistics
+
+import torch
+
+log = logging.getLogger("charlstm")
+
+JUDGED = 4  # steps, by their median
+SLOW = 1.5  # times as long as a step took when the run began: something else is going on
+FIRST_WAIT = (
+    8  # steps until another number is tried again; twice as many after each trial that brought nothing
+)
+
+
+class Threads:
+    """All threads of a run, or one: where a step takes much longer than it did, the other number is tried for
+    some steps, and what is faster stays. Threads that wait for each other stand still as soon as one of them
+    does not get its core.
+
+    Args:
+        count: how many there are now, of at least two.
+        pace: the seconds that a step takes on a machine that does nothing else.
+    """
+
+    def __init__(self, count: int, pace: float) -> None:
+        self.all, self.now, self.pace = count, count, pace
+        self._taken: list[float] = []
+        self._before = 0.0  # seconds of a step with the other number, while this one is tried
+        self._wait, self._left = FIRST_WAIT, 0
+
+    def took(self, seconds: float) -> None:
+        """A step took so long."""
+        self._left -= 1
+        self._taken = [*self._taken[1 - JUDGED :], seconds]
+        if self._left > 0 or len(self._taken) < JUDGED:
+            return
+        median = statistics.median(self._taken)
+        if self._before:
+            is_worth = median < 0.9 * self._before
+            self._wait = FIRST_WAIT if is_worth else min(2 * self._wait, 1000)
+            self._before, self._left = 0.0, self._wait
+            if is_worth:
+                log.info(f"Other programs take turns with this one: on {self.now} of {self.all} threads.")
+            else:
+                self._switch()
+        elif median > SLOW * self.pace:
+            self._before, self._left = median, 0
+            self._switch()
+
+    def _switch(self) -> None:
+        self.now = self.all if self.now == 1 else 1
+        torch.set_num_threads(self.now)
+        self._taken = []
