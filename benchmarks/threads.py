@@ -2,11 +2,13 @@
 
     python -m benchmarks.threads [rounds=5]                                 by hidden x streams
     python -m benchmarks.threads size=1x512 busy=2 [rounds=5] [precision=auto]
+    python -m benchmarks.threads size=1x512 busy=2 late=40 [precision=auto]
 
 The first stands behind `threads=auto` of a text to be learnt by heart (`machine.ONE_THREAD_WORK`). The second
 is of a language model, beside so many processes that want the cores, too: one that chooses for itself, one
 thread, all of them as we let them wait for each other, and as OpenMP by itself would. Each is a process of
-its own, and they take turns of a second.
+its own, and they take turns of a second. The third is of a training with a budget that began on all cores of
+an idle machine, and of one on one thread, for so many seconds after the others have come.
 """
 
 import json
@@ -16,6 +18,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
+
+import torch
 
 from benchmarks.machine import arguments, describe
 from benchmarks.notebook import milliseconds
@@ -23,7 +28,7 @@ from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.limits.capacity import random_text
 from charlstm.model.torch_model import Model
-from charlstm.tasks import language_model
+from charlstm.tasks import language_model, table, worker
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import loop, machine
 
@@ -59,14 +64,23 @@ def by_size(repeats: int) -> None:
         )
 
 
-def take_turns(size: str, threads: str, precision: str) -> None:
-    """A process of `beside_others`: for each line of standard input, a turn; the seconds of each step."""
+def _language_model(size: str, threads: str, precision: str, *more: str) -> TrainSettings:
     layers, hidden = size.split("x")
-    overrides = [f"model.layers={layers}", f"model.hidden={hidden}", "train.batch=32", "train.window=64"]
+    overrides = [
+        f"model.layers={layers}",
+        f"model.hidden={hidden}",
+        "train.batch=32",
+        "train.window=64",
+        *more,
+    ]
     overrides += ["task=lm", f"threads={threads}", f"precision={precision}"]
     settings = command_line.compose("train", TrainSettings, overrides)
-    text = random_text(200_000, 60, seed=0)
-    plan = language_model.plan(replace(settings, data=replace(settings.data, text=text)), None)
+    return replace(settings, data=replace(settings.data, text=random_text(200_000, 60, seed=0)))
+
+
+def take_turns(size: str, threads: str, precision: str) -> None:
+    """A process of `beside_others`: for each line of standard input, a turn; the seconds of each step."""
+    plan = language_model.plan(_language_model(size, threads, precision), None)
     model, dtype = plan.first_model(), machine.autocast(plan.machine.precision)
     training = loop.of_corpus(
         model, plan.corpus.train, plan.start_token, plan.config, steps=10**9, every=1, autocast=dtype
@@ -124,14 +138,45 @@ def beside_others(size: str, busy: int, precision: str, rounds: int) -> None:
         )
 
 
-def main(rounds: int, size: str, busy: int, precision: str) -> None:
-    """One of the two."""
+def after_others_came(size: str, busy: int, precision: str, seconds: int) -> None:
+    """Print what a step takes from the moment on when so many busy loops have come."""
+    means = []
+    for threads in (1, machine.available_cores()):
+        settings = _language_model(size, "auto", precision, "train.budget=1h")
+        plan = table.plan(settings)
+        vars(plan)["decided"] = replace(plan.decided, threads=threads)
+        training = worker.training_of(plan)
+        torch.set_num_threads(threads)
+        idle = statistics.median(milliseconds(partial(training.run, lambda: True), 1) for _ in range(20))
+        if training.threads is not None:
+            training.threads.pace = idle / 1000
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        begin, before = time.perf_counter(), training.step
+        try:
+            while (passed := time.perf_counter() - begin) < seconds:
+                training.run(lambda: True)
+        finally:
+            for process in others:
+                process.kill()
+                process.wait()
+        means.append(1000 * passed / (training.step - before))
+        print(
+            f"{size}, began on {threads}: {idle:.1f} ms a step before, {means[-1]:.1f} on average after",
+            flush=True,
+        )
+    print(f"speed beside that of one thread: {means[0] / means[1]:.2f}")
+
+
+def main(rounds: int, size: str, busy: int, precision: str, late: int) -> None:
+    """One of the three."""
     print(describe())
-    if size:
+    if late:
+        after_others_came(size, busy, precision, late)
+    elif size:
         beside_others(size, busy, precision, rounds)
     else:
         by_size(rounds)
 
 
 if __name__ == "__main__":
-    main(*arguments(rounds=5, size="", busy=0, precision="auto"))
+    main(*arguments(rounds=5, size="", busy=0, precision="auto", late=0))

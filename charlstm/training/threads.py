@@ -10,7 +10,7 @@ log = logging.getLogger("charlstm")
 JUDGED = 4  # steps, by their median
 SLOW = 1.5  # times as long as a step took when the run began: something else is going on
 FIRST_WAIT = (
-    8  # steps until another number is tried again; twice as many after each trial that brought nothing
+    60  # steps until another number is tried again; twice as many after each trial that brought nothing
 )
 
 
@@ -34,19 +34,22 @@ class Threads:
         """A step took so long."""
         self._left -= 1
         self._taken = [*self._taken[1 - JUDGED :], seconds]
-        if self._left > 0 or len(self._taken) < JUDGED:
+        if self._before and len(self._taken) > 1 and min(self._taken) > self._before:
+            self._end_trial(is_worth=False)
+        elif self._left > 0 or len(self._taken) < JUDGED:
             return
-        median = statistics.median(self._taken)
-        if self._before:
-            is_worth = median < 0.9 * self._before
-            self._wait = FIRST_WAIT if is_worth else min(2 * self._wait, 1000)
-            self._before, self._left = 0.0, self._wait
-            if is_worth:
-                log.info(f"Other programs take turns with this one: on {self.now} of {self.all} threads.")
-            else:
-                self._switch()
-        elif median > SLOW * self.pace:
-            self._before, self._left = median, 0
+        elif self._before:
+            self._end_trial(statistics.median(self._taken) < 0.9 * self._before)
+        elif (median := statistics.median(self._taken)) > SLOW * self.pace:
+            self._before = median
+            self._switch()
+
+    def _end_trial(self, is_worth: bool) -> None:
+        self._wait = FIRST_WAIT if is_worth else min(2 * self._wait, 1000)
+        self._before, self._left = 0.0, self._wait
+        if is_worth:
+            log.info(f"Other programs take turns with this one: on {self.now} of {self.all} threads.")
+        else:
             self._switch()
 
     def _switch(self) -> None:

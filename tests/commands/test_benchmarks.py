@@ -15,6 +15,7 @@ SMALLEST = {
     "sampling rounds=1 size=1x128": "1 thread; characters a second",
     "startup rounds=0": "the main job takes ",
     "threads rounds=1": "1 thread",
+    "threads size=1x8 busy=1 late=1": "beside that of one thread",
     "corpus megabytes=20": "mixed: the large text takes ",
     "training rounds=1 size=1x128": "1x128",
     "quality seeds=1 recipe=names train.steps=50": "mean",
