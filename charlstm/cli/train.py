@@ -39,6 +39,10 @@ log = logging.getLogger("charlstm")
 
 
 def main() -> None:
+    with terminal.answered():
+        processes.check()
+        if processes.size() > 1 and {"-m", "--multirun"} & {*sys.argv}:
+            raise ValueError("--multirun: several processes train one run; start it without torchrun")
     if processes.rank():
         sys.exit(train_along())
     plan = partial(planned, texts={})
@@ -59,7 +63,7 @@ def train_along() -> int:
 
     try:
         worker.serve()
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         print(f"process {processes.rank()}: {error}", file=sys.stderr)
         return 1
     finally:
@@ -109,8 +113,18 @@ def _keep_command(plan: Plan, path: Path, made: dict[str, object]) -> None:
     text = {key for key, hint in keys_of(TrainSettings).items() if takes_text(hint)}
     values = {key: attrgetter(key)(plan.settings) if key in text else value for key, value in given}
     keys = shlex.join(f"{key}={value}" for key, value in (values | plan.chosen | made).items())
-    command = f"cd {shlex.quote(str(Path.cwd()))} && {terminal.this_command('train')} {keys}"
+    command = f"cd {shlex.quote(str(Path.cwd()))} && {this_command()} {keys}"
     (folder / "again.sh").write_text(f'{command} "$@"\n', encoding="utf-8", errors="surrogateescape")
+
+
+def this_command() -> str:
+    """What started this run; of several processes by torchrun, to which each machine adds where they meet."""
+    if (size := processes.size()) == 1:
+        return terminal.this_command("train")
+    here, started = processes.on_this_machine(), Path(sys.argv[0])
+    nodes = f" --nnodes {size // here}" if size > here else ""
+    what = quoted(started) if started.name == "train.py" else "-m charlstm train"
+    return f"{terminal.program('torchrun')}{nodes} --nproc-per-node {here} {what}"
 
 
 def next_steps(outcome: Outcome, checkpoint: Path, curves: bool = True) -> Iterator[str]:
@@ -120,7 +134,7 @@ def next_steps(outcome: Outcome, checkpoint: Path, curves: bool = True) -> Itera
     yield f"checkpoint  {path}"
     if outcome.resume is not None:
         keys = " ".join([f"resume={quoted(run)}", *map(quoted, outcome.resume)])
-        yield f"resume      {terminal.this_command('train')} {keys}"
+        yield f"resume      {this_command()} {keys}"
     prompt = f" prompt={quoted(outcome.prompt)}" if outcome.prompt else ""
     yield f"write       {terminal.this_command('sample')} ckpt={quoted(run)}{prompt}"
     if curves:

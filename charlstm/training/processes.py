@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(days=7)  # a process that ends is noticed at once; one that plans may take its time
+GATHERING = timedelta(minutes=5)  # so long the one that has planned waits for those that had nothing to do
 
 
 class Order(IntEnum):
@@ -29,6 +30,15 @@ class Order(IntEnum):
     PUT_BACK = 4
     LOAD = 5
     SCORE = 6
+
+
+def check() -> None:
+    """Raise ValueError if torchrun's numbers are there, but not as it sets them."""
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK") if "RANK" in os.environ else ():
+        value, least = os.environ.get(name, "1"), 1 if name.endswith("SIZE") else 0
+        if not (value.isdecimal() and int(value) >= least) or (name == "RANK" and rank() >= size()):
+            which = f"from {least} on{', below WORLD_SIZE' if name == 'RANK' else ''}, as torchrun sets it"
+            raise ValueError(f"{name} = {value}: must be a whole number {which}; unset it to train alone")
 
 
 def size() -> int:
@@ -55,7 +65,7 @@ def on_this_machine() -> int:
 class Processes:
     """Those that train together. Every method is a collective: all of them call it, in the same order.
 
-    Raises ConnectionError, from any method, if another process has ended.
+    Raises ConnectionError, from any method, if another process has ended or, from the first, never came.
 
     Attributes:
         wants_to_stop: a signal asked one of the others to.
@@ -141,14 +151,22 @@ class Processes:
     @contextmanager
     def _met(self) -> Iterator[None]:
         from torch import cuda, distributed
+        from torch.distributed.rendezvous import rendezvous
 
         try:
             if not self.are_met:
                 if cuda.is_available():
                     cuda.set_device(int(os.environ["LOCAL_RANK"]))
                 kinds = "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo"
-                distributed.init_process_group(kinds, timeout=PATIENCE)
+                patience = PATIENCE if self.rank else GATHERING
+                store, rank, size = next(rendezvous("env://", timeout=patience))
+                store.set_timeout(PATIENCE)
+                distributed.init_process_group(
+                    kinds, timeout=PATIENCE, world_size=size, rank=rank, store=store
+                )
                 self.are_met = True
             yield
         except RuntimeError as error:
-            raise ConnectionError(f"another of its {self.size} processes has ended") from error
+            raise ConnectionError(
+                f"another of its {self.size} processes has ended, or never began"
+            ) from error

@@ -103,6 +103,7 @@ def test_stopped_killed_and_resumed_it_is_bit_for_bit_the_same(tmp_path):
     codes, said = begun.wait()
     assert codes == [143, 0], said
     assert "everything is saved" in said
+    assert f"torchrun --nproc-per-node 2 {PROJECT / 'train.py'} resume={run.name}\n" in said
     for rank in (0, 1):
         saved = checkpoint.load(run / "last.safetensors").step
         begun = Two(run, f"resume={run}")

@@ -6,16 +6,19 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
 from warm import PYTHON
 
+from charlstm.cli import train
 from charlstm.config.compose import compose
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
+from charlstm.training import processes
 from charlstm.training.loop import OPTIMIZERS, Training, of_corpus
 from charlstm.training.optimizer import Average
 from charlstm.training.processes import Order, together
@@ -93,6 +96,41 @@ def test_two_processes_make_the_steps_of_one(by_two, optimizer):
     # eigenvectors of eigenvalues that are nearly the same turn with the last bit, and SOAP's steps with them
     which, rel = (slice(0, 3 * STEPS, 3), 3e-3) if optimizer == "soap" else (slice(None), 1e-9)
     assert by_two[optimizer][which] == pytest.approx(one[which], rel=rel, abs=1e-12)
+
+
+PLACE = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "said"),
+    [
+        ({"WORLD_SIZE": "two"}, [], "WORLD_SIZE = two: must be a whole number from 1 on, as torchrun sets "),
+        ({"WORLD_SIZE": "0"}, [], "WORLD_SIZE = 0: must be a whole number from 1 on, as torchrun sets it; "),
+        ({"LOCAL_RANK": "-1"}, [], "LOCAL_RANK = -1: must be a whole number from 0 on, as torchrun sets "),
+        ({"RANK": "2"}, [], "RANK = 2: must be a whole number from 0 on, below WORLD_SIZE, as torchrun "),
+        ({}, ["--multirun", "seed=1,2"], "--multirun: several processes train one run; start it without "),
+    ],
+)
+def test_what_was_not_started_as_torchrun_does_is_one_line(monkeypatch, capsys, variables, arguments, said):
+    for name, value in (PLACE | variables).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    together.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    together.cache_clear()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}")
+    assert error.count("\n") == 1
+
+
+def test_nobody_waits_for_ever_for_a_process_that_never_began(monkeypatch):
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "GATHERING", timedelta(seconds=0.2))
+    with pytest.raises(ConnectionError, match="another of its 2 processes has ended, or never began"):
+        processes.Processes().tell(Order.START)
 
 
 if __name__ == "__main__":
