@@ -5,14 +5,11 @@ is checked, and reads `data.text=a,b` as a sweep. So every request is composed a
 runs it, and values of keys that take free text are quoted for Hydra's grammar first.
 """
 
-import logging
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,19 +25,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from charlstm import BEGAN
 from charlstm.cli.arguments import arrange
-from charlstm.cli.terminal import Terminal, answered, give_up_output, output, say, show
+from charlstm.cli.sweep import Job, check_launcher, observe, tell
+from charlstm.cli.terminal import answered, output, say
 from charlstm.config.compose import (
     CONF,
     check_keys,
     compose,
     files_read_once,
     quote_free_text,
-    settings_of,
 )
 from charlstm.config.convert import RequestError
-from charlstm.runs.directory import check_unused, claimed
-from charlstm.runs.ranking import Sweep
-from charlstm.runs.report import Outcome, shown
+from charlstm.runs.directory import claimed
+from charlstm.runs.report import Outcome
 from charlstm.runs.resume import Saved, complete
 from charlstm.runs.signals import noted_interrupts
 
@@ -83,32 +79,7 @@ def run(
             before any directory is made; None: there is nothing to carry out.
         carry_out: gets the plan and the run directory.
     """
-    codes: list[int] = []
-    sweep = Sweep()
-    planned: P | None = None
-    saved: Saved | None = None
-
-    def attempt(config: DictConfig, path: Path) -> Outcome:
-        if is_multirun:  # two runs may have been given one directory
-            check_unused(path, "hydra.sweep.subdir")
-        mine = plan(settings_of(config, settings_type), saved, began) if flags else planned
-        return Outcome(0) if mine is None else carry_out(mine, path)
-
-    def run_one(config: DictConfig) -> None:
-        # with hydra.job.chdir, too, paths begin where they were typed
-        os.chdir(HydraConfig.get().runtime.cwd)
-        path = Path(HydraConfig.get().runtime.output_dir)
-        if is_multirun:  # what each says is in its log
-            for handler in logging.getLogger().handlers:
-                handler.setLevel(logging.WARNING if isinstance(handler, Terminal) else logging.NOTSET)
-        outcome = _told(partial(attempt, config, path), path, is_multirun)
-        codes.append(outcome.code)
-        if is_multirun and outcome != Outcome(0):
-            said = sweep.add(HydraConfig.get().job.override_dirname, path)
-            _tell(f"{len(codes)} of {count}: {said}")
-        if outcome.stopped:  # and so are the runs that would come after it
-            sys.exit(outcome.code)
-
+    job = Job(settings_type, plan, carry_out)
     with _interrupted(), output(), files_read_once():
         hydras = {
             flag: action.nargs for action in get_args_parser()._actions for flag in action.option_strings
@@ -117,60 +88,27 @@ def run(
         is_multirun = bool({"-m", "--multirun"} & {*flags})
         if is_multirun:
             keys, each = _of_sweep(name, settings_type, keys)
-            count = len(each) or "?"
+            job.of = len(each) or "?"
             _check_all(each, lambda overrides: plan(compose(name, settings_type, overrides), None, None))
         else:
-            keys, saved = complete(keys, settings_type)
-        began = None if is_multirun else BEGAN
+            keys, job.saved = complete(keys, settings_type)
+            job.began = BEGAN
         if not flags:
-            planned = plan(compose(name, settings_type, keys), saved, began)
-            if planned is None:
+            job.planned = plan(compose(name, settings_type, keys), job.saved, job.began)
+            if job.planned is None:
                 sys.exit(0)
         sys.argv[1:] = keys + flags
+        observe(job)
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
             try:
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run_one)()
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job.__call__)()
             finally:
-                if len(codes) > 1:
-                    for line in sweep.lines(Path(HydraConfig.get().sweep.dir)):
-                        _tell(line)
-        if is_multirun and (failed := sum(map(bool, codes))):
-            say(ValueError(f"{failed} of {len(codes)} runs failed"))
-    sys.exit(max(codes, default=0))
-
-
-def _tell(line: str) -> None:
-    """Print a line of a sweep, which goes on where nobody takes it."""
-    try:
-        show(f"{line}\n", flush=True)
-    except OSError as error:
-        give_up_output(error)
-
-
-def _told(attempt: Callable[[], Outcome], path: Path, is_multirun: bool) -> Outcome:
-    """The outcome of a run; what ends it is said on standard error and in its log, and ends no other run."""
-    trace = None
-    try:
-        return attempt()
-    except (ValueError, OmegaConfBaseException) as error:
-        problems, code = getattr(error, "problems", [" ".join(str(error).split())]), 2
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        problems, code = [f"{path}: the run cannot go on: {error}"], 1
-    except Exception as error:
-        if not is_multirun:
-            raise
-        problems, code, trace = [f"{type(error).__name__}: {error}"], 1, error
-    if is_multirun:
-        overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
-        which = f"{shown(path)} ({textwrap.shorten(' '.join(overrides), 200, placeholder='...')})"
-        problems = [f"{which}: {problem}" for problem in problems]
-    say(RequestError(problems))
-    log = logging.getLogger("charlstm.end")
-    if log.handlers:  # or standard error would have it twice
-        log.error("error: %s", "\n".join(problems), exc_info=trace)
-    return Outcome(code)
+                if len(job.codes) > 1:
+                    for line in job.sweep.lines(Path(HydraConfig.get().sweep.dir)):
+                        tell(line)
+        if is_multirun and (failed := sum(map(bool, job.codes))):
+            say(ValueError(f"{failed} of {len(job.codes)} runs failed"))
+    sys.exit(max(job.codes, default=0))
 
 
 def _of_sweep(name: str, settings_type: type[Any], keys: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -183,6 +121,9 @@ def _of_sweep(name: str, settings_type: type[Any], keys: list[str]) -> tuple[lis
     if problems:
         raise RequestError(problems)
     parsed = OverridesParser.create().parse_overrides(quoted)
+    for one in parsed:
+        if one.key_or_group == "hydra/launcher":
+            check_launcher(str(one.value()))
     # runs are named by what they do not share
     shared = ",".join(one.key_or_group for one in parsed if not one.is_sweep_override())
     quoted.append(f"hydra.job.config.override_dirname.exclude_keys=[{shared}]")

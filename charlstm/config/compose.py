@@ -82,9 +82,16 @@ def files_read_once() -> Iterator[None]:
 class _Files(FileConfigSource):
     read: ClassVar[dict[str, ConfigResult]]
 
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self.mine = self.read  # goes with it to other processes
+
+    def __deepcopy__(self, _: object) -> "_Files":
+        return copy.copy(self)  # with the same files
+
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
-        if str(path) not in self.read:
+        if str(path) not in self.mine:
             text = _text(path)
             try:
                 header, config = self._get_header_dict(text), OmegaConf.load(io.StringIO(text))
@@ -100,8 +107,13 @@ class _Files(FileConfigSource):
             group, is_in_group, _ = config_path.partition("/")
             if is_in_group and group in ("task", "experiment") and header["package"] != "_global_":
                 raise _misfit(path, "", "must begin with the line # @package _global_")
-            self.read[str(path)] = ConfigResult(self.provider, f"file://{self.path}", config, header)
-        return copy.deepcopy(self.read[str(path)])
+            self.mine[str(path)] = ConfigResult(self.provider, f"file://{self.path}", config, header)
+        return copy.deepcopy(self.mine[str(path)])
+
+
+_Files.__name__ = (
+    FileConfigSource.__name__
+)  # by which Hydra, in other processes, knows a source as registered
 
 
 def _text(path: Path) -> str:

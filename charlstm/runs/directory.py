@@ -22,6 +22,9 @@ log = logging.getLogger("charlstm")
 MARKER = ".charlstm"
 """An empty file that is in every directory that a run of ours made its own."""
 
+SWEPT = "multirun.yaml"
+"""Hydra's, in every directory of a sweep."""
+
 RUNS = [Path("outputs"), Path("multirun"), Path("runs")]
 """Where they are, as `conf/train.yaml` and the docs have it."""
 
@@ -31,14 +34,15 @@ _OWNED: set[Path] = set()  # by this process
 @contextmanager
 def claimed(directory: Path, key: str, resumed: Path | None, is_sweep: bool = False) -> Iterator[None]:
     """Within this context the directory is `owned`, and nothing is in it but what a run of ours wrote: it is
-    new, empty, or that of a run that was never saved or is resumed. That of a sweep must be new or empty.
+    new, empty, or that of a run that was never saved or is resumed; for a sweep it is that of an earlier one.
     Raises ValueError if it holds something else or another process owns it, OSError if it cannot be made."""
     directory.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in directory.iterdir()}
     # older runs left no marker, but what they were asked for
     is_saved = any(name == "result.json" or name.endswith(".safetensors") for name in names)
     asked = not names & {"config", "train.log"} or (directory / "config" / "overrides.yaml").exists()
-    if names and (is_sweep or not (MARKER in names or (is_saved and asked))):
+    is_own = SWEPT in names if is_sweep else MARKER in names or (is_saved and asked)
+    if names and not is_own:
         raise ValueError(f"{key} = {directory}: holds other files; name a new or an empty folder")
     with owned(directory, key):
         check_unused(directory, key, resumed)

@@ -77,6 +77,7 @@ class Outcome(NamedTuple):
         resume: the keys to resume it with, besides its name; None: there is nothing to resume.
         prompt: what the model needs to read before it can write.
         steps: that were made, of a run that came to its end.
+        problems: what was said to be wrong.
     """
 
     code: int
@@ -85,3 +86,4 @@ class Outcome(NamedTuple):
     resume: tuple[str, ...] | None = None
     prompt: str = ""
     steps: int | None = None
+    problems: tuple[str, ...] = ()

@@ -58,8 +58,8 @@ def together() -> "Processes | None":
 
 
 def on_this_machine() -> int:
-    """How many of them share its cores."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if size() > 1 else 1
+    """How many of them, or of a sweep's runs, share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 class Processes:

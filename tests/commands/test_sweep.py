@@ -3,11 +3,18 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import resuming
 
+from charlstm.cli import sweep as cli_sweep
+from charlstm.cli import train
 from charlstm.files import PROJECT
 
 # a sweep in a copy of the project, whose first run changes conf/ and the text
@@ -143,3 +150,103 @@ def test_a_sweep_has_what_there_was_when_it_began(tmp_path):
         (tmp_path / "sweep" / k / "config" / "config.yaml").read_text() for k in ("0_seed-1", "1_seed-2")
     )
     assert before.replace("seed: 1", "seed: 2") == after
+
+
+LM = ["task=lm", "model.hidden=12", "model.layers=1", "train.batch=6", "train.window=7", "train.steps=1500"]
+LM += ["train.lr=0.01", "train.budget=null", "train.dropout.hidden=0.1", "train.dropout.weight=0.1"]
+LM += ["precision=float32", "tensorboard=false", "eval.baselines=false", "save.every=null", "save.steps=50"]
+RUNS = {1: "0_seed-1", 2: "1_seed-2"}
+
+
+def launch(folder, launcher):
+    (folder / "text").write_text(resuming.text(4000))
+    keys = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *LM, "data.path=text", "seed=1,2"]
+    command = [sys.executable, str(PROJECT / "train.py"), "--multirun", *keys]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def all_saved(folder):
+    return all((folder / "sweep" / name / "last.safetensors").exists() for name in RUNS.values())
+
+
+def until(is_so, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def working_in(folder, program=""):
+    """The processes whose folder this is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == folder and program in (process / "cmdline").read_text():
+                found.append(int(process.name))
+    return found
+
+
+def assert_as_alone(folder):
+    """Every run has come to what it comes to alone, bit for bit, with its share of the cores."""
+    cores = len(os.sched_getaffinity(0))
+    for seed, name in RUNS.items():
+        threads = json.loads((folder / "sweep" / name / "result.json").read_text())["threads"]
+        assert 1 <= threads <= max(cores // 2, 1)
+        keys = [*LM, f"data.path={folder / 'text'}", f"seed={seed}", f"threads={threads}"]
+        resuming.assert_same(folder / "sweep" / name, resuming.go(folder / name, *keys))
+
+
+def assert_resumed_and_told(folder, output):
+    for name in RUNS.values():
+        assert "Resumes from step" in (folder / "sweep" / name / "train.log").read_text()
+    header, *rows = [line.split() for line in output.splitlines()[-3:]]
+    assert header == ["test_bpc", "valid_bpc", "values", "directory"]
+    assert {row[-1] for row in rows} == {f"sweep/{name}" for name in RUNS.values()}
+    saved = (folder / "sweep" / "summary.tsv").read_text()
+    assert [line.split("\t") for line in saved.splitlines()] == [header, *rows]
+
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="processes are found in /proc")
+
+
+@LINUX
+def test_killed_by_joblib_a_sweep_leaves_no_process_and_goes_on_with_what_is_missing(tmp_path):
+    begun = launch(tmp_path, "joblib")
+    until(lambda: all_saved(tmp_path))
+    begun.kill()
+    begun.communicate()
+    until(lambda: not working_in(tmp_path), seconds=10)
+    begun = launch(tmp_path, "joblib")
+    output, error = begun.communicate(timeout=120)
+    assert (begun.returncode, error) == (0, "")
+    assert_resumed_and_told(tmp_path, output)
+    assert_as_alone(tmp_path)
+    results = [tmp_path / "sweep" / name / "result.json" for name in RUNS.values()]
+    before = [result.stat().st_mtime_ns for result in results]
+    again, _ = launch(tmp_path, "basic").communicate(timeout=120)
+    assert sorted(again.splitlines()) == sorted(output.splitlines())
+    assert [result.stat().st_mtime_ns for result in results] == before
+
+
+@LINUX
+def test_preempted_under_submitit_a_run_goes_on_in_its_directory(tmp_path):
+    begun = launch(tmp_path, "submitit_local")
+    until(lambda: all_saved(tmp_path))
+    for process in working_in(tmp_path, "submitit.core._submit"):
+        os.kill(process, signal.SIGUSR2)
+    output, error = begun.communicate(timeout=120)
+    assert (begun.returncode, error) == (0, "")
+    assert output.startswith("1 of 2: seed=1: test_bpc ")
+    assert_resumed_and_told(tmp_path, output)
+    assert_as_alone(tmp_path)
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "sweep"), ("submitit_slurm", "slurm")])
+def test_a_launcher_that_is_not_there_is_named_by_its_extra(monkeypatch, capsys, launcher, extra):
+    monkeypatch.setattr(cli_sweep, "find_spec", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", f"hydra/launcher={launcher}", "seed=1,2"])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 2
+    said = f'error: hydra/launcher = {launcher}: needs pip install "charlstm[{extra}]"\n'
+    assert capsys.readouterr().err == said

@@ -217,10 +217,10 @@ def test_a_run_from_before_there_were_markers_is_resumed(tmp_path):
     assert claim(tmp_path, tmp_path) is None
 
 
-def test_a_sweep_claims_what_is_new_or_empty(tmp_path):
+def test_a_sweep_claims_what_is_new_empty_or_its_own(tmp_path):
     for _ in range(2):
         assert claim(tmp_path / "new", is_sweep=True) is None
-    for name in (directory.MARKER, "multirun.yaml"):
-        (tmp_path / "new" / name).touch()
-        assert claim(tmp_path / "new", is_sweep=True) == "holds other files; name a new or an empty folder"
-        (tmp_path / "new" / name).unlink()
+    (tmp_path / "new" / directory.MARKER).touch()
+    assert claim(tmp_path / "new", is_sweep=True) == "holds other files; name a new or an empty folder"
+    (tmp_path / "new" / directory.SWEPT).touch()
+    assert claim(tmp_path / "new", is_sweep=True) is None

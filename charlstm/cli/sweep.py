@@ -1,0 +1,175 @@
+"""A run as Hydra calls for it: alone, or one of a sweep, in this process or in another that a launcher of
+Hydra has started."""
+
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from charlstm.cli.terminal import Terminal, complain, give_up_output, say, show
+from charlstm.config.compose import settings_of
+from charlstm.config.convert import RequestError
+from charlstm.runs import signals
+from charlstm.runs.directory import check_unused, holds_a_run
+from charlstm.runs.ranking import Sweep
+from charlstm.runs.report import Outcome, shown
+from charlstm.runs.resume import Saved, find
+
+EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""The extra of charlstm that brings a launcher of Hydra."""
+
+
+def check_launcher(name: str) -> None:
+    """Raise ValueError if a launcher is not installed."""
+    package = f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher"
+    if name in EXTRAS and not (find_spec("hydra_plugins") and find_spec(package)):
+        raise ValueError(f'hydra/launcher = {name}: needs pip install "charlstm[{EXTRAS[name]}]"')
+
+
+@dataclass
+class Job:
+    """Hydra calls it for each run, in a process that a launcher has started a copy of it.
+
+    Attributes:
+        settings_type, plan, carry_out: as `command_line.run` has them.
+        of: how many runs the sweep has, `?` if nobody knows; 0: it is none.
+        saved, began, planned: what `plan` gets, and the plan if it is made.
+        codes: of the runs that have ended.
+        home, started: the process that all began with, and how that was called.
+        beside: so many runs share this machine's cores; 0: it is not that of `home`.
+    """
+
+    settings_type: type[Any]
+    plan: Callable[[Any, Saved | None, float | None], Any]
+    carry_out: Callable[[Any, Path], Outcome]
+    of: int | str = 0
+    saved: Saved | None = None
+    began: float | None = None
+    planned: Any = None
+    codes: list[int] = field(default_factory=list)
+    sweep: Sweep = field(default_factory=Sweep)
+    home: int = field(default_factory=os.getpid)
+    started: str = field(default_factory=lambda: sys.argv[0])
+    beside: int = 0
+
+    def __call__(self, config: DictConfig) -> Outcome:
+        hydra, is_home = HydraConfig.get(), os.getpid() == self.home
+        # with hydra.job.chdir, too, paths begin where they were typed
+        os.chdir(hydra.runtime.cwd)
+        if not is_home:
+            sys.argv[0] = self.started
+            os.environ["TQDM_DISABLE"] = "1"  # nobody can read several bars in one place
+            if self.beside:
+                os.environ["LOCAL_WORLD_SIZE"] = str(self.beside)
+                signals.end_with(self.home)
+        if self.of:  # what each says is in its log
+            for handler in logging.getLogger().handlers:
+                handler.setLevel(logging.WARNING if isinstance(handler, Terminal) else logging.NOTSET)
+        outcome = self._told(config, Path(hydra.runtime.output_dir))
+        self._note(outcome, hydra, is_told=True)
+        if outcome.stopped and is_home:  # and so are the runs that would come after it
+            sys.exit(outcome.code)
+        return outcome
+
+    def launch(self, launcher: Any, overrides: Any, initial_job_idx: int) -> Any:
+        """What a launcher of Hydra returns of these runs; those that other processes made are taken in."""
+        name = type(launcher).__name__
+        if name == "BasicLauncher":
+            return launcher.launch(overrides, initial_job_idx)
+        at_once = {"SlurmLauncher": 0}.get(name, len(overrides))
+        if name == "JoblibLauncher":
+            at_once = min(at_once, import_module("joblib").effective_n_jobs(launcher.joblib["n_jobs"]))
+            os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what this process left
+        self.beside = at_once
+        package = str(Path(__file__).parents[2])
+        os.environ["PYTHONPATH"] = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])
+        try:
+            returned = launcher.launch(overrides, initial_job_idx)
+            outcomes = [(one.return_value, one.hydra_cfg.hydra) for one in returned]
+        except Exception as error:  # a process was killed, a queue refuses
+            complain(f"hydra.launcher: {textwrap.shorten(str(error), 300, placeholder=' ...')}")
+            sys.exit(1)
+        for outcome, hydra in outcomes:
+            self._note(outcome, hydra, is_told=name != "JoblibLauncher")  # whose processes have told it here
+            if outcome.problems and name != "JoblibLauncher":
+                say(RequestError(list(outcome.problems)))
+        if stopped := [outcome.code for outcome, _ in outcomes if outcome.stopped]:
+            sys.exit(stopped[0])
+        return returned
+
+    def _note(self, outcome: Outcome, hydra: Any, is_told: bool) -> None:
+        self.codes.append(outcome.code)
+        if self.of and outcome != Outcome(0):
+            line = self.sweep.add(hydra.job.override_dirname, Path(hydra.runtime.output_dir))
+            if is_told:
+                tell(f"{hydra.job.num + 1} of {self.of}: {line}")
+
+    def _attempt(self, config: DictConfig, path: Path) -> Outcome:
+        settings, saved = settings_of(config, self.settings_type), self.saved
+        if self.of and holds_a_run(path):  # the sweep is continued
+            saved = find(path)
+        plan = self.planned or self.plan(settings, saved, self.began)
+        if plan is None:
+            return Outcome(0)
+        if self.of and saved and (plan.resumed.changed or plan.resumed.other_data):
+            check_unused(path, "hydra.sweep.subdir")  # two runs have been given one directory
+        is_done = self.of and (path / "result.json").exists()
+        return Outcome(0, checkpoint=path) if is_done else self.carry_out(plan, path)
+
+    def _told(self, config: DictConfig, path: Path) -> Outcome:
+        """The outcome of a run; what ends it is said on standard error and in its log, and ends no other
+        run."""
+        trace = None
+        try:
+            return self._attempt(config, path)
+        except (ValueError, OmegaConfBaseException) as error:
+            problems, code = getattr(error, "problems", [" ".join(str(error).split())]), 2
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            problems, code = [f"{path}: the run cannot go on: {error}"], 1
+        except Exception as error:
+            if not self.of:
+                raise
+            problems, code, trace = [f"{type(error).__name__}: {error}"], 1, error
+        if self.of:
+            overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+            which = f"{shown(path)} ({textwrap.shorten(' '.join(overrides), 200, placeholder='...')})"
+            problems = [f"{which}: {problem}" for problem in problems]
+        say(RequestError(problems))
+        log = logging.getLogger("charlstm.end")
+        if log.handlers:  # or standard error would have it twice
+            log.error("error: %s", "\n".join(problems), exc_info=trace)
+        return Outcome(code, problems=tuple(problems))
+
+
+def observe(job: Job) -> None:
+    """From now on `job.launch` stands between Hydra's sweepers and its launchers."""
+    plugins = Plugins.instance()
+
+    def instantiate(**given: Any) -> Any:
+        launcher = Plugins.instantiate_launcher(plugins, **given)
+        return SimpleNamespace(launch=partial(job.launch, launcher))
+
+    vars(plugins)["instantiate_launcher"] = instantiate
+
+
+def tell(line: str) -> None:
+    """Print a line of a sweep, which goes on where nobody takes it."""
+    try:
+        show(f"{line}\n", flush=True)
+    except OSError as error:
+        give_up_output(error)
