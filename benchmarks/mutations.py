@@ -282,6 +282,13 @@ MUTATIONS = [
         "dtype=gradient.dtype)",
     ),
     Mutation("muon: products in the weights' dtype", *MUON, ".to(products or X.dtype)", ""),
+    Mutation(
+        "precision: one scale for a matrix",
+        "charlstm/limits/precision.py",
+        "tests/limits/test_search.py -k fewest",
+        "max(axis=-1, keepdims=True)",
+        "max()",
+    ),
     Mutation("soap: the first step moves", *SOAP, "if step > 1:\n", "if step > 0:\n"),
     Mutation(
         "segments: borders stay", *BATCHES, "GOLDEN_RATIO = (math.sqrt(5) - 1) / 2", "GOLDEN_RATIO = 0.0"

@@ -1,6 +1,7 @@
 """How much a model can learn by heart.
 
 capacity.py  random texts, the search for the longest one, and the measures
+precision.py how many bits a weight needs
 trial.py     one model and one text -> a run -> figures
 search.py    trial after trial, for each model
 report.py    a table, a record, the next steps

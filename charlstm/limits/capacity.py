@@ -73,6 +73,8 @@ class Trial:
         seconds: of training.
         recalled: whether the model wrote the text back, and its end, from the start token alone.
         directory: of the run.
+        weight_bits: the fewest to which its weights could be rounded and it still wrote the text back; None:
+            it did not, or only with those of a float.
     """
 
     shape: Shape
@@ -85,6 +87,7 @@ class Trial:
     seconds: float
     recalled: bool
     directory: str
+    weight_bits: int | None = None
 
     @property
     def bits(self) -> float:

@@ -32,6 +32,7 @@ COLUMNS = {
     "exposures": ("exposures", 9, ",d"),
     "seconds": ("seconds", 9, ",.1f"),
     "recalled": ("recalled", 8, ""),
+    "weight_bits": ("bits/weight", 11, ""),
 }
 
 
@@ -43,6 +44,7 @@ def header() -> str:
 def row(figures: Mapping[str, Any]) -> str:
     """A trial, or a model's limit, under the `header`."""
     values = {**figures, "recalled": "yes" if figures["recalled"] else "no"}
+    values["weight_bits"] = figures["weight_bits"] or "-"
     return "  ".join(f"{values[key]:>{width}{form}}" for key, (_, width, form) in COLUMNS.items())
 
 

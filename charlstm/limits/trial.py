@@ -14,7 +14,7 @@ from charlstm import checkpoint, files
 from charlstm.config import compose
 from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import LimitSettings
-from charlstm.limits import capacity
+from charlstm.limits import capacity, precision
 from charlstm.limits.capacity import Shape, Trial
 from charlstm.runs import directory, resume
 from charlstm.runs.report import heard_by
@@ -99,12 +99,16 @@ def _result(path: Path) -> dict[str, Any] | None:
 
 
 def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
-    """The figures of the finished run in the directory `path`. Raises ValueError if the directory's files are
-    damaged."""
+    """The figures of the finished run in the directory `path`, where a model that recalled is left with the
+    fewest bits a weight, too. Raises ValueError if the directory's files are damaged."""
     result = _result(path)
     assert result is not None
     trained = checkpoint.load(path / checkpoint.BEST)
     ids = trained.vocabulary.encode((path / TEXT).read_text(encoding="utf-8"))
+    weight_bits = None
+    if result["recalled"]:
+        weight_bits, smallest = precision.rounded_most(trained, ids)
+        checkpoint.save(smallest, path / precision.FILE)
     return Trial(
         shape=shape,
         length=len(ids),
@@ -116,4 +120,5 @@ def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
         seconds=result["train_seconds"],
         recalled=result["recalled"],
         directory=str(path),
+        weight_bits=weight_bits,
     )

@@ -21,10 +21,12 @@ from charlstm import checkpoint
 from charlstm.config import compose
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.files import PROJECT
-from charlstm.limits import capacity, plot, report, search, trial
+from charlstm.limits import capacity, plot, precision, report, search, trial
 from charlstm.limits.capacity import Limit, Shape, Trial
+from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.torch_model import Model
 from charlstm.runs import run
+from charlstm.sampling import writer
 
 TINY = [
     "model.hidden=[4,8]",
@@ -255,6 +257,43 @@ def test_each_trial_is_a_complete_run(searched, command):
         if done["recalled"]:
             assert command("sample.py", f"ckpt={path}").stdout == text
     assert {done["recalled"] for done in record(folder)["trials"]} == {True, False}  # there are both
+
+
+def in_bits(weights, bits):
+    """Each row's weights, and each vector's, as whole multiples of one number, by a loop over the rows."""
+    found = {}
+    for name, weight in weights.items():
+        rows = []
+        for row in np.atleast_2d(weight):
+            step = max(map(abs, row)) / np.float32(2 ** (bits - 1) - 1)
+            rows.append([np.rint(x / step) * step if step else 0 for x in row])
+        found[name] = np.array(rows, np.float32).reshape(weight.shape)
+    return found
+
+
+def test_the_fewest_bits_of_a_weight(searched, command):
+    assert precision.rounded({"a": np.float32([[0.5, -1, 0.24], [0, 0, 0]])}, 3)["a"] == pytest.approx(
+        np.array([[2 / 3, -1, 1 / 3], [0, 0, 0]])  # steps of a third; 1.5 of them is 2, as 0.72 is 1
+    )
+    folder, _ = searched
+    recalled = [t for t in record(folder)["trials"] if t["recalled"]]
+    assert all(t["weight_bits"] is None for t in record(folder)["trials"] if not t["recalled"])
+    assert len({t["weight_bits"] for t in recalled}) > 1
+    for done in recalled:
+        path = folder / done["directory"]
+        trained, small = checkpoint.load(path), checkpoint.load(path / precision.FILE)
+        framed = trained.vocabulary.framed(trained.vocabulary.encode((path / "text.txt").read_text()))
+        for bits in [bits for bits in precision.BITS if bits >= done["weight_bits"]]:
+            weights = in_bits(trained.weights, bits)
+            model = NumpyModel(trained.config, weights)
+            assert writer.recall(model, trained.vocabulary, framed) == len(framed) - 1
+        for name, weight in weights.items():
+            np.testing.assert_array_equal(small.weights[name], weight)
+        fewer = [bits for bits in precision.BITS if bits < done["weight_bits"]][:1]
+        for bits in fewer:
+            model = NumpyModel(trained.config, in_bits(trained.weights, bits))
+            assert writer.recall(model, trained.vocabulary, framed) < len(framed) - 1
+    assert command("sample.py", f"ckpt={path / precision.FILE}").stdout == (path / "text.txt").read_text()
 
 
 def test_a_trial_can_be_repeated(searched, command, tmp_path):
