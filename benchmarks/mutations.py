@@ -231,8 +231,13 @@ MUTATIONS = [
     Mutation("recipe: as wide whatever the text", *RECIPE, "math.sqrt(symbols / 130_000)", "1.0"),
     Mutation("recipe: what is given is not taken", *RECIPE, 'attrgetter(key)(settings) == "auto"', "key"),
     Mutation(
-        "recipe: no more dropout for more passes", *RECIPE, "0.06 * math.log2(", "0.06 * (lambda x: 2)("
+        "recipe: no more dropout for more passes",
+        *RECIPE,
+        "per_doubling * math.log2(",
+        "per_doubling * (lambda x: 2)(",
     ),
+    Mutation("recipe: AdamW for wide nets, too", *RECIPE, "hidden >= MUON_HIDDEN", "False"),
+    Mutation("recipe: steps of Muon take no longer", *RECIPE, "2 * hidden / chars * is_muon", "0"),
     # learning by heart
     Mutation(
         "soap: eigenvectors stay",

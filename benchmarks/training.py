@@ -47,7 +47,8 @@ def main(rounds: int, size: str) -> None:
         if size not in ("", f"{layers}x{hidden}"):
             continue
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
-        overrides += [f"train.batch={batch}", f"train.window={window}", "task=lm", "train.lr=0.01"]
+        overrides += [f"train.batch={batch}", f"train.window={window}"]
+        overrides += ["task=lm", "train.optimizer=adamw", "train.lr=0.01"]
         settings = command_line.compose("train", TrainSettings, overrides)
         model = Model(settings.model, V + 2)
         products = sum(w.numel() for name, w in model.named_parameters() if w.dim() > 1 and "emb" not in name)

@@ -32,6 +32,7 @@ SPEED = (
     "model",
     "train.batch",
     "train.window",
+    "train.optimizer",
     "train.dropout",
     "train.keep",
 )

@@ -35,6 +35,10 @@ FINE_TUNING = 0.5
 """Of a learning rate that is chosen, the share with which a trained model learns another text (`init`): with
 all of it what it knows is lost at first. The schedule is the task's own."""
 
+MUON_HIDDEN = 256
+"""Units from which on a language model learns more in the same time by Muon than by AdamW: so it was with
+288 to 512 and texts of 100 kB to 1 MB, not with 96 and 192 and texts of 4 and 20 kB."""
+
 PASSES, LEAST_STEPS, LONGEST = 25, 100, "5m"
 """A language model of which nothing is said: so many passes, no fewer steps, and no longer than that."""
 
@@ -95,9 +99,10 @@ def longest_window(config: TrainConfig, symbols: int) -> int:
 def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> dict[str, Any]:
     """Key -> value of what is `auto` for a language model of `symbols` ids of V, and where it ends.
 
-    Weights are in proportion to the text, or fewer if time is short; wider nets learn at a lower rate, more
-    passes over the text take more dropout. Time is that of a usual core, so that a text gets the same net
-    everywhere. The numbers were found on texts like those of `benchmarks.sizes`."""
+    Weights are in proportion to the text, or fewer if time is short; wider nets learn at a lower rate, and by
+    Muon, which learns by heart sooner, too; more passes over the text take more dropout. Time is that of a
+    usual core, so that a text gets the same net everywhere. The numbers were found on texts like those of
+    `benchmarks.sizes`."""
     model, train = settings.model, settings.train
     per_pass, chars = steps_per_epoch(for_corpus(train, symbols), symbols), train.batch * train.window
     is_free, most = train.budget == "auto" and train.steps is None, train.steps or train.epochs * per_pass
@@ -108,11 +113,17 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
     width = 512 * min(math.sqrt(symbols / 130_000), (time / 300) ** 0.38, 4)
     hidden = max(32 * round(width / 32), 32) if model.hidden == "auto" else model.hidden
     weights = parameter_count(replace(model, hidden=hidden), vocabulary_size)
-    in_time = seconds / (chars * (1e-6 + 6e-11 * weights))
-    dropout = round(min(max(0.06 * math.log2(min(steps, in_time) / per_pass), 0.0), 0.5), 2)
+    optimizer = train.optimizer
+    if optimizer == "auto":
+        optimizer = "muon" if hidden >= MUON_HIDDEN and model.cell == "lstm" else "adamw"
+    is_muon = optimizer == "muon"
+    in_time = seconds / (chars * (1e-6 + 6e-11 * weights) * (1 + 2 * hidden / chars * is_muon))
+    per_doubling, lr = (0.09, 0.2) if is_muon else (0.06, 0.3)
+    dropout = round(min(max(per_doubling * math.log2(min(steps, in_time) / per_pass), 0.0), 0.5), 2)
     values: dict[str, Any] = {
         "model.hidden": hidden,
-        "train.lr": round(min(0.3 / math.sqrt(hidden), 0.02) * (FINE_TUNING if settings.init else 1), 4),
+        "train.optimizer": optimizer,
+        "train.lr": round(min(lr / math.sqrt(hidden), 0.02) * (FINE_TUNING if settings.init else 1), 4),
         "train.dropout.hidden": dropout,
         "train.dropout.weight": dropout / 2,
         "train.budget": None if steps <= in_time else LONGEST,
@@ -169,7 +180,7 @@ def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
     return max((symbols - 1) // (config.batch * config.window), 1)
 
 
-DECIDED = {key: ["memorize"] for key in ("optimizer", "decay")} | {"lr": ["memorize", "lm"]}
+DECIDED = {"decay": ["memorize"]} | {key: ["memorize", "lm"] for key in ("optimizer", "lr")}
 DECIDED |= {key: ["lm"] for key in ("dropout.hidden", "dropout.weight", "budget")}
 """Keys of `train` that are decided by the text, and the tasks that do it."""
 

@@ -295,7 +295,9 @@ def test_the_text_comes_first_and_the_measuring_is_said(text, monkeypatch):
     lines = planned.describe()
     said = [next(lines) for _ in range(4)]
     assert said[:2] == list(planned.corpus.describe())
-    assert said[2].startswith("Chosen by the text's length, each unless it is given: train.lr=0.02 ")
+    assert said[2].startswith(
+        "Chosen by the text's length, each unless it is given: train.optimizer='adamw' train.lr=0.02 "
+    )
     assert said[3].startswith("Measuring some steps, for about 2 s")
     assert "decided" not in vars(planned)  # till here nothing was measured
     assert next(lines) == "lstm of 1 x 16, 7,435 parameters; cpu, float32, 1 thread"

@@ -21,7 +21,7 @@ from charlstm.training.optimizer import Average
 from charlstm.training.schedule import learning_rate
 
 V, START = 11, 9
-DECIDED = ["train.lr=0.01", "train.dropout.hidden=0.1", "train.dropout.weight=0.05"]
+DECIDED = ["train.optimizer=adamw", "train.lr=0.01", "train.dropout.hidden=0.1", "train.dropout.weight=0.05"]
 SMALL = [*("task=lm", "model.hidden=13", "model.embedding=5", "train.batch=3", "train.window=7"), *DECIDED]
 PLAIN = ["train.dropout.hidden=0", "train.dropout.weight=0"]
 
