@@ -196,7 +196,7 @@ MUTATIONS = [
         "        _compare(fresh, blob)\n",
         "",
     ),
-    Mutation("directory: take one with other files", *DIRECTORY, "if names and (", "if False and ("),
+    Mutation("directory: take one with other files", *DIRECTORY, "if names and not is_own", "if False"),
     Mutation("sweep: believe a changed text", "charlstm/cli/train.py", SWEEP, " != plan.data:", " is None:"),
     Mutation(
         "sweep: check no run before the first",
@@ -206,10 +206,18 @@ MUTATIONS = [
         "pass",
     ),
     Mutation(
+        "sweep: leave its processes alone",
+        "charlstm/cli/sweep.py",
+        SWEEP,
+        "signals.end_with(self.home)",
+        "pass",
+    ),
+    Mutation("sweep: do all again", "charlstm/cli/sweep.py", SWEEP, "if is_done else", "if False else"),
+    Mutation(
         "sweep: read conf/ for each run",
         "charlstm/config/compose.py",
         SWEEP,
-        "if str(path) not in self.read",
+        "if str(path) not in self.mine",
         "if True",
     ),
     Mutation(
@@ -488,7 +496,7 @@ MUTATIONS = [
     Mutation(
         "train: reset the state at each window",
         *LM,
-        "self.model(inputs[:handover], self.state)",
+        "self.model(inputs[:handover], state)",
         "self.model(inputs[:handover], None)",
     ),
     Mutation(
@@ -542,8 +550,15 @@ MUTATIONS = [
         "processes: all have the first streams",
         "charlstm/training/processes.py",
         "tests/training/test_processes.py",
-        "rank = self.rank if rank is None else rank",
-        "rank = rank or 0",
+        "[self.rank if rank is None else rank]",
+        "[rank or 0]",
+    ),
+    Mutation(
+        "train: forget all parts of a batch but the last",
+        "charlstm/training/loop.py",
+        "tests/training/test_processes.py -k parts",
+        "if len(afters) < parts:",
+        "if False:",
     ),
     Mutation(
         "train: train on the valid part, too",

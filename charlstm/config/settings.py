@@ -103,6 +103,7 @@ class TrainConfig:
 
     layout: Layout
     batch: Annotated[int, Range(1, 100_000)]
+    accumulate: Annotated[int, Range(1, 100_000)] = 1
     window: Annotated[int, Range(1, 10**12)]
     loss: Loss
     epochs: Annotated[int, Range(1, 10**9)]

@@ -31,6 +31,7 @@ SPEED = (
     "device",
     "model",
     "train.batch",
+    "train.accumulate",
     "train.window",
     "train.optimizer",
     "train.dropout",
@@ -55,12 +56,15 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
     settings = recipe.with_values(settings, by_corpus)
     settings.model.fit_vocabulary(len(corpus.vocabulary))
     config = recipe.for_corpus(settings.train, len(corpus.train))
-    if config.keep and processes.size() > 1:
-        raise ValueError(f"train.keep = {config.keep}: works with one process; leave it out")
-    if config.batch % processes.size():
+    who, parts = f"{processes.size()} processes", processes.size() * config.accumulate
+    if config.accumulate > 1:
+        who = f"train.accumulate = {config.accumulate}" + (f" and {who}" if processes.size() > 1 else "")
+    if config.keep and parts > 1:
+        raise ValueError(f"train.keep = {config.keep}: does not go together with {who}; leave it out")
+    if config.batch % parts:
         raise ValueError(
-            f"train.batch = {config.batch}: {processes.size()} processes cannot share its streams evenly; "
-            f"choose a multiple of {processes.size()}"
+            f"train.batch = {config.batch}: {who} cannot share its streams evenly; "
+            f"choose a multiple of {parts}"
         )
     return LanguageModelPlan(
         settings=settings,

@@ -13,7 +13,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
 from charlstm.training import recipe
 
-FOR_LM = {"averaging": 0.0, "steps": None, "patience": None}
+FOR_LM = {"accumulate": 1, "averaging": 0.0, "steps": None, "patience": None}
 """Keys of `train` that work with `task=lm` only, as they are when that is not asked for."""
 
 

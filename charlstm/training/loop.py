@@ -19,7 +19,7 @@ from charlstm.training import losses, recipe
 from charlstm.training.clock import Clock
 from charlstm.training.muon import Muon
 from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
-from charlstm.training.processes import Order, Processes
+from charlstm.training.processes import Order, Processes, shares
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
 from charlstm.training.soap import Soap
@@ -230,33 +230,25 @@ class Training:
         if self.state is not None and window.anew is not None and window.anew.any():
             kept = torch.from_numpy(~window.anew).to(self.device)
             self.state = tuple(part.where(kept[:, None], 0) for part in self.state)
-        inputs, targets = (
-            torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
-        )
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
-        is_mixed = self.autocast is not None
-        with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
-            scores, after = self._read(inputs, window)
-        scores = scores[-len(targets) :]  # what comes before the first target is only read
-        scores = scores.float() if is_mixed else scores
-        loss = losses.LOSSES[self.config.loss](scores, targets)
-        of_both = loss
-        if window.beside:  # figures are of the text that is to be learnt
-            scores, targets = scores[:, : -window.beside], targets[:, : -window.beside]
-            loss = losses.LOSSES[self.config.loss](scores.detach(), targets)
         self.optimizer.products = self.autocast
-        told = loss.detach(), losses.correct(scores, targets)
-        norm, made, wrong, (_, *figures) = self.optimizer.step(of_both, lr, *told)
+        held, afters, parts = list[Tensor](), list[State](), self.config.accumulate
+        for streams in shares(window.targets.shape[1], parts):
+            state = self.state and tuple(part[:, streams].contiguous() for part in self.state)
+            of_both, told, after = self._forward(window if parts == 1 else window.of(streams), state)
+            afters.append(detach(after))
+            if len(afters) < parts:
+                held = self.optimizer.added(held, of_both, *told)
+        norm, made, wrong, (_, *figures) = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
             if self.processes is None or self.processes.rank == 0:
                 self._steps.append(((norm, made, wrong, *figures), size))
+            after = tuple(torch.cat(parts, dim=1) for parts in zip(*afters, strict=True))
             before = self.state or tuple(torch.zeros_like(part) for part in after)
             before = before if window.handover is None else handed_on(before, window.beside)
-            self.state = tuple(
-                torch.where(made, new, old) for new, old in zip(detach(after), before, strict=True)
-            )
+            self.state = tuple(torch.where(made, new, old) for new, old in zip(after, before, strict=True))
         self.step += 1
         self.window += 1
         self.chars_seen += math.prod(size)
@@ -267,10 +259,28 @@ class Training:
             if self.config.layout != "segments":
                 self.state = None
 
-    def _read(self, inputs: Tensor, window: Window) -> tuple[Tensor, State]:
-        """Scores `(T, B, V)` of inputs `(T, B)` after the present state, and the state after them."""
+    def _forward(self, window: Window, state: State | None) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
+        """The loss of a window after a state; what is told of it, loss and characters right; the state after
+        it."""
+        inputs, targets = (
+            torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
+        )
+        is_mixed = self.autocast is not None
+        with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
+            scores, after = self._read(inputs, window, state)
+        scores = scores[-len(targets) :]  # what comes before the first target is only read
+        scores = scores.float() if is_mixed else scores
+        loss = losses.LOSSES[self.config.loss](scores, targets)
+        of_both = loss
+        if window.beside:  # figures are of the text that is to be learnt
+            scores, targets = scores[:, : -window.beside], targets[:, : -window.beside]
+            loss = losses.LOSSES[self.config.loss](scores.detach(), targets)
+        return of_both, (loss.detach(), losses.correct(scores, targets)), after
+
+    def _read(self, inputs: Tensor, window: Window, state: State | None) -> tuple[Tensor, State]:
+        """Scores `(T, B, V)` of inputs `(T, B)` after a state, and the state after them."""
         handover = window.handover
-        scores, state = self.model(inputs[:handover], self.state)
+        scores, state = self.model(inputs[:handover], state)
         if handover is None:
             return scores, state
         state = handed_on(state, window.beside)
@@ -290,8 +300,7 @@ class Training:
         """Add the steps up; the one place where the device is waited for."""
         for step, shape in self._steps:
             norm, made, wrong, loss, correct = (figure.item() for figure in step)
-            if self.processes is not None:
-                correct *= self.processes.size
+            correct *= self.config.accumulate * (self.processes.size if self.processes else 1)
             if made:
                 T, chars = shape[0], math.prod(shape)
                 for k, figure in enumerate((loss * T, norm, correct, T, chars, 1)):

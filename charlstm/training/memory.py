@@ -25,7 +25,7 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
     and there are the scores three times. `window` is T, the steps that gradients flow back through."""
     weights = parameter_count(model, vocabulary_size) * (21 if config.averaging else 13)
     kept = 14 * model.layers * model.width + 3 * vocabulary_size + 2 * (model.embedding or vocabulary_size)
-    streams = config.batch + recipe.old_streams(config)
+    streams = config.batch // config.accumulate + recipe.old_streams(config)
     return FLOAT * (weights + streams * window * kept)
 
 

@@ -81,14 +81,22 @@ class Optimizer(ABC):
         self.scale = scale
         self.tensors = self._first_tensors()
 
-    def step(self, loss: Tensor, lr: float, *figures: Tensor) -> Step:
-        """Lower `loss` by one step; `figures` are averaged with it."""
+    def added(self, held: list[Tensor], loss: Tensor, *figures: Tensor) -> list[Tensor]:
+        """To what is held of other parts of a batch: the gradients of this one's loss, and the figures."""
         scaled = loss if self.scale is None else loss * self.scale.factor
-        gradients = list(torch.autograd.grad(scaled, self.parameters))
-        loss, count = loss.detach(), len(gradients)
+        mine = [*torch.autograd.grad(scaled, self.parameters), loss.detach(), *figures]
+        return list(torch._foreach_add(held, mine)) if held else mine
+
+    def step(
+        self, loss: Tensor, lr: float, *figures: Tensor, held: list[Tensor] | None = None, parts: int = 1
+    ) -> Step:
+        """Lower `loss` by one step; `figures` are averaged with it. `held` is of a batch's other `parts`."""
+        total, count = self.added(held or [], loss, *figures), len(self.parameters)
+        if parts > 1:
+            total = list(torch._foreach_div(total, parts))
         if self.processes is not None:
-            together = self.processes.mean([*gradients, loss, *figures])
-            gradients, loss, figures = together[:count], together[count], tuple(together[count + 1 :])
+            total = self.processes.mean(total)
+        gradients, loss, figures = total[:count], total[count], tuple(total[count + 1 :])
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.scale is not None:
             gradients = list(torch._foreach_div(gradients, self.scale.factor))

@@ -62,6 +62,11 @@ def on_this_machine() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def shares(streams: int, parts: int) -> list[slice]:
+    """So many streams dealt out into so many parts, as evenly as can be."""
+    return [slice(streams * k // parts, streams * (k + 1) // parts) for k in range(parts)]
+
+
 class Processes:
     """Those that train together. Every method is a collective: all of them call it, in the same order.
 
@@ -87,8 +92,7 @@ class Processes:
 
     def share(self, streams: int, rank: int | None = None) -> slice:
         """Which of so many streams are those of the process of this rank; None: of this one."""
-        rank = self.rank if rank is None else rank
-        return slice(streams * rank // self.size, streams * (rank + 1) // self.size)
+        return shares(streams, self.size)[self.rank if rank is None else rank]
 
     def mean(self, tensors: list["Tensor"]) -> list["Tensor"]:
         """Of each over the processes: gradients, by one all-reduce."""

@@ -70,8 +70,9 @@ def points(folder):
     }
 
 
-def test_a_run_of_muon_ends_the_same_wherever_it_is_stopped(corpus, tmp_path):
+def test_a_run_of_muon_on_batches_in_parts_ends_the_same_wherever_it_is_stopped(corpus, tmp_path):
     keys = [*LM, f"data.path={corpus}", "train.optimizer=muon", "model.layers=2", "train.steps=20"]
+    keys += ["train.accumulate=3"]
     run = go(tmp_path / "first", *keys, stop_before=7)
     momenta = [array for name, array in arrays_of(run).items() if name.startswith("muon/momentum/")]
     assert len(momenta) == 4

@@ -289,6 +289,18 @@ def test_wrong_requests_get_one_clear_line(text, tmp_path, overrides, expected):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([*TINY, "train.batch=4"], "train.batch = 4: train.accumulate = 3 cannot share its streams evenly; "),
+        ([], "train.accumulate = 3: works with task=lm only; leave it out"),
+    ],
+)
+def test_what_cannot_be_dealt_into_parts_is_said(text, keys, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        plan(f"data.path={text}", "train.accumulate=3", *keys)
+
+
 def test_the_text_comes_first_and_the_measuring_is_said(text, monkeypatch):
     monkeypatch.setattr(speed, "fastest", lambda *_: (speed.Choice("float32", 1), 0.01))
     planned = plan(*TINY, f"data.path={text}")

@@ -26,13 +26,14 @@ from charlstm.training.processes import Order, together
 STEPS = 50
 
 
-def training(optimizer: str) -> Training:
+def training(optimizer: str, accumulate: int = 1) -> Training:
     torch.manual_seed(0)
     keys = ["task=lm", "train.batch=6", "train.window=7", "train.clip=0.1", "model.hidden=12"]
     settings = compose(
         "train", TrainSettings, [*keys, "model.layers=2", "model.embedding=5", "train.lr=0.01"]
     )
-    model, config = Model(settings.model, 9), replace(settings.train, optimizer=optimizer)
+    model, config = Model(settings.model, 9), settings.train
+    config = replace(config, optimizer=optimizer, accumulate=accumulate)
     ids = np.random.default_rng(0).integers(9, size=999).cumsum() % 9
     average = Average(model.parameters(), 10)
     which = {"steps": STEPS, "every": 1, "average": average, "processes": together()}
@@ -96,6 +97,17 @@ def test_two_processes_make_the_steps_of_one(by_two, optimizer):
     # eigenvectors of eigenvalues that are nearly the same turn with the last bit, and SOAP's steps with them
     which, rel = (slice(0, 3 * STEPS, 3), 3e-3) if optimizer == "soap" else (slice(None), 1e-9)
     assert by_two[optimizer][which] == pytest.approx(one[which], rel=rel, abs=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_batch_in_three_parts_makes_the_steps_of_a_whole_one(optimizer):
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole, parts = numbers(training(optimizer)), numbers(training(optimizer, accumulate=3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    which, rel = (slice(0, 3 * STEPS, 3), 3e-3) if optimizer == "soap" else (slice(None), 1e-9)
+    assert parts[which] == pytest.approx(whole[which], rel=rel, abs=1e-12)
 
 
 PLACE = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
