@@ -35,6 +35,7 @@ LM = [
     *SMALL,
     *("task=lm", "model.embedding=5", "train.batch=3", "train.window=8", "train.steps=40", "eval.times=5"),
     *(
+        "train.optimizer=adamw",
         "train.lr=0.01",
         "train.budget=5m",
         "train.averaging=0.2",
