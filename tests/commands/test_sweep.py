@@ -152,7 +152,7 @@ def test_a_sweep_has_what_there_was_when_it_began(tmp_path):
     assert before.replace("seed: 1", "seed: 2") == after
 
 
-LM = ["task=lm", "model.hidden=12", "model.layers=1", "train.batch=6", "train.window=7", "train.steps=600"]
+LM = ["task=lm", "model.hidden=12", "model.layers=1", "train.batch=6", "train.window=7", "train.steps=1500"]
 LM += ["train.lr=0.01", "train.budget=null", "train.dropout.hidden=0.1", "train.dropout.weight=0.1"]
 LM += ["precision=float32", "tensorboard=false", "eval.baselines=false", "save.every=null", "save.steps=50"]
 RUNS = {1: "0_seed-1", 2: "1_seed-2"}
