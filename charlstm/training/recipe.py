@@ -27,9 +27,6 @@ scores and saving take the rest."""
 LEAST_SCORED = 4_000
 """Symbols whose score says something."""
 
-SOAP_LR_TIMES_HIDDEN = 3.5
-"""SOAP's best learning rate fell with the width (35 and 128 units), as theory would have it (Yang et al.
-2022, "Tensor Programs V")."""
 
 FINE_TUNING = 0.5
 """Of a learning rate that is chosen, the share with which a trained model learns another text (`init`): with
@@ -66,7 +63,7 @@ def for_text(config: TrainConfig, symbols: int, hidden: int, is_trained: bool = 
         optimizer = "soap" if layout == "segments" and config.loss == "cross_entropy" else "adamw"
     if lr == "auto":
         share = FINE_TUNING if is_trained else 1.0
-        lr = share * (min(SOAP_LR_TIMES_HIDDEN / hidden, 0.1) if optimizer == "soap" else 0.01)
+        lr = share * (soap_lr(hidden) if optimizer == "soap" else 0.01)
     if decay == "auto":
         decay = "loss" if optimizer == "soap" else "none"
     if layout == "sequence" and batch != 1:
@@ -85,6 +82,12 @@ def for_text(config: TrainConfig, symbols: int, hidden: int, is_trained: bool = 
 def segments(symbols: int) -> int:
     """How many are good for a text of so many symbols."""
     return min(max(symbols // 100, 1), MOST_SEGMENTS)
+
+
+def soap_lr(hidden: int) -> float:
+    """SOAP's best learning rate, as found for 16, 35, 64 and 128 units: it falls with the width, of wide
+    models as theory would have it (Yang et al. 2022, "Tensor Programs V")."""
+    return min(3.5 / hidden, 0.4 / math.sqrt(hidden), 0.1)
 
 
 def longest_window(config: TrainConfig, symbols: int) -> int:

@@ -249,13 +249,13 @@ def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
     ("overrides", "hidden", "optimizer", "lr", "decay"),
     [
         (["train.layout=sequence"], 35, "adamw", 0.01, "none"),
-        ([], 35, "soap", 0.1, "loss"),
+        ([], 35, "soap", 0.4 / math.sqrt(35), "loss"),
         ([], 128, "soap", 3.5 / 128, "loss"),
         ([], 8, "soap", 0.1, "loss"),
         (["train.loss=mse"], 35, "adamw", 0.01, "none"),
         (["train.optimizer=adamw"], 35, "adamw", 0.01, "none"),
         (["train.lr=0.3", "train.decay=linear"], 35, "soap", 0.3, "linear"),
-        (["train.layout=sequence", "train.optimizer=soap"], 70, "soap", 0.05, "loss"),
+        (["train.layout=sequence", "train.optimizer=soap"], 64, "soap", 0.05, "loss"),
     ],
 )
 def test_optimiser_and_learning_rate_follow_from_the_layout(overrides, hidden, optimizer, lr, decay):
