@@ -11,7 +11,7 @@ from charlstm.checkpoint import Checkpoint
 from charlstm.sampling import writer
 from charlstm.text.vocabulary import Ids
 
-BITS = (16, 12, 10, 9, 8, 7, 6, 5, 4)
+BITS = (16, 12, 10, 9, 8, 7, 6, 5, 4, 3)
 FILE = "rounded.safetensors"
 
 
