@@ -15,6 +15,8 @@ SMALLEST = {
     "sampling rounds=1 size=1x128": "1 thread; characters a second",
     "startup rounds=0": "the main job takes ",
     "threads rounds=1": "1 thread",
+    "by_hand size=2x16 batch=4 seconds=1": "plain torch is",
+    "together steps=2 size=1x8": "2 x 1 thread",
     "threads size=1x8 busy=1 late=1": "beside that of one thread",
     "corpus megabytes=20": "mixed: the large text takes ",
     "training rounds=1 size=1x128": "1x128",
