@@ -22,7 +22,7 @@ BF16 = torch.bfloat16
 
 
 class Layer(torch.autograd.Function):
-    """x `(T, I, B)`, W `(4H, I + H)`, both bfloat16, and bias `(4H, 1)` -> h `(T, H, B)`, from a zero state."""
+    """x `(T, I, B)` and W `(4H, I + H)`, in bfloat16, bias `(4H, 1)` -> h `(T, H, B)`; the state is zero."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, W: Tensor, bias: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ def main(size: str, batch: int, seconds: int) -> None:
         pairs = zip(gradients(forward), exact, strict=True)
         error = max(float((mine - its).norm() / its.norm()) for mine, its in pairs)
         print(
-            f"{name:14} {1000 * min(times[name]):7.1f} ms, median {1000 * statistics.median(times[name]):.1f};"
-            f" gradients off by {error:.3f}"
+            f"{name:14} {1000 * min(times[name]):7.1f} ms, median "
+            f"{1000 * statistics.median(times[name]):.1f}; gradients off by {error:.3f}"
         )
     print(f"plain torch is {min(times['torch.nn.LSTM']) / min(times['plain torch']):.2f} times as fast")
 

@@ -1,5 +1,7 @@
-"""`python -m benchmarks.together [steps=30] [size=2x512]`: characters a second of one run by two processes with a
-thread each, beside those of one process with one, with the same batch of 64 as a whole."""
+"""`python -m benchmarks.together [steps=30] [size=2x512]`: one run by two processes of a thread each.
+
+Characters a second, beside those of one process with one thread, with the same batch of 64 as a whole.
+"""
 
 import json
 import subprocess
