@@ -22,8 +22,8 @@ log = logging.getLogger("charlstm")
 MARKER = ".charlstm"
 """An empty file that is in every directory that a run of ours made its own."""
 
-SWEPT = "multirun.yaml"
-"""Hydra's, in every directory of a sweep."""
+SWEPT = ".charlstm-sweep"
+"""The same in every directory that a sweep made its own."""
 
 RUNS = [Path("outputs"), Path("multirun"), Path("runs")]
 """Where they are, as `conf/train.yaml` and the docs have it."""
@@ -46,8 +46,7 @@ def claimed(directory: Path, key: str, resumed: Path | None, is_sweep: bool = Fa
         raise ValueError(f"{key} = {directory}: holds other files; name a new or an empty folder")
     with owned(directory, key):
         check_unused(directory, key, resumed)
-        if not is_sweep:
-            (directory / MARKER).touch()
+        (directory / (SWEPT if is_sweep else MARKER)).touch()
         yield
 
 

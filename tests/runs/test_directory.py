@@ -220,7 +220,10 @@ def test_a_run_from_before_there_were_markers_is_resumed(tmp_path):
 def test_a_sweep_claims_what_is_new_empty_or_its_own(tmp_path):
     for _ in range(2):
         assert claim(tmp_path / "new", is_sweep=True) is None
-    (tmp_path / "new" / directory.MARKER).touch()
-    assert claim(tmp_path / "new", is_sweep=True) == "holds other files; name a new or an empty folder"
-    (tmp_path / "new" / directory.SWEPT).touch()
-    assert claim(tmp_path / "new", is_sweep=True) is None
+    refused = "holds other files; name a new or an empty folder"
+    assert claim(tmp_path / "new") == refused
+    for name in (directory.MARKER, "multirun.yaml"):  # that of a run; what a user may have, too
+        other = tmp_path / name.strip(".")
+        other.mkdir()
+        (other / name).touch()
+        assert claim(other, is_sweep=True) == refused
