@@ -9,9 +9,8 @@ log = logging.getLogger("charlstm")
 
 JUDGED = 4  # steps, by their median
 SLOW = 1.5  # times as long as a step took when the run began: something else is going on
-FIRST_WAIT = (
-    60  # steps until another number is tried again; twice as many after each trial that brought nothing
-)
+KEPT = 60  # steps for which what was faster stays at least
+FIRST_WAIT = 8  # steps until another trial where one brought nothing; twice as many after each such
 
 
 class Threads:
@@ -45,11 +44,12 @@ class Threads:
             self._switch()
 
     def _end_trial(self, is_worth: bool) -> None:
-        self._wait = FIRST_WAIT if is_worth else min(2 * self._wait, 1000)
-        self._before, self._left = 0.0, self._wait
+        self._before = 0.0
         if is_worth:
+            self._left, self._wait = KEPT, FIRST_WAIT
             log.info(f"Other programs take turns with this one: on {self.now} of {self.all} threads.")
         else:
+            self._left, self._wait = self._wait, min(2 * self._wait, 1000)
             self._switch()
 
     def _switch(self) -> None:
