@@ -28,6 +28,7 @@ KEYS += ["threads=1", "precision=float32", "train.lr=0.01", "data.path=text"]
 SEEN = """
 const seen = [], blocks = [], pictures = [];
 function walk(node) {
+  if (!node) return; // a page or a frame that has only begun
   if (node.nodeType === Node.TEXT_NODE) { seen.push(node.data); return; }
   if (['STYLE', 'SCRIPT', 'TEMPLATE', 'DOM-MODULE'].includes(node.nodeName)) return;
   if (node.nodeName === 'PRE') blocks.push([node.textContent, node.getBoundingClientRect().right]);
