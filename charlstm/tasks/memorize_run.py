@@ -106,7 +106,7 @@ class Memorize(Run):
             self.more = (f"train.epochs={2 * figures['epochs']}",)
         cut = "..." if len(self.ids) > PRINTED_CHARACTERS else ""
         log.info(f"\n{written}{cut}\n")
-        log.info(self._verdict(figures, right))
+        log.info(self._verdict(figures, right), extra={"bold": True})
         say_before_and_after(figures)
         return figures
 
