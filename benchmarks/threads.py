@@ -28,7 +28,7 @@ from charlstm.cli import command_line
 from charlstm.config.settings import TrainSettings
 from charlstm.limits.capacity import random_text
 from charlstm.model.torch_model import Model
-from charlstm.tasks import language_model, table, worker
+from charlstm.tasks import table, worker
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import loop, machine
 
@@ -64,14 +64,14 @@ def by_size(repeats: int) -> None:
         )
 
 
-def _language_model(size: str, threads: str, precision: str, *more: str) -> TrainSettings:
+def _language_model(size: str, threads: str, precision: str) -> TrainSettings:
     layers, hidden = size.split("x")
     overrides = [
         f"model.layers={layers}",
         f"model.hidden={hidden}",
         "train.batch=32",
         "train.window=64",
-        *more,
+        "train.budget=1h",
     ]
     overrides += ["task=lm", f"threads={threads}", f"precision={precision}"]
     settings = command_line.compose("train", TrainSettings, overrides)
@@ -80,16 +80,13 @@ def _language_model(size: str, threads: str, precision: str, *more: str) -> Trai
 
 def take_turns(size: str, threads: str, precision: str) -> None:
     """A process of `beside_others`: for each line of standard input, a turn; the seconds of each step."""
-    plan = language_model.plan(_language_model(size, threads, precision), None)
-    model, dtype = plan.first_model(), machine.autocast(plan.machine.precision)
-    training = loop.of_corpus(
-        model, plan.corpus.train, plan.start_token, plan.config, steps=10**9, every=1, autocast=dtype
-    )
+    plan = table.plan(_language_model(size, threads, precision))
+    training = worker.training_of(plan)
     print(f"{plan.machine.precision}, {plan.machine.shown_threads}", flush=True)
     for _ in sys.stdin:
         times, end = list[float](), time.perf_counter() + SECONDS
         while not times or time.perf_counter() < end:
-            times.append(milliseconds(training.run, 1))
+            times.append(milliseconds(partial(training.run, lambda: True), 1))
         print(json.dumps(times), flush=True)
 
 
@@ -142,7 +139,7 @@ def after_others_came(size: str, busy: int, precision: str, seconds: int) -> Non
     """Print what a step takes from the moment on when so many busy loops have come."""
     means = []
     for threads in (1, machine.available_cores()):
-        settings = _language_model(size, "auto", precision, "train.budget=1h")
+        settings = _language_model(size, "auto", precision)
         plan = table.plan(settings)
         vars(plan)["decided"] = replace(plan.decided, threads=threads)
         training = worker.training_of(plan)

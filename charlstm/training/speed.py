@@ -35,9 +35,10 @@ def fastest(
 ) -> tuple[Choice, float]:
     """The choice that makes a step shortest, and its seconds.
 
-    They take turns. One is faster if both its shortest and its median step are: what else the machine does
-    is in the median, and more of it where threads wait for each other. torch's generators stay as they are,
-    but the model's weights are used up, and its threads changed.
+    They take turns. Of two on as many threads that with the shorter shortest step is faster. More threads are
+    if their median step is shorter, too: what else the machine does is in the median, and more of it where
+    threads wait for each other. torch's generators stay as they are, but the model's weights are used up, and
+    its threads changed.
 
     Args:
         choices: the simplest first, which is preferred to one that is hardly faster, the likeliest last.
@@ -67,7 +68,10 @@ def fastest(
             seconds |= {c: (min(t) * whole, statistics.median(t) * whole) for c, t in times.items()}
     best, *others = (choice for choice in choices if choice in seconds)
     for choice in others:
-        if all(mine < WORTH * its for mine, its in zip(seconds[choice], seconds[best], strict=True)):
+        shortest, median = (
+            mine < WORTH * its for mine, its in zip(seconds[choice], seconds[best], strict=True)
+        )
+        if shortest and (median or choice.threads == best.threads):
             best = choice
     return best, seconds[best][1]
 

@@ -8,7 +8,7 @@ import torch
 log = logging.getLogger("charlstm")
 
 JUDGED = 4  # steps, by their median
-SLOW = 1.5  # times as long as a step took when the run began: something else is going on
+SLOW = 1.3  # times as long as the shortest step yet: something else is going on
 KEPT = 60  # steps for which what was faster stays at least
 FIRST_WAIT = 8  # steps until another trial where one brought nothing; twice as many after each such
 
@@ -20,7 +20,7 @@ class Threads:
 
     Args:
         count: how many there are now, of at least two.
-        pace: the seconds that a step takes on a machine that does nothing else.
+        pace: the seconds of a step when the run began, where others may have been already.
     """
 
     def __init__(self, count: int, pace: float) -> None:
@@ -33,6 +33,7 @@ class Threads:
         """A step took so long."""
         self._left -= 1
         self._taken = [*self._taken[1 - JUDGED :], seconds]
+        self.pace = min(self.pace, seconds)
         if self._before and len(self._taken) > 1 and min(self._taken) > self._before:
             self._end_trial(is_worth=False)
         elif self._left > 0 or len(self._taken) < JUDGED:

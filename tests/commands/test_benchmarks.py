@@ -21,6 +21,7 @@ SMALLEST = {
     "corpus megabytes=20": "mixed: the large text takes ",
     "training rounds=1 size=1x128": "1x128",
     "quality seeds=1 recipe=names train.steps=50": "mean",
+    "beside path=data/cities.txt seconds=3": "charlstm ",
     "limit rows=300": "byte for byte",
     "recipes seeds=1 size=1x16": "segments, SOAP       1 of 1",
     "budget budgets=3 only=copy": "copy",

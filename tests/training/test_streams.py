@@ -214,12 +214,16 @@ H1 = speed.Choice("float16", 1)
         ({F1: [1], B1: [None]}, F1, 1),
         ({F1: [1], B1: [0.8], H1: [0.4]}, H1, 0.4),
         ({F1: [9], F2: [4], B1: [3], B2: [2.9]}, B1, 3),
-        # what else the machine does makes most steps longer, and more so where threads wait for each other
+        # what else the machine does makes most steps longer
         ({F1: [7, 1, 1, 5, 5], B1: [4, 4, 4, 4, 4]}, F1, 5),
+        ({F1: [2, 3, 3, 3, 3], B1: [1, 6, 6, 6, 6]}, B1, 6),
+        # and more so where threads wait for each other
         ({F1: [1, 1, 2, 2, 2], F2: [0.6, 0.6, 5, 5, 5]}, F1, 2),
     ],
 )
-def test_the_fastest_is_so_in_its_shortest_and_its_median_step(monkeypatch, seconds, chosen, step):
+def test_the_fastest_has_the_shortest_step_and_more_threads_the_shorter_median(
+    monkeypatch, seconds, chosen, step
+):
     times = {choice: cycle(taken) for choice, taken in seconds.items()}
 
     def of_step(training, choice):
