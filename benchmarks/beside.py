@@ -161,7 +161,7 @@ def ours(path: Path, seconds: float) -> str:
             check=True,
         )
         result = json.loads(Path(folder, "run", "result.json").read_text())
-    return f"{result['parameters']:10,} {result['steps']:7,} {result['test_nats']:7.4f}"
+    return f"{result['params']:10,} {result['steps']:7,} {result['test_nats']:7.4f}"
 
 
 def main(path: str, seconds: float, only: str) -> None:
