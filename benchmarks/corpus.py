@@ -1,9 +1,9 @@
 """`python -m benchmarks.corpus [megabytes=1000]`: how fast a text becomes ids, and in how much memory.
 
 ASCII is this project's own sources over and over; the mixed text has letters of one to four bytes.
-Each figure is a process of its own with one thread, and there is nothing in its cache. MB/s counts the
-seconds of its core, which neighbours on the machine do not slow down; beside it, those of the clock, in which
-it also waits for the disk. Linux only: anonymous memory is read from /proc.
+Each figure is a process of its own with one thread. MB/s counts the seconds of its core, which neighbours on
+the machine do not slow down; beside it, those of the clock, in which it also waits for the disk.
+Linux only: anonymous memory is read from /proc.
 """
 
 import os
@@ -82,7 +82,7 @@ def main(megabytes: int) -> int:
                 done = subprocess.run(
                     [sys.executable, "-m", "benchmarks.corpus", f"measure={path}"],
                     cwd=PROJECT,
-                    env=os.environ | {"CHARLSTM_CACHE": folder, "OMP_NUM_THREADS": "1"},
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
                     check=True,
                     stdout=subprocess.PIPE,
                     text=True,

@@ -1,11 +1,9 @@
-"""Files that are there whole or not at all; the folders of what comes with charlstm and of what can be made
-again."""
+"""Files that are there whole or not at all; where those are that come with charlstm."""
 
 import io
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,14 +89,3 @@ def regular(path: Path) -> "Iterator[io.BufferedReader[io.FileIO]]":
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("it is a pipe or a device, not a file")
         yield file
-
-
-def cache() -> Path:
-    """The folder that `CHARLSTM_CACHE` names, or `charlstm` in `XDG_CACHE_HOME` or `~/.cache`; without a
-    home it is among the temporary files."""
-    if given := os.environ.get("CHARLSTM_CACHE"):
-        return Path(given)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "charlstm"
-    except RuntimeError:
-        return Path(tempfile.gettempdir(), f"charlstm-{getattr(os, 'geteuid', int)()}")

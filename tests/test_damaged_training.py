@@ -20,9 +20,7 @@ def good(tmp_path_factory):
     """The bytes of the last states of all tasks, stopped in the middle."""
     folder = tmp_path_factory.mktemp("good")
     (folder / "text").write_text(text())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARLSTM_CACHE", str(folder / "cache"))
-        lm = go(folder / "lm", *LM, f"data.path={folder / 'text'}", stop_before=17)
+    lm = go(folder / "lm", *LM, f"data.path={folder / 'text'}", stop_before=17)
     copying = (
         "task=copy",
         "copy.symbols=2",

@@ -164,13 +164,3 @@ def test_only_what_writers_left_is_cleared(tmp_path):
     files.clear_stale(tmp_path)
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {*others, ".charlstm-0123456789abcdef.part", ".charlstm-0123456789abcdee.part"}
-
-
-def test_who_has_no_home_has_a_cache_among_the_temporary_files(tmp_path, monkeypatch):
-    for name in ("CHARLSTM_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert files.cache() == tmp_path / ".cache" / "charlstm"
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr("pwd.getpwuid", dict[int, object]().__getitem__)  # KeyError: no entry
-    assert files.cache() == Path(tempfile.gettempdir(), f"charlstm-{os.geteuid()}")

@@ -82,11 +82,8 @@ def simpler_models(plan: LanguageModelPlan) -> Figures:
     ngrams = baselines.ngrams(data.train, data.ids[begin:end], data.alphabet, plan.vocabulary.start)
     extent = data.extent(begin, end)
     bits = {name: per_symbol * extent.symbols for name, per_symbol in ngrams.items()}
-    try:
-        text = data.original(max(train - baselines.TRAIN, 0), train)
-        bits |= baselines.compressed(text, data.original(begin, end))
-    except (ValueError, OSError) as error:
-        log.warning(f"There is nothing to compress: {error}")
+    text = data.original(max(train - baselines.TRAIN, 0), train)
+    bits |= baselines.compressed(text, data.original(begin, end))
     each = {name: extent.each(total) for name, total in bits.items()}
     bpc, bpb = ({name: one[k] for name, one in each.items()} for k in (0, 1))
     return {"baselines_bpc": bpc, "baselines_bpb": bpb}

@@ -57,9 +57,8 @@ def table(figures: Figures, names: Mapping[str, str]) -> Iterator[tuple[str, boo
     yield f"{'bits/char':>9} {'bits/byte':>9} {'nats/char':>9} {'perplexity':>10}", False
     for said in sorted(known, key=lambda said: (said in rest.keys() - own, known[said][0])):
         bits, size = known[said]
-        shown = "-" if size is None else f"{size:.4f}"
         nats, perplexity = bits * NATS_PER_BIT, _perplexity(bits)
-        yield f"{bits:9.4f} {shown:>9} {nats:9.4f} {perplexity:10.4g}  {said}", said in own
+        yield f"{bits:9.4f} {size:9.4f} {nats:9.4f} {perplexity:10.4g}  {said}", said in own
 
 
 def part_of(figures: Figures) -> str:

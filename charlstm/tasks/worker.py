@@ -52,7 +52,7 @@ def handed_out(plan: LanguageModelPlan) -> LanguageModelPlan:
     """What the other processes need of a plan, decided as it is: of the text what is trained on."""
     given, corpus = copy.copy(plan), plan.corpus  # with all that was measured
     nothing = corpus.ids[:0]
-    corpus = replace(corpus, ids=nothing, valid=nothing, test=nothing, sources=[])
+    corpus = replace(corpus, ids=nothing, valid=nothing, test=nothing)
     vars(given).update(corpus=corpus, resumed=None)
     return given
 

@@ -7,6 +7,5 @@ records.py     characters -> symbols, with a mark at both ends of each record
 survey.py      what a corpus consists of, counted as it goes by
 vocabulary.py  characters <-> ids, and the start, end and unknown token
 draft.py       sources -> survey, digests and symbols, in one pass
-cache.py       large corpora as files of ids, encoded once
 corpus.py      a request -> its ids in three parts: the one entry
 """

@@ -2,28 +2,30 @@
 
 import codecs
 import hashlib
+import io
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 
-from charlstm.config.settings import DataConfig
+from charlstm.config.settings import DataConfig, Records
 from charlstm.config.values import Range, refuse
 from charlstm.progress_bar import progress_bar
-from charlstm.text import cache, source
-from charlstm.text.cache import Stored
+from charlstm.text import source
 from charlstm.text.decoding import check_unicode
 from charlstm.text.draft import Draft
 from charlstm.text.records import END, START
-from charlstm.text.source import Source
-from charlstm.text.survey import Facts
+from charlstm.text.survey import CodePoints, Facts
 from charlstm.text.vocabulary import Extent, Ids, Vocabulary, as_code_points
 
 PARTS = ("train", "valid", "test")
+
+Unknown = tuple[NDArray[np.uint32], NDArray[np.intp]]
+"""The code points that became the unknown token, `(K,)`, and their places among the ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,8 @@ class Corpus:
         train, valid, test: views of them, the parts that `data.split` gives; some may be empty.
         facts: for reports.
         data: by which its bytes are known again.
-        sources, config: by which they are read again.
+        records: what stands between a start and an end token.
+        unknown: what its unknown tokens were.
     """
 
     vocabulary: Vocabulary
@@ -65,8 +68,8 @@ class Corpus:
     test: Ids
     facts: Facts
     data: Fingerprint
-    sources: list[Source]
-    config: DataConfig
+    records: Records
+    unknown: Unknown
 
     def matches(self, before: Fingerprint) -> bool:
         """Whether this is the text that an earlier run was trained on: the same bytes, or, as the first runs
@@ -96,39 +99,26 @@ class Corpus:
 
     def original(self, begin: int, end: int) -> bytes:
         """The text of `ids[begin:end]` in UTF-8, or its bytes: unknown characters as they were, and after
-        each record a line end, or two where blank lines separate them. For unknown characters the text is
-        read again: raises ValueError if it is not there, or another, and OSError if there is no room for it.
-        """
-        known = self.vocabulary
-        if known.unknown is None:
-            points = as_code_points(known.characters + START + END).astype("<u4")[self.ids[begin:end]]
-        else:
-            with closing(Draft(self.sources, self.config, cache.folder())) as draft:
-                if _joint(draft.digests) != self.data.sha256:
-                    raise ValueError(f"{self.facts.source}: another text than it was")
-                pieces, position = [np.zeros(0, "<u4")], 0
-                for piece in draft.symbols():
-                    here = slice(max(begin - position, 0), max(end - position, 0))
-                    pieces.append(piece[here].astype("<u4"))
-                    position += len(piece)
-            points = np.concatenate(pieces)
+        each record a line end, or two where blank lines separate them."""
+        known, (unknown, places) = self.vocabulary, self.unknown
+        symbols = as_code_points(known.characters + START + END + "\ufffd").astype("<u4")
+        points = symbols[self.ids[begin:end]]
+        first, last = np.searchsorted(places, [begin, end])
+        points[places[first:last] - begin] = unknown[first:last]
         text = points.tobytes().decode("utf-32-le", "surrogatepass").replace(START, "")
-        text = text.replace(END, "\n\n" if self.config.records == "blank" else "\n")
+        text = text.replace(END, "\n\n" if self.records == "blank" else "\n")
         return text.encode("utf-8" if known.unit == "char" else "latin-1")
 
     def extent(self, begin: int, end: int) -> Extent:
-        """What `ids[begin:end]` stand for, by their `original`: bytes that are no UTF-8 as a character each.
-        Where that cannot be had each symbol is a character, and bytes are not known."""
+        """What `ids[begin:end]` stand for, by their `original`: bytes that are no UTF-8 as a character
+        each."""
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         symbols = int((self.ids[begin:end] != self.vocabulary.start).sum())
-        step = source.BLOCK if self.vocabulary.unknown is None else max(end - begin, 1)
         characters = size = 0
-        try:
-            for k in range(begin, end, step):
-                blob = self.original(k, min(k + step, end))
-                characters, size = characters + len(decoder.decode(blob, k + step >= end)), size + len(blob)
-        except (ValueError, OSError):
-            return Extent(symbols, symbols, None)
+        for k in range(begin, end, source.BLOCK):
+            blob = self.original(k, min(k + source.BLOCK, end))
+            characters += len(decoder.decode(blob, k + source.BLOCK >= end))
+            size += len(blob)
         return Extent(symbols, characters, size)
 
     def describe(self) -> Iterator[str]:
@@ -166,8 +156,8 @@ class Corpus:
 
 
 def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
-    """The corpus that `data` asks for. Its sources are read once; from the cache, only to be digested. Raises
-    ValueError if there is no text, it cannot be read, or it does not fit `data.alphabet`.
+    """The corpus that `data` asks for. Its sources are read once. Raises ValueError if there is no text, it
+    cannot be read, or it does not fit `data.alphabet`.
 
     `known` is the vocabulary that it shall have, unless it is of another unit or `data.alphabet` says
     otherwise; UnknownCharacterError if that lacks characters and has no token for them. For it, a text with
@@ -190,16 +180,25 @@ def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
 def _read(config: DataConfig) -> Corpus:
     """The same; with an alphabet, a `min_count` above 1 says that there is an unknown token."""
     found = source.find(config)
-    (ids, vocabulary, facts), digests = _cached(found, config) or _encoded(found, config)
+    try:
+        with tempfile.SpooledTemporaryFile(source.SMALL) as file:
+            draft = Draft(found, config, file)
+            vocabulary, facts = draft.described()
+            ids, unknown = _encoded(draft.symbols(), facts.symbols, vocabulary)
+    except OSError as error:  # what is wrong with a source is none
+        raise ValueError(
+            f"{tempfile.gettempdir()}: cannot be written: {error.strerror}; set TMPDIR to a folder with room "
+            f"for several times the {sum(one.size for one in found):,} bytes of the text"
+        ) from None
     *sums, whole = accumulate(config.split)
     cuts = [round(len(ids) * (part / whole)) for part in sums]
     if config.records != "none":
         cuts = [_nearest_record(ids, cut, vocabulary.start) for cut in cuts]
-    cuts = [0, *cuts, len(ids)]
-    train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
+    train, valid, test = (ids[a:b] for a, b in pairwise([0, *cuts, len(ids)]))
     name = "data.text" if config.text is not None else str(config.path)
-    data = Fingerprint(size=facts.bytes, sha256=_joint(digests))
-    return Corpus(vocabulary, ids, train, valid, test, replace(facts, source=name), data, found, config)
+    data = Fingerprint(size=facts.bytes, sha256=_joint(draft.digests))
+    facts = replace(facts, source=name)
+    return Corpus(vocabulary, ids, train, valid, test, facts, data, config.records, unknown)
 
 
 def digest(config: DataConfig) -> str:
@@ -220,47 +219,25 @@ def _joint(digests: list[str]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _cached(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]] | None:
-    """What the cache has of large sources."""
-    sizes = [one.size for one in found]
-    # digests cost a tenth of encoding; of other bytes of the same sizes they cost it for nothing
-    if sum(sizes) <= source.SMALL or not cache.has_one_like(sizes, config):
-        return None
-    with progress_bar(None, "reading the text"):
-        digests = [one.digest() for one in found]
-    stored = cache.load(cache.folder() / cache.name(sizes, digests, config))
-    return None if stored is None else (stored, digests)
-
-
-def _encoded(found: list[Source], config: DataConfig) -> tuple[Stored, list[str]]:
-    """The sources as ids, in memory, or of large ones in the cache or, where that is not possible, in a
-    temporary folder."""
-    folder = cache.folder()
-    try:
-        return _encoded_in(folder, found, config)
-    except OSError as error:
-        folder = cache.substitute(f"{folder}: cannot be written: {error.strerror}")
-    try:
-        return _encoded_in(folder, found, config)
-    except OSError as error:
-        raise ValueError(
-            f"{folder}: cannot be written: {error.strerror}; set CHARLSTM_CACHE to a folder with room for "
-            f"several times the {sum(one.size for one in found):,} bytes of the text"
-        ) from None
-
-
-def _encoded_in(folder: Path, found: list[Source], config: DataConfig) -> tuple[Stored, list[str]]:
-    with closing(Draft(found, config, folder)) as draft:
-        vocabulary, facts = draft.described()
-        pieces = map(vocabulary.ids_of, draft.symbols())
-        if sum(draft.sizes) <= source.SMALL:
-            ids = np.concatenate(list(pieces))
-            ids.flags.writeable = False
-            return (ids, vocabulary, facts), draft.digests
-        path = folder / cache.name(draft.sizes, draft.digests, config)
-        # it may be there, if it came out of a pipe, or by another name
-        with progress_bar(None, "encoding the text"):
-            return cache.load(path) or cache.save(path, pieces, vocabulary, facts), draft.digests
+def _encoded(symbols: Iterable[CodePoints], count: int, vocabulary: Vocabulary) -> tuple[Ids, Unknown]:
+    """The ids `(count,)` of symbols in pieces, read-only: in memory or, of many, mapped from a file without a
+    name; and what is unknown of them. Raises OSError if the file cannot be written."""
+    dtype, unknown, places = vocabulary.dtype, [np.zeros(0, np.uint32)], [np.zeros(0, np.intp)]
+    is_large = count * dtype.itemsize > source.SMALL
+    with (
+        progress_bar(None, "encoding the text"),
+        tempfile.TemporaryFile() if is_large else io.BytesIO() as file,
+    ):
+        for points in symbols:
+            ids = vocabulary.ids_of(points)
+            if vocabulary.unknown is not None:
+                at = np.flatnonzero(ids == vocabulary.unknown)
+                unknown.append(points[at].astype(np.uint32))
+                places.append(at + file.tell() // dtype.itemsize)
+            file.write(ids.data)
+        file.seek(0)
+        whole = np.memmap(file, dtype, "r") if is_large else np.frombuffer(file.read(), dtype)
+    return whole, (np.concatenate(unknown), np.concatenate(places))
 
 
 def _nearest_record(ids: Ids, wanted: int, start: int) -> int:

@@ -1,16 +1,16 @@
 """A known file from the network: once, with progress, and only with the right SHA-256."""
 
+import os
 from pathlib import Path
 
-from charlstm import files
 from charlstm.progress_bar import progress_bar
 
 BLOCK = 1 << 16
 
 
 def fetch(url: str, wanted: str, place: Path) -> Path:
-    """The file of a URL: from the cache, or from the network, which fills the cache. Raises ValueError if it
-    cannot be downloaded, or it is another file.
+    """The file of a URL: from the cache, which `CHARLSTM_CACHE` may name, or from the network, which fills
+    the cache. Raises ValueError if it cannot be downloaded, or it is another file.
 
     Args:
         wanted: its SHA-256, in small hexadecimal digits.
@@ -26,10 +26,9 @@ def fetch(url: str, wanted: str, place: Path) -> Path:
 
     mend = f"download it by other means and save it as {place}"
     pooch.get_logger().setLevel("WARNING")
+    cache = Path(os.environ.get("CHARLSTM_CACHE") or pooch.os_cache("charlstm"))
     try:
-        return Path(
-            pooch.retrieve(url, f"sha256:{wanted}", wanted, files.cache() / "downloads", None, download)
-        )
+        return Path(pooch.retrieve(url, f"sha256:{wanted}", wanted, cache / "downloads", None, download))
     except OSError as error:  # as all that requests raises
         raise ValueError(f"data.url = {url}: cannot be downloaded: {_reason(error)}; {mend}") from None
     except ValueError as error:

@@ -1,21 +1,17 @@
 """Sources -> the draft of a corpus: all that can be known of them after one pass, and their symbols.
 
 Which ids the symbols get is known only when the last of them has gone by. So that nothing is read again for
-that, the draft keeps their code points: of a small corpus in memory, of a large one in a file without a name.
+that, the draft keeps their code points.
 """
 
-import contextlib
-import tempfile
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from charlstm.config.settings import DataConfig
-from charlstm.progress_bar import progress_bar
-from charlstm.text import cache, source
+from charlstm.progress_bar import Bar, progress_bar
 from charlstm.text.decoding import BinaryError, UndecodableError, refuse_binary, texts
 from charlstm.text.records import END, START, marked
 from charlstm.text.source import Source
@@ -25,40 +21,27 @@ from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary, as_code_
 
 class Draft:
     """The symbols of sources, and what is known of them. Raises ValueError if a source cannot be read, or is
-    not what it should be, and OSError if the folder cannot be written.
+    not what it should be, and OSError if the file cannot be written.
 
     Args:
         sources: are read here, each once.
-        folder: for the file of a large one; made if need be.
+        file: an empty one, in which the code points of the symbols are kept.
 
     Attributes:
         survey: of the sources that are kept.
         kept: these; the others are not text: binary ones among several, or as `data.errors` says.
-        digests, sizes: of all sources: SHA-256 in hexadecimal, and bytes.
+        digests: of all sources: SHA-256 in hexadecimal.
     """
 
-    def __init__(self, sources: list[Source], config: DataConfig, folder: Path) -> None:
+    def __init__(self, sources: list[Source], config: DataConfig, file: IO[bytes]) -> None:
         self.survey = Survey()
         self.kept: list[Source] = []
         self.digests: list[str] = []
-        self.sizes: list[int] = []
-        self._config, self._folder, self._is_one_of_many = config, folder, len(sources) > 1
-        self._file = tempfile.SpooledTemporaryFile(dir=str(folder))  # noqa: SIM115  # until it is closed
+        self._config, self._file, self._is_one_of_many = config, file, len(sources) > 1
         self._pieces: list[tuple[np.dtype[Any], int]] = []
-        expected = sum(one.size for one in sources)
-        try:
-            self._fit(expected)
-            with progress_bar(expected, "reading the text") as bar:
-                for one in sources:
-                    self._read(one, bar)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Forget the symbols."""
-        with contextlib.suppress(OSError):  # what is left to be written on a full disk
-            self._file.close()
+        with progress_bar(sum(one.size for one in sources), "reading the text") as bar:
+            for one in sources:
+                self._read(one, bar)
 
     def described(self) -> tuple[Vocabulary, Facts]:
         """The vocabulary and the facts; ValueError if there are no characters, or wrong ones."""
@@ -130,8 +113,8 @@ class Draft:
                 position += len(text)
         raise AssertionError("a character was counted that is not there")
 
-    def _read(self, one: Source, bar: Any) -> None:
-        config, found, before = self._config, Survey(), sum(self.sizes)
+    def _read(self, one: Source, bar: Bar) -> None:
+        config, found, before = self._config, Survey(), bar.n
         begin, pieces = self._file.tell(), len(self._pieces)
         blocks = found.watch_bytes(one.blocks(), config)
         wrong, is_left_out = None, False
@@ -141,8 +124,7 @@ class Draft:
                 points = found.add(symbols)
                 self._file.write(points.data)
                 self._pieces.append((points.dtype, len(points)))
-                self._fit(before + found.size)
-                bar.update(before + found.size - bar.n)
+                bar.n = before + found.size
             if config.unit == "char" and not config.force and config.text is None:
                 refuse_binary(found.controls(), found.characters, one.name, one.blocks())
         except UndecodableError as error:
@@ -152,7 +134,7 @@ class Draft:
             if is_left_out or one.sha256:
                 deque(blocks, maxlen=0)  # what is left out is a part of the digest, too
         self.digests.append(one.checked(found.sha256.hexdigest()))
-        self.sizes.append(found.size)
+        bar.n = before + found.size
         if wrong is None:
             self.kept.append(one)
             self.survey.merge(found)
@@ -161,9 +143,3 @@ class Draft:
             del self._pieces[pieces:]
         else:
             raise wrong
-
-    def _fit(self, size: int) -> None:
-        """Move the symbols to disk if those of so many bytes are too many for the memory."""
-        if size > source.SMALL:
-            cache.make(self._folder)
-            self._file.rollover()

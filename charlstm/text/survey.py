@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config.settings import DataConfig
-from charlstm.config.values import Count
 from charlstm.text.decoding import CONTROLS, has_byte_order_mark, may_have_mark
 from charlstm.text.vocabulary import as_code_points
 
@@ -95,14 +94,14 @@ class Facts:
     """
 
     source: str
-    files: Count
-    left_out: Count
-    bytes: Count
-    characters: Count
-    distinct: Count
-    rare: Count
-    cr: Count
-    crlf: Count
+    files: int
+    left_out: int
+    bytes: int
+    characters: int
+    distinct: int
+    rare: int
+    cr: int
+    crlf: int
     bom: bool
-    records: Count
-    symbols: Count
+    records: int
+    symbols: int

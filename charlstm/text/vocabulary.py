@@ -25,16 +25,16 @@ Ids = NDArray[np.unsignedinteger[Any]]
 
 
 class Extent(NamedTuple):
-    """How many symbols are scored, and what they stand for: characters, and bytes of UTF-8 where these are
-    known. Here alone does a cost become one per character and per byte."""
+    """How many symbols are scored, and what they stand for: characters, and bytes of UTF-8. Here alone does a
+    cost become one per character and per byte."""
 
     symbols: int
     characters: int
-    bytes: int | None
+    bytes: int
 
-    def each(self, bits: float) -> tuple[float, float | None]:
+    def each(self, bits: float) -> tuple[float, float]:
         """The bits of all of it per character, and per byte."""
-        return bits / self.characters, bits / self.bytes if self.bytes else None
+        return bits / self.characters, bits / self.bytes
 
 
 def describe(character: str) -> str:

@@ -46,11 +46,10 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def here(files, tmp_path_factory, monkeypatch):
-    """Every test stands among the files, and has a cache of its own."""
+def here(files, monkeypatch):
+    """Every test stands among the files."""
     monkeypatch.chdir(files)
     monkeypatch.setattr(speed, "PROBE_SECONDS", 0.0)
-    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def answer(program, arguments, capsys):
@@ -502,7 +501,7 @@ if not Path("/proc/self/mem").exists():  # Linux only, and so are names that are
 
 
 @pytest.fixture(scope="module")
-def done(files, tmp_path_factory):
+def done(files):
     """All the commands, side by side; the answer to each."""
     python = shlex.join(PYTHON)
     words = {
@@ -515,7 +514,6 @@ def done(files, tmp_path_factory):
     environment = os.environ | {
         "PYTHONPATH": str(PROJECT),
         "OMP_NUM_THREADS": "1",
-        "CHARLSTM_CACHE": str(tmp_path_factory.mktemp("cache")),
     }
 
     def run_line(line):

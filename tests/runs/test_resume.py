@@ -32,11 +32,9 @@ def stopped(tmp_path_factory):
     """Runs of both tasks that were stopped in the middle of an epoch; do not write there."""
     folder = tmp_path_factory.mktemp("stopped")
     (folder / "text").write_text(text())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARLSTM_CACHE", str(folder / "cache"))
-        go(folder / "memorize", *MEMORIZE, stop_before=13)
-        go(folder / "lm", *LM, f"data.path={folder / 'text'}", stop_before=17)
-        yield folder
+    go(folder / "memorize", *MEMORIZE, stop_before=13)
+    go(folder / "lm", *LM, f"data.path={folder / 'text'}", stop_before=17)
+    return folder
 
 
 def differences(chosen, run, vocabulary=None, other=None):
@@ -200,7 +198,6 @@ def test_what_is_no_run_is_refused(stopped, tmp_path):
 
 
 def test_a_text_is_found_from_another_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "cache"))
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()

@@ -31,11 +31,10 @@ from charlstm.training import machine
 
 @pytest.fixture(scope="module", autouse=True)
 def corpus(tmp_path_factory):
-    """A file with the text of the language models, and a cache of nobody else."""
+    """A file with the text of the language models."""
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "text").write_text(text())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARLSTM_CACHE", str(folder / "cache"))
         patch.setattr(logging, "raiseExceptions", True)  # which a run switches off for its process
         yield folder / "text"
 

@@ -53,15 +53,6 @@ def generated(characters, seed=0):
     return "\n".join(lines)[: characters - 1] + "\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """A cache that tests share, of nobody else."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("CHARLSTM_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A file of 20,000 characters."""
@@ -462,22 +453,6 @@ def test_of_a_short_budget_the_beginnings_of_the_parts_are_scored(tmp_path, capl
     assert {name: result["baselines_bpc"][name] for name in simple} == pytest.approx(simple)
     assert f"the first {few:,} symbols of each part are scored; all take a larger budget." in caplog.text
     assert "train.budget" in caplog.text
-
-
-def test_a_text_that_is_gone_is_not_compressed(trained, text, tmp_path, caplog, monkeypatch):
-    (tmp_path / "text").write_bytes(text.read_bytes())
-    final = language_model_run.final_scores
-
-    def another(*arguments):
-        (tmp_path / "text").write_bytes(b"x" + text.read_bytes()[1:])
-        return final(*arguments)
-
-    monkeypatch.setattr(language_model_run, "final_scores", another)
-    # with curves, simpler models are scored at the first figures; characters that only the text knows
-    result = trained(tmp_path / "text", "data.min_count=300", "tensorboard=false")
-    assert result["test_bpb"] is None
-    assert result["baselines_bpc"].keys() == {"uniform", "unigram", "5-gram"}
-    assert "another text than it was" in caplog.text
 
 
 def test_bytes_that_are_no_text(trained, tmp_path):

@@ -6,8 +6,9 @@ FIGURES = {
     "valid_bpc": 2.5,
     "valid_bpb": 2.4,
     "valid_windows_bpc": 2.6,
+    "valid_windows_bpb": 2.5,
     "test_bpc": 2.7,
-    "test_bpb": None,
+    "test_bpb": 2.65,
     "best_step": 1200,
     "baselines_bpc": {"uniform": 6.0, "5-gram": 3.0, "bz2": 2.6},
     "baselines_bpb": {"uniform": 6.0, "5-gram": 2.9, "bz2": 2.5},
@@ -68,7 +69,7 @@ def test_the_model_has_its_place_among_the_others():
     ]
     assert (
         rows[2][0]
-        == "   2.7000         -    1.8715      6.498  first 900 symbols of the test part, state carried"
+        == "   2.7000    2.6500    1.8715      6.498  first 900 symbols of the test part, state carried"
     )
     rows = list(table(FIGURES, {"valid": "valid part", "test": "test part"}))
     assert max(len(line) for line, _ in rows) <= 80

@@ -1,9 +1,12 @@
-"""A request -> ids: the same for small texts, which stay in memory, and for large ones, in the cache."""
+"""A request -> ids: the same for small texts, which stay in memory, and for large ones, in a file."""
 
 import hashlib
 import io
 import os
+import resource
+import tempfile
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +17,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from charlstm.files import cache
 from charlstm.text import corpus, source
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(autouse=True, params=["small", "large"])
-def size(request, tmp_path_factory, monkeypatch):
-    """What the texts are taken for; there is an empty cache of this test's own."""
-    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(source, "SMALL", 0 if request.param == "large" else 10**6)
+def size(request, monkeypatch):
+    """What the texts are taken for."""
+    monkeypatch.setattr(source, "SMALL", 1 if request.param == "large" else 10**6)
     return request.param
 
 
@@ -241,8 +242,8 @@ def watched(tmp_path, monkeypatch):
 
     class Digest:
         def __init__(self, blob=b""):
-            self.sha256 = sha256(blob)  # of a name
-            self.digest, self.hexdigest = self.sha256.digest, self.sha256.hexdigest
+            self.sha256 = sha256(blob)  # of digests
+            self.hexdigest = self.sha256.hexdigest
 
         def update(self, blob):
             hashed[0] += len(blob)
@@ -287,13 +288,11 @@ def test_every_text_is_read_once_and_digested_once(kind, records, errors, tmp_pa
     first = corpus.read(data(**changes))
     files = 2 if kind == "folder" else 1
     size = len(blob) * files
-    # of a large one the file of ids, too, when it is written and whenever it is read
-    of_ids = sum(path.stat().st_size - 32 for path in (cache() / "corpora").glob("*.ids"))
     assert first.data.size == first.facts.bytes == size
-    assert hashed[0] == size + 2 * of_ids
+    assert hashed[0] == size
     assert list(read.values()) == [[len(blob)]] * files
-    again = corpus.read(data(**changes))  # from the cache, if it is a large one
-    assert hashed[0] == 2 * size + 3 * of_ids
+    again = corpus.read(data(**changes))
+    assert hashed[0] == 2 * size
     times = 1 if kind in ("pipe", "standard input") else 2
     assert list(read.values()) == [[len(blob)] * times] * files
     assert again.ids.tolist() == first.ids.tolist()
@@ -420,10 +419,23 @@ def test_the_original_of_ids(tmp_path, monkeypatch, kind, block):
         after = one.original(cut, end)
         symbols = sum(id_ != one.vocabulary.start for id_ in one.ids[cut:])
         assert one.extent(cut, end) == (symbols, len(after.decode()), len(after))
-    (tmp_path / "0.txt").write_bytes(b"another")
-    assert built.extent(cut, end) == (symbols, symbols, None)
-    with pytest.raises(ValueError, match="another text than it was"):
-        built.original(cut, end)
+
+
+def test_no_room_for_a_large_text_is_named(size, tmp_path, monkeypatch):
+    (tmp_path / "t").write_text("abc" * 100_000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with (
+            pytest.raises(ValueError, match="cannot be written: File too large; set TMPDIR")
+            if size == "large"
+            else nullcontext()
+        ):
+            corpus.read(data(path=tmp_path / "t"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_bytes_that_are_no_text_are_characters_each(tmp_path):
