@@ -612,8 +612,8 @@ MUTATIONS = [
         "text: unknown characters in other places",
         "charlstm/text/corpus.py",
         "tests/text/test_corpus.py -k original",
-        "places.append(at + file.tell() // dtype.itemsize)",
-        "places.append(at)",
+        "points[places[first:last] - begin]",
+        "points[places[first:last]]",
     ),
     Mutation(
         "resume: read whatever a checkpoint names",

@@ -29,7 +29,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
         settings=settings,
         config=settings.train,
         vocabulary=vocabulary,
-        data=Fingerprint.of_text([vocabulary.characters]),
+        data=Fingerprint.of_text(vocabulary.characters),
         text_length=0,
         window=copy_sequences.steps(1),
         resumed=resumed(settings, saved, vocabulary, None),

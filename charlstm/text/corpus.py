@@ -1,10 +1,7 @@
 """A request for text -> its vocabulary and its ids: the one way, whatever the task."""
 
-import codecs
 import hashlib
-import io
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Annotated
@@ -14,17 +11,16 @@ from numpy.typing import NDArray
 
 from charlstm.config.settings import DataConfig, Records
 from charlstm.config.values import Range, refuse
-from charlstm.progress_bar import progress_bar
 from charlstm.text import source
 from charlstm.text.decoding import check_unicode
-from charlstm.text.draft import Draft
+from charlstm.text.draft import CodePoints, Draft, Facts
 from charlstm.text.records import END, START
-from charlstm.text.survey import CodePoints, Facts
 from charlstm.text.vocabulary import Extent, Ids, Vocabulary, as_code_points
 
 PARTS = ("train", "valid", "test")
+BEGINNING = 500_000  # symbols that are looked at to say what may be wrong
 
-Unknown = tuple[NDArray[np.uint32], NDArray[np.intp]]
+Unknown = tuple[CodePoints, NDArray[np.intp]]
 """The code points that became the unknown token, `(K,)`, and their places among the ids."""
 
 
@@ -37,14 +33,10 @@ class Fingerprint:
     sha256: str
 
     @classmethod
-    def of_text(cls, pieces: Iterable[str]) -> "Fingerprint":
-        """That of a text in UTF-8, which comes in pieces."""
-        digest, size = hashlib.sha256(), 0
-        for piece in pieces:
-            blob = piece.encode("utf-8", "surrogatepass")
-            digest.update(blob)
-            size += len(blob)
-        return cls(size=size, sha256=digest.hexdigest())
+    def of_text(cls, text: str) -> "Fingerprint":
+        """That of a text in UTF-8."""
+        blob = text.encode("utf-8", "surrogatepass")
+        return cls(size=len(blob), sha256=hashlib.sha256(blob).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Corpus:
 
     Attributes:
         vocabulary: its characters.
-        ids: of all of it, `(N,)`, read-only: in memory, or of a large one mapped from a file.
+        ids: of all of it, `(N,)`, read-only.
         train, valid, test: views of them, the parts that `data.split` gives; some may be empty.
         facts: for reports.
         data: by which its bytes are known again.
@@ -78,8 +70,7 @@ class Corpus:
             return True
         if self.facts.records or self.facts.rare:  # there is more to it than its characters
             return False
-        blocks = (self.ids[k : k + source.BLOCK] for k in range(0, len(self.ids), source.BLOCK))
-        return before == Fingerprint.of_text(map(self.vocabulary.decode, blocks))
+        return before == Fingerprint.of_text(self.vocabulary.decode(self.ids))
 
     def fit_split(self, split: Sequence[float]) -> None:
         """Check for a training on the parts. Raises ValueError if one that `data.split` asks for has nothing
@@ -112,14 +103,9 @@ class Corpus:
     def extent(self, begin: int, end: int) -> Extent:
         """What `ids[begin:end]` stand for, by their `original`: bytes that are no UTF-8 as a character
         each."""
-        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         symbols = int((self.ids[begin:end] != self.vocabulary.start).sum())
-        characters = size = 0
-        for k in range(begin, end, source.BLOCK):
-            blob = self.original(k, min(k + source.BLOCK, end))
-            characters += len(decoder.decode(blob, k + source.BLOCK >= end))
-            size += len(blob)
-        return Extent(symbols, characters, size)
+        blob = self.original(begin, end)
+        return Extent(symbols, len(blob.decode("utf-8", "surrogateescape")), len(blob))
 
     def describe(self) -> Iterator[str]:
         """What it is and how it is cut, a line each."""
@@ -128,7 +114,7 @@ class Corpus:
 
     def advice(self) -> Iterator[str]:
         """What may be wrong with its lines for a language model, by its beginning, a line each."""
-        facts, ids = self.facts, self.ids[: source.BLOCK]
+        facts, ids = self.facts, self.ids[:BEGINNING]
         end, back = (ids == self.vocabulary.characters.find(c) for c in "\n\r")
         if (facts.crlf or facts.cr) and (end[1:] & ~back[:-1]).any():
             yield "Its line ends are mixed, and the model learns that, too; make them all of one kind first."
@@ -179,31 +165,37 @@ def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
 
 def _read(config: DataConfig) -> Corpus:
     """The same; with an alphabet, a `min_count` above 1 says that there is an unknown token."""
-    found = source.find(config)
-    try:
-        with tempfile.SpooledTemporaryFile(source.SMALL) as file:
-            draft = Draft(found, config, file)
-            vocabulary, facts = draft.described()
-            ids, unknown = _encoded(draft.symbols(), facts.symbols, vocabulary)
-    except OSError as error:  # what is wrong with a source is none
-        raise ValueError(
-            f"{tempfile.gettempdir()}: cannot be written: {error.strerror}; set TMPDIR to a folder with room "
-            f"for several times the {sum(one.size for one in found):,} bytes of the text"
-        ) from None
+    draft = Draft(source.find(config), config)
+    vocabulary, facts = draft.described()
+    ids = vocabulary.ids_of(draft.points)
+    ids.flags.writeable = False
+    is_unknown = np.zeros(0, bool) if vocabulary.unknown is None else ids == vocabulary.unknown
+    places = np.flatnonzero(is_unknown)
     *sums, whole = accumulate(config.split)
     cuts = [round(len(ids) * (part / whole)) for part in sums]
     if config.records != "none":
-        cuts = [_nearest_record(ids, cut, vocabulary.start) for cut in cuts]
-    train, valid, test = (ids[a:b] for a, b in pairwise([0, *cuts, len(ids)]))
+        # where the record begins that begins nearest; the first one always belongs to the training part
+        begins = np.append(np.flatnonzero(ids == vocabulary.start)[1:], len(ids))[::-1]
+        cuts = [int(begins[np.abs(begins - cut).argmin()]) for cut in cuts]
+    cuts = [0, *cuts, len(ids)]
+    train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
     name = "data.text" if config.text is not None else str(config.path)
-    data = Fingerprint(size=facts.bytes, sha256=_joint(draft.digests))
-    facts = replace(facts, source=name)
-    return Corpus(vocabulary, ids, train, valid, test, facts, data, config.records, unknown)
+    return Corpus(
+        vocabulary,
+        ids,
+        train,
+        valid,
+        test,
+        facts=replace(facts, source=name),
+        data=Fingerprint(size=facts.bytes, sha256=_joint(draft.digests)),
+        records=config.records,
+        unknown=(draft.points[places], places),
+    )
 
 
 def digest(config: DataConfig) -> str:
     """The SHA-256 of the fingerprint of what `data` asks for; nothing of it is decoded. Raises as `read`."""
-    return _joint([one.digest() for one in source.find(config)])
+    return _joint([one.read()[1] for one in source.find(config)])
 
 
 def refuse_for_memorize(config: DataConfig) -> None:
@@ -217,41 +209,3 @@ def refuse_for_memorize(config: DataConfig) -> None:
 
 def _joint(digests: list[str]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _encoded(symbols: Iterable[CodePoints], count: int, vocabulary: Vocabulary) -> tuple[Ids, Unknown]:
-    """The ids `(count,)` of symbols in pieces, read-only: in memory or, of many, mapped from a file without a
-    name; and what is unknown of them. Raises OSError if the file cannot be written."""
-    dtype, unknown, places = vocabulary.dtype, [np.zeros(0, np.uint32)], [np.zeros(0, np.intp)]
-    is_large = count * dtype.itemsize > source.SMALL
-    with (
-        progress_bar(None, "encoding the text"),
-        tempfile.TemporaryFile() if is_large else io.BytesIO() as file,
-    ):
-        for points in symbols:
-            ids = vocabulary.ids_of(points)
-            if vocabulary.unknown is not None:
-                at = np.flatnonzero(ids == vocabulary.unknown)
-                unknown.append(points[at].astype(np.uint32))
-                places.append(at + file.tell() // dtype.itemsize)
-            file.write(ids.data)
-        file.seek(0)
-        whole = np.memmap(file, dtype, "r") if is_large else np.frombuffer(file.read(), dtype)
-    return whole, (np.concatenate(unknown), np.concatenate(places))
-
-
-def _nearest_record(ids: Ids, wanted: int, start: int) -> int:
-    """Where the record begins that begins nearest to an index, or the end."""
-    after = _distance(ids[wanted:], start)
-    back = 1 + _distance(ids[:wanted][::-1], start)
-    # the first record always belongs to the training part
-    return wanted + after if after <= back or back >= wanted else wanted - back
-
-
-def _distance(ids: Ids, start: int) -> int:
-    """How many ids come before the first start token, or all of them."""
-    for begin in range(0, len(ids), source.BLOCK):
-        found = np.flatnonzero(ids[begin : begin + source.BLOCK] == start)
-        if found.size:
-            return begin + int(found[0])
-    return len(ids)

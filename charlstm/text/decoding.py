@@ -1,11 +1,6 @@
 """Bytes -> characters, and what helps where they are none."""
 
 import codecs
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain
-
-from charlstm.config.settings import DataConfig
 
 CONTROLS = "".join(
     map(chr, [*range(7), *range(14, 27), *range(28, 32), 127, *range(0x80, 0x85), *range(0x86, 0xA0)])
@@ -34,31 +29,39 @@ class BinaryError(UndecodableError):
     """They are no text in any."""
 
 
-def texts(blocks: Iterable[bytes], name: str, config: DataConfig) -> Iterator[str]:
-    """The text of a source in pieces, none of them empty, without a byte order mark; ValueError where its
-    bytes are not text in `data.encoding`."""
-    offset, is_first = 0, may_have_mark(config)
-    with _answered(name, config.encoding, "data.encoding"):
-        "a".encode(config.encoding)  # which, unlike a decoder, must exist and be one of texts
-        encoding = "latin-1" if config.unit == "byte" else config.encoding
-        errors = "replace" if config.errors == "replace" else "strict"
-        decoder = codecs.getincrementaldecoder(encoding)(errors)
-    for block in chain(blocks, [b""]):
-        kept = len(decoder.getstate()[0])
-        with _answered(name, config.encoding, "data.encoding", offset - kept):
-            text = decoder.decode(block, final=not block)
-        offset += len(block)
-        if text and is_first:
-            text, is_first = text.removeprefix("\ufeff"), False
-        if text:
-            yield text
-
-
-def decoded(blob: bytes, name: str, encoding: str = "utf-8", key: str | None = None) -> str:
-    """The text of all bytes of a source, without a byte order mark; ValueError where they are not text in
-    `encoding`. `name` and `key` are for messages: what it is called, and where another encoding is named."""
-    with _answered(name, encoding, key):
-        return blob.decode(encoding).removeprefix("\ufeff")
+def decoded(
+    blob: bytes, name: str, encoding: str = "utf-8", key: str | None = None, errors: str = "strict"
+) -> str:
+    """The text of all bytes of a source, without a byte order mark. Raises UndecodableError where they are
+    not text in `encoding`, and ValueError where there is no such encoding. `name` and `key` are for messages:
+    what it is called, and where another encoding is named; None: nowhere."""
+    is_data = key == "data.encoding"  # then `data.errors` and `data.unit` can help, too
+    try:
+        "a".encode(encoding)  # which, unlike a decoder, must exist and be one of texts
+        # unlike `bytes.decode`, it takes no UTF-16 of which nothing says which end comes first
+        return codecs.getincrementaldecoder(encoding)(errors).decode(blob, True).removeprefix("\ufeff")
+    except (LookupError, UnicodeEncodeError):
+        raise ValueError(f"{key} = {encoding}: no such encoding; try utf-8, latin-1 or utf-16") from None
+    except UnicodeDecodeError as error:
+        wrong = blob[error.start : error.start + 4].hex(" ")
+        what = f"{name}: not {encoding} text: bytes {wrong} at offset {error.start}"
+        likely = _likely_encoding(blob)
+        # of single bytes those above 127 may be parts of letters
+        share = sum(blob.count(ord(c)) for c in CONTROLS if c.isascii()) / len(blob)
+        if is_data and likely is None and share > BINARY:
+            raise BinaryError(f"{what}; {_binary(share)}") from None
+        other = likely or ("latin-1" if encoding.lower().startswith("utf") else "utf-8")
+        mend = f"name the file's encoding, such as {key}={other}" if key else "convert it"
+        if is_data and likely is None:
+            mend += ", or let data.errors=replace put U+FFFD in their place"
+        raise UndecodableError(f"{what}; {mend}") from None
+    except ValueError as error:  # some codecs, such as idna, have errors of their own
+        if isinstance(error, UnicodeError) and codecs.lookup(encoding).name in ("utf-16", "utf-32"):
+            raise UndecodableError(
+                f"{name}: not {encoding} text: no byte order mark at its beginning; name the file's "
+                f"encoding, such as {key}=utf-8 or {key}={encoding}-le"
+            ) from None
+        raise ValueError(f"{name}: cannot be read in {key} = {encoding}: {error}") from None
 
 
 def check_unicode(text: str, key: str, instead: str | None = None) -> None:
@@ -71,12 +74,12 @@ def check_unicode(text: str, key: str, instead: str | None = None) -> None:
         raise ValueError(f"{key}: not valid Unicode at position {error.start}; {mend}") from None
 
 
-def refuse_binary(controls: int, characters: int, name: str, blocks: Iterable[bytes]) -> None:
-    """Check what was decoded without an error from `blocks`; UndecodableError if too many of its characters
-    are `CONTROLS`."""
+def refuse_binary(controls: int, characters: int, name: str, blob: bytes) -> None:
+    """Check what was decoded without an error from `blob`; UndecodableError if too many of its characters are
+    `CONTROLS`."""
     if controls <= BINARY * characters:
         return
-    if likely := _likely_encoding(next(iter(blocks), b"")):
+    if likely := _likely_encoding(blob):
         raise UndecodableError(
             f"{name}: {controls / characters:.0%} control characters: looks like {likely}; "
             f"set data.encoding={likely}, or data.force=true to take it as it is"
@@ -84,60 +87,18 @@ def refuse_binary(controls: int, characters: int, name: str, blocks: Iterable[by
     raise BinaryError(f"{name}: {_binary(controls / characters)}; data.force=true takes it as it is")
 
 
-def may_have_mark(config: DataConfig) -> bool:
-    """Whether a byte order mark is no part of the text: that of a file of characters."""
-    return config.unit == "char" and config.text is None
-
-
-def has_byte_order_mark(beginning: bytes, encoding: str) -> bool:
+def has_byte_order_mark(blob: bytes, encoding: str) -> bool:
     """Whether bytes in this encoding begin with a byte order mark."""
-    return codecs.lookup(encoding).name.startswith("utf") and beginning.startswith(tuple(BYTE_ORDER_MARKS))
-
-
-@contextmanager
-def _answered(name: str, encoding: str, key: str | None, offset: int = 0) -> Iterator[None]:
-    """Within this context an error of decoding is a ValueError that names the bytes and the mend.
-
-    Args:
-        name: where the bytes are from.
-        key: by which another encoding can be named; None: by none.
-        offset: of the bytes within the source.
-    """
-    is_data = key == "data.encoding"  # then `data.errors` and `data.unit` can help, too
-    try:
-        yield
-    except (LookupError, UnicodeEncodeError):
-        raise ValueError(f"{key} = {encoding}: no such encoding; try utf-8, latin-1 or utf-16") from None
-    except UnicodeDecodeError as error:
-        blob = bytes(error.object)
-        wrong = blob[error.start : error.start + 4].hex(" ")
-        what = f"{name}: not {encoding} text: bytes {wrong} at offset {offset + error.start}"
-        likely = None if offset else _likely_encoding(blob)
-        # of single bytes those above 127 may be parts of letters
-        share = sum(blob.count(ord(c)) for c in CONTROLS if c.isascii()) / len(blob)
-        if is_data and likely is None and share > BINARY:
-            raise BinaryError(f"{what}; {_binary(share)}") from None
-        other = likely or ("latin-1" if encoding.lower().startswith("utf") else "utf-8")
-        mend = f"name the file's encoding, such as {key}={other}" if key else "convert it"
-        if is_data and likely is None:
-            mend += ", or let data.errors=replace put U+FFFD in their place"
-        raise UndecodableError(f"{what}; {mend}") from None
-    except ValueError as error:  # some codecs, such as idna, have errors of their own
-        # in blocks, a mark has to say which end of UTF-16 and UTF-32 comes first
-        if isinstance(error, UnicodeError) and codecs.lookup(encoding).name in ("utf-16", "utf-32"):
-            raise UndecodableError(
-                f"{name}: not {encoding} text: no byte order mark at its beginning; name the file's "
-                f"encoding, such as {key}=utf-8 or {key}={encoding}-le"
-            ) from None
-        raise ValueError(f"{name}: cannot be read in {key} = {encoding}: {error}") from None
+    return codecs.lookup(encoding).name.startswith("utf") and blob.startswith(tuple(BYTE_ORDER_MARKS))
 
 
 def _binary(share: float) -> str:
     return f"{share:.0%} control characters: a binary file; name a text, or set data.unit=byte with task=lm"
 
 
-def _likely_encoding(beginning: bytes) -> str | None:
+def _likely_encoding(blob: bytes) -> str | None:
     """The encoding that a byte order mark tells, or zeros in every second byte, as of ASCII in UTF-16."""
+    beginning = blob[:100_000]
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if beginning.startswith(mark):
             return encoding

@@ -1,65 +1,116 @@
-"""Sources -> the draft of a corpus: all that can be known of them after one pass, and their symbols.
+"""Sources -> the draft of a corpus: the code points of its symbols, and all that is known of them."""
 
-Which ids the symbols get is known only when the last of them has gone by. So that nothing is read again for
-that, the draft keeps their code points.
-"""
-
-from collections import deque
-from collections.abc import Iterator
-from typing import IO, Any
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlstm.config.settings import DataConfig
-from charlstm.progress_bar import Bar, progress_bar
-from charlstm.text.decoding import BinaryError, UndecodableError, refuse_binary, texts
-from charlstm.text.records import END, START, marked
+from charlstm.progress_bar import progress_bar
+from charlstm.text.decoding import (
+    CONTROLS,
+    BinaryError,
+    UndecodableError,
+    decoded,
+    has_byte_order_mark,
+    refuse_binary,
+)
+from charlstm.text.records import START, marked
 from charlstm.text.source import Source
-from charlstm.text.survey import SURROGATES, CodePoints, Facts, Survey
-from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary, as_code_points, describe
+from charlstm.text.vocabulary import (
+    BLOCK,
+    CODE_POINTS,
+    UnknownCharacterError,
+    Vocabulary,
+    as_code_points,
+    describe,
+)
+
+CodePoints = NDArray[np.unsignedinteger[Any]]
+
+# as indices of a table of all code points
+CONTROL_POINTS = np.array([ord(control) for control in CONTROLS])
+SURROGATES = slice(0xD800, 0xE000)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a corpus is, for reports; all numbers are counts.
+
+    Attributes:
+        source: what messages call it.
+        files, left_out: that were read; that were not, for they are not text in `data.encoding`.
+        bytes, characters: separators of records included, byte order marks not among the characters.
+        distinct: different characters among the symbols.
+        rare: symbols that became the unknown token.
+        cr, crlf: line ends of each kind, but for the usual one.
+        bom: whether a source began with a byte order mark.
+        symbols: ids: the characters without what separates records, and two tokens for each record.
+    """
+
+    source: str
+    files: int
+    left_out: int
+    bytes: int
+    characters: int
+    distinct: int
+    rare: int
+    cr: int
+    crlf: int
+    bom: bool
+    records: int
+    symbols: int
 
 
 class Draft:
     """The symbols of sources, and what is known of them. Raises ValueError if a source cannot be read, or is
-    not what it should be, and OSError if the file cannot be written.
-
-    Args:
-        sources: are read here, each once.
-        file: an empty one, in which the code points of the symbols are kept.
+    not what it should be.
 
     Attributes:
-        survey: of the sources that are kept.
-        kept: these; the others are not text: binary ones among several, or as `data.errors` says.
+        points: the code points of all symbols, `(N,)`.
+        counts: how often each code point occurs among them, marks included.
+        kept: the sources that they are of; the others are not text: binary ones among several, or as
+            `data.errors` says.
         digests: of all sources: SHA-256 in hexadecimal.
     """
 
-    def __init__(self, sources: list[Source], config: DataConfig, file: IO[bytes]) -> None:
-        self.survey = Survey()
-        self.kept: list[Source] = []
-        self.digests: list[str] = []
-        self._config, self._file, self._is_one_of_many = config, file, len(sources) > 1
-        self._pieces: list[tuple[np.dtype[Any], int]] = []
-        with progress_bar(sum(one.size for one in sources), "reading the text") as bar:
+    def __init__(self, sources: list[Source], config: DataConfig) -> None:
+        self.config, self.kept, self.digests = config, list[Source](), list[str]()
+        self.counts = np.zeros(CODE_POINTS, np.int64)
+        self._sums = Counter[str]()
+        pieces = list[CodePoints]()
+        with progress_bar(len(sources), "reading the text") as bar:
             for one in sources:
-                self._read(one, bar)
+                blob, digest = one.read()
+                self.digests.append(digest)
+                try:
+                    pieces.append(self._symbols(one, blob))
+                except UndecodableError as error:
+                    is_stray = len(sources) > 1 and not config.force and isinstance(error, BinaryError)
+                    if not is_stray and config.errors != "skip":
+                        raise
+                bar.update()
+        self.points = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.uint8), *pieces])
 
     def described(self) -> tuple[Vocabulary, Facts]:
         """The vocabulary and the facts; ValueError if there are no characters, or wrong ones."""
-        config, survey = self._config, self.survey
+        config = self.config
         name = f"data.path = {config.path}" if config.text is None else "data.text"
         if not self.kept:
             raise ValueError(
                 f"{name}: none of its {len(self.digests)} files is text in data.encoding = "
                 f"{config.encoding}; name another"
             )
-        records = int(survey.counts[ord(START) : ord(END)].sum()) if config.records != "none" else 0
-        if survey.counts[SURROGATES].sum() != 2 * records:
+        records = int(self.counts[ord(START)]) if config.records != "none" else 0
+        if self.counts[SURROGATES].sum() != 2 * records:
             raise ValueError(f"{name}: has lone surrogates in data.encoding = {config.encoding}; convert it")
-        counts = survey.counts.copy()
+        counts = self.counts.copy()
         counts[SURROGATES] = 0
         occur = np.flatnonzero(counts)
         if not occur.size:
-            empty = "there are only empty records" if survey.characters else "the text is empty"
+            empty = "there are only empty records" if self._sums["characters"] else "the text is empty"
             raise ValueError(f"{name}: {empty}; it needs at least one character")
         often = occur[counts[occur] >= config.min_count]
         if config.alphabet is not None:
@@ -80,66 +131,56 @@ class Draft:
             source=name,
             files=len(self.kept),
             left_out=len(self.digests) - len(self.kept),
-            bytes=survey.size,
-            characters=survey.characters,
+            bytes=self._sums["bytes"],
+            characters=self._sums["characters"],
             distinct=len(occur),
             rare=int(counts.sum() - counts[often].sum()),
-            cr=survey.cr,
-            crlf=survey.crlf,
-            bom=survey.bom,
+            cr=self._sums["cr"],
+            crlf=self._sums["crlf"],
+            bom=self._sums["bom"] > 0,
             records=records,
-            symbols=int(survey.counts.sum()),
+            symbols=len(self.points),
         )
 
-    def symbols(self) -> Iterator[CodePoints]:
-        """The code points of all symbols, in pieces `(T,)`."""
-        self._file.seek(0)
-        for dtype, count in self._pieces:
-            yield np.frombuffer(self._file.read(count * dtype.itemsize), dtype)
+    def _symbols(self, one: Source, blob: bytes) -> CodePoints:
+        """The code points of a source's symbols; UndecodableError if it is no text."""
+        config, text = self.config, self._text(one, blob)
+        is_file = config.unit == "char" and config.text is None
+        points = as_code_points(marked(text, config.records))
+        counts = counted(points)
+        if is_file and not config.force:
+            controls = counts[CONTROL_POINTS[len(counts) > CONTROL_POINTS]].sum()
+            refuse_binary(int(controls), len(text), one.name, blob)
+        pairs, bom = text.count("\r\n"), is_file and has_byte_order_mark(blob, config.encoding)
+        self.kept.append(one)
+        self.counts[: len(counts)] += counts
+        self._sums.update(bytes=len(blob), characters=len(text), bom=bom)
+        self._sums.update(crlf=pairs, cr=text.count("\r") - pairs)
+        return points.astype(np.uint16) if points.itemsize > 2 and len(counts) <= 1 << 16 else points
+
+    def _text(self, one: Source, blob: bytes) -> str:
+        """The text of a source: its bytes as Latin-1 characters, or without a byte order mark."""
+        config = self.config
+        if config.unit == "byte" or config.text is not None:
+            return blob.decode("latin-1" if config.unit == "byte" else "utf-8")
+        errors = "replace" if config.errors == "replace" else "strict"
+        return decoded(blob, one.name, config.encoding, "data.encoding", errors)
 
     def _first_unknown(self, missing: set[str], vocabulary: Vocabulary) -> ValueError:
         # the one place where sources are read again: to say where it is, and to end there
         for one in self.kept:
-            position = 0
-            for text in texts(one.blocks(), one.name, self._config):
-                for n, character in enumerate(text):
-                    if character in missing:
-                        others = sorted(missing - {character})[:10]
-                        more = (
-                            f", nor {'is' if len(others) == 1 else 'are'} {', '.join(map(describe, others))}"
-                        )
-                        first = vocabulary.unknown_character(character, position + n, one.name)
-                        return UnknownCharacterError(f"{first}{more if others else ''}")
-                position += len(text)
+            for position, character in enumerate(self._text(one, one.read()[0])):
+                if character in missing:
+                    others = sorted(missing - {character})[:10]
+                    more = f", nor {'is' if len(others) == 1 else 'are'} {', '.join(map(describe, others))}"
+                    first = vocabulary.unknown_character(character, position, one.name)
+                    return UnknownCharacterError(f"{first}{more if others else ''}")
         raise AssertionError("a character was counted that is not there")
 
-    def _read(self, one: Source, bar: Bar) -> None:
-        config, found, before = self._config, Survey(), bar.n
-        begin, pieces = self._file.tell(), len(self._pieces)
-        blocks = found.watch_bytes(one.blocks(), config)
-        wrong, is_left_out = None, False
-        try:
-            text = found.watch_text(texts(blocks, one.name, config))
-            for symbols in marked(text, config.records):
-                points = found.add(symbols)
-                self._file.write(points.data)
-                self._pieces.append((points.dtype, len(points)))
-                bar.n = before + found.size
-            if config.unit == "char" and not config.force and config.text is None:
-                refuse_binary(found.controls(), found.characters, one.name, one.blocks())
-        except UndecodableError as error:
-            wrong = error
-            is_stray = self._is_one_of_many and not config.force and isinstance(error, BinaryError)
-            is_left_out = config.errors == "skip" or is_stray
-            if is_left_out or one.sha256:
-                deque(blocks, maxlen=0)  # what is left out is a part of the digest, too
-        self.digests.append(one.checked(found.sha256.hexdigest()))
-        bar.n = before + found.size
-        if wrong is None:
-            self.kept.append(one)
-            self.survey.merge(found)
-        elif is_left_out:
-            self._file.seek(begin)
-            del self._pieces[pieces:]
-        else:
-            raise wrong
+
+def counted(points: CodePoints) -> NDArray[np.int64]:
+    """How often each code point occurs among these, up to the greatest of them."""
+    counts = np.zeros(int(points.max(initial=0)) + 1, np.int64)
+    for begin in range(0, len(points), BLOCK):  # which take 8 bytes each
+        counts += np.bincount(points[begin : begin + BLOCK], minlength=len(counts))
+    return counts

@@ -1,19 +1,15 @@
-"""What `data.text`, `data.path` and their like name -> the sources of a corpus, each to be read in blocks."""
+"""What `data.text`, `data.path` and their like name -> the sources of a corpus."""
 
-import atexit
 import contextlib
 import fnmatch
 import functools
 import hashlib
-import io
 import re
-import shutil
 import stat
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -25,9 +21,7 @@ from charlstm.files import PROJECT
 from charlstm.text import download
 from charlstm.text.decoding import check_unicode
 
-BLOCK = 1 << 19  # bytes at a time: half or twice as many are as fast, within 10 %; much more leave the caches
 MOST = 10_000  # files of a folder that are looked at to say what it holds
-SMALL = 1 << 22  # bytes up to which a text is kept in memory and leaves no file behind
 
 
 @dataclass(frozen=True)
@@ -36,54 +30,43 @@ class Source:
 
     Attributes:
         name: what messages call it.
-        size: in bytes, as far as it can be told before it is read.
-        open: gives it anew, from its beginning.
+        contents: gives all of its bytes.
         sha256: what it must have, in small hexadecimal digits; None: any.
     """
 
     name: str
-    size: int
-    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    contents: Callable[[], bytes]
     sha256: str | None = None
 
-    def blocks(self) -> Iterator[bytes]:
-        """Its bytes, at most `BLOCK` at a time; ValueError if it cannot be read."""
-        with answered_reading(self.name), self.open() as file:
-            while block := file.read(BLOCK):
-                yield block
-
-    def digest(self) -> str:
-        """The SHA-256 of its bytes, in small hexadecimal digits; raises as `blocks` and `checked` do."""
-        digest = hashlib.sha256()
-        for block in self.blocks():
-            digest.update(block)
-        return self.checked(digest.hexdigest())
-
-    def checked(self, found: str) -> str:
-        """The SHA-256 that was found, if it is the right one; else ValueError."""
+    def read(self) -> tuple[bytes, str]:
+        """Its bytes, and their SHA-256 in small hexadecimal digits; ValueError if it cannot be read, or is
+        another text than it must be."""
+        with answered_reading(self.name):
+            blob = self.contents()
+        found = hashlib.sha256(blob).hexdigest()
         if self.sha256 not in (None, found):
             raise ValueError(
                 f"{self.name}: its SHA-256 is {found}, not that of data.sha256; it is another text"
             )
-        return found
+        return blob, found
 
 
 def find(config: DataConfig) -> list[Source]:
     """The sources of a request, in their order; ValueError if there is none, or it cannot be had."""
     if config.text is not None:
         check_unicode(config.text, "data.text", "data.path")
-        blob = config.text.encode()
-        return [Source("data.text", len(blob), partial(io.BytesIO, blob))]
+        return [Source("data.text", config.text.encode)]
     if not config.path:
         raise ValueError("data.path is not set; name a file or folder, or give the text with data.text=...")
     name = f"data.path = {config.path}"
     if config.path == "-":
-        return [_pipe("-", name)]
+        return [Source(name, partial(_drained, "-", name))]
     sha256 = config.sha256.lower() if config.sha256 else None
     path = _downloaded(config.path, config.url, sha256) if config.url else locate(config.path, "data.path")
     if path.is_dir():
         return _in_folder(path, config)
-    return [_file(path, name, sha256) if path.is_file() else _pipe(str(path), name, sha256)]
+    contents = path.read_bytes if path.is_file() else partial(_drained, str(path), name)
+    return [Source(name, contents, sha256)]
 
 
 def locate(path: str, key: str) -> Path:
@@ -131,6 +114,8 @@ def answered_reading(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: a folder; name a file in it") from None
     except OSError as error:
         raise ValueError(f"{name}: cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise ValueError(f"{name}: larger than this machine's free memory") from None
 
 
 def _standard_input(name: str) -> IO[bytes]:
@@ -139,33 +124,11 @@ def _standard_input(name: str) -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _file(path: Path, name: str, sha256: str | None = None) -> Source:
-    with answered_reading(name):
-        return Source(name, path.stat().st_size, lambda: path.open("rb"), sha256)
-
-
-def _pipe(path: str, name: str, sha256: str | None = None) -> Source:
-    kept = _drained(path, name)
-
-    def again() -> AbstractContextManager[IO[bytes]]:
-        kept.seek(0)
-        return nullcontext(kept)
-
-    return Source(name, kept.seek(0, io.SEEK_END), again, sha256)
-
-
 @functools.cache
-def _drained(path: str, name: str) -> IO[bytes]:
+def _drained(path: str, name: str) -> bytes:
     """What comes out of a pipe, for `-` of standard input: it comes but once, and the runs of a sweep share
-    it. Where it is large it is in a file without a name."""
-    kept = tempfile.SpooledTemporaryFile(SMALL)  # noqa: SIM115  # until the process ends
-    atexit.register(kept.close)
-    with (
-        answered_reading(name),
-        nullcontext(_standard_input(name)) if path == "-" else Path(path).open("rb") as pipe,
-    ):
-        shutil.copyfileobj(pipe, kept, BLOCK)
-    return kept
+    it."""
+    return contents(path, name)
 
 
 def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
@@ -182,7 +145,7 @@ def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
             f"{_held(folder)}"
         )
     shown = Path(str(config.path))
-    return [_file(folder / file, f"data.path = {shown / file}") for file in kept]
+    return [Source(f"data.path = {shown / file}", (folder / file).read_bytes) for file in kept]
 
 
 def _held(folder: Path) -> str:

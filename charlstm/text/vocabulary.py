@@ -18,7 +18,7 @@ from charlstm.config.settings import Unit
 from charlstm.text.records import END, START
 
 CODE_POINTS = 0x110000
-BLOCK = 1 << 19  # characters encoded at a time
+BLOCK = 1 << 19  # code points that are looked up at a time
 
 Ids = NDArray[np.unsignedinteger[Any]]
 """Ids as they are stored: the smallest unsigned integer that holds the vocabulary."""
@@ -104,18 +104,14 @@ class Vocabulary:
         """The ids `(T,)` of a text of T units, without start and end token. Where there is no unknown token
         UnknownCharacterError names the first unknown character and its position in `source`."""
         units = self.units(text)
-        encoded: Ids = np.empty(len(units), self.dtype)
-        for begin in range(0, len(units), BLOCK):  # indices of the table take 8 bytes each
-            block = units[begin : begin + BLOCK]
-            ids = encoded[begin : begin + BLOCK]
-            ids[:] = self.ids_of(as_code_points(block))
-            is_unknown = ids >= self.start  # here a mark is a character like any other
-            if self.unknown is not None:
-                ids[is_unknown] = self.unknown
-            elif is_unknown.any():
-                first = int(is_unknown.argmax())
-                raise self.unknown_character(block[first], begin + first, source)
-        return encoded
+        ids = self.ids_of(as_code_points(units))
+        is_unknown = ids >= self.start  # here a mark is a character like any other
+        if self.unknown is not None:
+            return np.where(is_unknown, self.unknown, ids).astype(self.dtype)
+        if is_unknown.any():
+            first = int(is_unknown.argmax())
+            raise self.unknown_character(units[first], first, source)
+        return ids
 
     def ids_of(self, points: NDArray[np.unsignedinteger[Any]]) -> Ids:
         """The ids `(T,)` of the code points `(T,)` of symbols: characters, and marks, which are the tokens.
@@ -124,7 +120,9 @@ class Vocabulary:
         """
         if points.dtype == self.dtype == np.uint8:  # several times as fast
             return np.frombuffer(points.tobytes().translate(self._table[:256].tobytes()), np.uint8)
-        ids: Ids = self._table[points]
+        ids: Ids = np.empty(len(points), self.dtype)
+        for begin in range(0, len(points), BLOCK):  # which take 8 bytes each, as indices of the table
+            ids[begin : begin + BLOCK] = self._table[points[begin : begin + BLOCK]]
         return ids
 
     @cached_property

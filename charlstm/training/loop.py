@@ -358,8 +358,7 @@ def of_corpus(
     """Training on the streams of a corpus, which is cut at other places in each epoch.
 
     Args:
-        ids: `(N,)`, in memory or memory-mapped and then read as it is needed; long enough for
-            `recipe.for_corpus` to leave `config` as it is.
+        ids: `(N,)`, long enough for `recipe.for_corpus` to leave `config` as it is.
         start, seed: as for `ShiftedStreams`.
         beside: the ids of another text, and how many streams of it are trained on beside those of this one.
         others: as for `Training`.

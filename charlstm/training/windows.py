@@ -127,8 +127,7 @@ class Segments:
 
 
 class ShiftedStreams(Sequence[Window]):
-    """As `streams`, read from `ids` (which may lie on disk) window by window, from a place on that is another
-    in every epoch.
+    """As `streams`, cut window by window as it is needed, from a place on that is another in every epoch.
 
     Every epoch another `0 ... window - 1` ids are left out at the beginning, so that the borders of the
     windows, where gradients stop, move. Every window has `window` steps; the few ids at the end of a stream

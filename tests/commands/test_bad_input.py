@@ -8,15 +8,12 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from bad_files import MINE, ODD_NAME, TEXTS, make
-from conftest import settings
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
-from hypothesis import strategies as st
 from warm import PYTHON
 
 from charlstm import checkpoint
@@ -29,11 +26,9 @@ from charlstm.config.tool_settings import SampleSettings, ScoreSettings
 from charlstm.files import PROJECT
 from charlstm.tasks import table
 from charlstm.text import source
-from charlstm.text.decoding import texts
 from charlstm.training import speed
 
 LONG = "x" * 300
-DATA = settings().data
 TINY = ["model.hidden=8", "threads=1", "precision=float32", "check=true"]
 LM = ["task=lm", "model.embedding=4", "train.steps=2", *TINY]
 
@@ -388,18 +383,6 @@ def test_every_number(name, settings_type):
                 refused.append(text)
         # whatever else it takes, no number is one of these
         assert {"nan", "inf", "-inf", "1e30", "text", "true", "[1]"} <= {*refused}, key
-
-
-@given(
-    st.binary(max_size=40),
-    st.integers(1, 5),
-    st.sampled_from(["utf-8", "utf-16-le", "utf-32-be", "gb18030", "shift_jis"]),
-)
-def test_what_is_replaced_does_not_depend_on_blocks(blob, width, encoding):
-    config = replace(DATA, errors="replace", encoding=encoding)
-    blocks = [blob[k : k + width] for k in range(0, len(blob), width)]
-    found = "".join(texts(blocks, "it", config))
-    assert found == blob.decode(encoding, "replace").removeprefix("\ufeff")
 
 
 # a line for a shell among the files, which fails where a part of a pipe fails: exit code, the beginning of

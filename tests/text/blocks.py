@@ -13,17 +13,6 @@ pieces = st.lists(
     st.sampled_from(["a", "é", "日", "🙂", "\r\n", "\r", "\n", "\n\n", " ", "\t", "\ufeff", "\0"])
 ).map("".join)
 any_text = pieces | st.text()
-widths = st.lists(st.integers(1, 9), min_size=1)
-
-
-def cut(blob, widths):
-    """The bytes, or characters, in blocks of these widths, over and over."""
-    at, blocks = 0, []
-    while at < len(blob):
-        width = widths[len(blocks) % len(widths)]
-        blocks.append(blob[at : at + width])
-        at += width
-    return blocks
 
 
 def data(*overrides, **changes):

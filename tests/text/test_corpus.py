@@ -1,12 +1,9 @@
-"""A request -> ids: the same for small texts, which stay in memory, and for large ones, in a file."""
+"""A request -> ids."""
 
 import hashlib
 import io
 import os
-import resource
-import tempfile
 import threading
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +14,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from charlstm.text import corpus, source
+from charlstm.text import corpus, draft, source, vocabulary
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
 
 
-@pytest.fixture(autouse=True, params=["small", "large"])
-def size(request, monkeypatch):
-    """What the texts are taken for."""
-    monkeypatch.setattr(source, "SMALL", 1 if request.param == "large" else 10**6)
-    return request.param
-
-
 @at_most(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(min_size=40), st.integers(1, 7))
-def test_ids_decode_to_the_text_wherever_it_is_cut(tmp_path, monkeypatch, text, block):
-    monkeypatch.setattr(source, "BLOCK", block)
+def test_ids_decode_to_the_text(tmp_path, monkeypatch, text, block):
+    for module in (vocabulary, draft):
+        monkeypatch.setattr(module, "BLOCK", block)
     (tmp_path / "t").write_bytes(text.encode())
     built = corpus.read(data(path=tmp_path / "t", force=True))
     assert built.vocabulary.decode(all_of(built)) == text.removeprefix("\ufeff")
@@ -40,11 +31,10 @@ def test_ids_decode_to_the_text_wherever_it_is_cut(tmp_path, monkeypatch, text, 
     assert built.facts.symbols == built.facts.characters == len(text.removeprefix("\ufeff"))
 
 
-def test_the_sentence(size):
+def test_the_sentence():
     built = corpus.read(data(split=(1.0, 0.0, 0.0)))
     assert built.vocabulary == Vocabulary.of_text(SENTENCE)
     assert built.train.tolist() == built.vocabulary.encode(SENTENCE).tolist()
-    assert isinstance(built.train, np.memmap) == (size == "large")
     assert not built.train.flags.writeable
     assert not built.ids.flags.writeable
     assert (built.facts.source, built.facts.files, built.facts.distinct) == ("data/hello.txt", 1, 22)
@@ -59,9 +49,7 @@ def test_parts_are_disjoint_and_cover_the_text_in_its_order(split):
     assert [len(part) for part in parts] == pytest.approx([1000 * share for share in split])
 
 
-@pytest.mark.parametrize("block", [3, 1 << 20])
-def test_parts_have_whole_records(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(source, "BLOCK", block)
+def test_parts_have_whole_records(tmp_path):
     (tmp_path / "t").write_text("".join(f"{'n' * (k % 7 + 1)}\n" for k in range(100)))
     built = corpus.read(data(path=tmp_path / "t", records="line", split=(0.7, 0.2, 0.1)))
     start, end = built.vocabulary.start, built.vocabulary.end
@@ -212,52 +200,24 @@ def test_a_named_text_gives_way_to_what_is_asked_for_beside_it(tmp_path):
         assert corpus.read(data(f"data={name}", f"data.path={tmp_path / 't'}")).facts.symbols == 90
 
 
-class Counted:
-    """A file that says how many bytes were read from it."""
-
-    def __init__(self, file, path, seen):
-        self.file, self.path, self.seen = file, path, seen
-
-    def __enter__(self):
-        self.seen.setdefault(self.path, []).append(0)  # a number for each time that it is opened
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def read(self, size):
-        block = self.file.read(size)
-        self.seen[self.path][-1] += len(block)
-        return block
-
-
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
     """How many bytes are read of each file of `tmp_path`, each time it is opened, and how many are hashed."""
-    read, hashed, open_, sha256 = {}, [0], Path.open, hashlib.sha256
+    read, hashed, read_bytes, sha256 = {}, [], Path.read_bytes, hashlib.sha256
 
-    def opened(self, *given, **options):
-        file = open_(self, *given, **options)
-        return Counted(file, self, read) if tmp_path in self.parents and given == ("rb",) else file
+    def watch(path):
+        blob = read_bytes(path)
+        if tmp_path in path.parents:
+            read.setdefault(path, []).append(len(blob))
+        return blob
 
-    class Digest:
-        def __init__(self, blob=b""):
-            self.sha256 = sha256(blob)  # of digests
-            self.hexdigest = self.sha256.hexdigest
+    def digest(blob):
+        hashed.append(len(blob))
+        return sha256(blob)
 
-        def update(self, blob):
-            hashed[0] += len(blob)
-            self.sha256.update(blob)
-
-    monkeypatch.setattr(Path, "open", opened)
-    monkeypatch.setattr(hashlib, "sha256", Digest)
+    monkeypatch.setattr(Path, "read_bytes", watch)
+    monkeypatch.setattr(hashlib, "sha256", digest)
     return read, hashed
-
-
-def write(pipe, blob):
-    """Fill a pipe, which waits for its reader."""
-    with open(pipe, "wb") as file:  # noqa: PTH123  # Path.open is watched
-        file.write(blob)
 
 
 @pytest.mark.parametrize("errors", ["strict", "skip"])
@@ -274,27 +234,25 @@ def test_every_text_is_read_once_and_digested_once(kind, records, errors, tmp_pa
             (place / name).write_bytes(blob)
     elif kind == "pipe":
         os.mkfifo(place)
-        threading.Thread(target=write, args=[place, blob]).start()
+        threading.Thread(target=place.write_bytes, args=[blob]).start()
     elif kind == "standard input":
         source._drained.cache_clear()
-        stdin = Counted(io.BytesIO(blob), "-", read).__enter__()
-        monkeypatch.setattr("sys.stdin", type("Standard", (), {"buffer": stdin}))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(blob)))  # which comes but once
         changes["path"] = "-"
     else:
         place.write_bytes(blob)
     if kind == "file with its sum":
         changes["sha256"] = hashlib.sha256(blob).hexdigest().upper()
-    hashed[0] = 0
+    hashed.clear()
     first = corpus.read(data(**changes))
     files = 2 if kind == "folder" else 1
-    size = len(blob) * files
-    assert first.data.size == first.facts.bytes == size
-    assert hashed[0] == size
-    assert list(read.values()) == [[len(blob)]] * files
+    assert first.data.size == first.facts.bytes == len(blob) * files
+    of_digests = [128] * (kind == "folder")
+    assert hashed == [len(blob)] * files + of_digests
     again = corpus.read(data(**changes))
-    assert hashed[0] == 2 * size
-    times = 1 if kind in ("pipe", "standard input") else 2
-    assert list(read.values()) == [[len(blob)] * times] * files
+    assert hashed == 2 * ([len(blob)] * files + of_digests)
+    times = {"pipe": 1, "standard input": 0}.get(kind, 2)
+    assert list(read.values()) == [[len(blob)] * times] * files if times else not read
     assert again.ids.tolist() == first.ids.tolist()
     assert (again.data, again.facts) == (first.data, first.facts)
 
@@ -395,9 +353,7 @@ def test_parts_of_one_symbol_are_refused_where_parts_are_asked_for():
 
 
 @pytest.mark.parametrize("kind", ["none", "line", "blank", "file"])
-@pytest.mark.parametrize("block", [3, 1 << 20])
-def test_the_original_of_ids(tmp_path, monkeypatch, kind, block):
-    monkeypatch.setattr(source, "BLOCK", block)
+def test_the_original_of_ids(tmp_path, kind):
     texts = ["\ufeffab\r\n\r\n \r\nc日\n\n", "éd\n\n🙂c", "ca\n\nab\n"]
     for n, text in enumerate(texts):
         (tmp_path / f"{n}.txt").write_bytes(text.encode())
@@ -419,23 +375,6 @@ def test_the_original_of_ids(tmp_path, monkeypatch, kind, block):
         after = one.original(cut, end)
         symbols = sum(id_ != one.vocabulary.start for id_ in one.ids[cut:])
         assert one.extent(cut, end) == (symbols, len(after.decode()), len(after))
-
-
-def test_no_room_for_a_large_text_is_named(size, tmp_path, monkeypatch):
-    (tmp_path / "t").write_text("abc" * 100_000)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with (
-            pytest.raises(ValueError, match="cannot be written: File too large; set TMPDIR")
-            if size == "large"
-            else nullcontext()
-        ):
-            corpus.read(data(path=tmp_path / "t"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_bytes_that_are_no_text_are_characters_each(tmp_path):

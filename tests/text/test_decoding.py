@@ -1,10 +1,9 @@
-"""Bytes -> characters, whatever the blocks are cut into."""
+"""Bytes -> characters."""
 
 import re
-from dataclasses import replace
 
 import pytest
-from blocks import DATA, any_text, cut, widths
+from blocks import any_text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,37 +13,25 @@ from charlstm.text.decoding import (
     decoded,
     has_byte_order_mark,
     refuse_binary,
-    texts,
 )
 
 
-@given(any_text, widths, st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-32", "utf-8-sig", "gb18030"]))
-def test_text_comes_back_from_any_blocks(text, widths, encoding):
-    config = replace(DATA, encoding=encoding)
-    found = "".join(texts(cut(text.encode(encoding), widths), "it", config))
-    assert found == text.removeprefix("\ufeff")
-    assert decoded(text.encode(encoding), "it", encoding) == found
+@given(any_text, st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-32", "utf-8-sig", "gb18030"]))
+def test_text_comes_back(text, encoding):
+    assert decoded(text.encode(encoding), "it", encoding) == text.removeprefix("\ufeff")
 
 
-@given(st.binary(), widths)
-def test_bytes_come_back_from_any_blocks(blob, widths):
-    config = replace(DATA, unit="byte")
-    assert "".join(texts(cut(blob, widths), "it", config)).encode("latin-1") == blob
+@given(st.binary(max_size=40), st.sampled_from(["utf-8", "utf-16-le", "utf-32-be", "gb18030", "shift_jis"]))
+def test_what_is_no_text_is_replaced(blob, encoding):
+    found = decoded(blob, "it", encoding, "data.encoding", "replace")
+    assert found == blob.decode(encoding, "replace").removeprefix("\ufeff")
 
 
 def test_a_byte_order_mark_is_no_text_of_a_file():
     blob = "\ufeffa\ufeff".encode()
-    assert list(texts([blob], "it", DATA)) == ["a\ufeff"]
-    assert list(texts([blob], "it", replace(DATA, text="\ufeffa\ufeff"))) == ["\ufeffa\ufeff"]  # it was typed
+    assert decoded(blob, "it") == "a\ufeff"
     assert has_byte_order_mark(blob, "utf8")
     assert not has_byte_order_mark(blob, "latin-1")  # three letters
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 100])
-@pytest.mark.parametrize(("blob", "offset"), [(b"caf\xe9 au lait", 3), ("日本".encode() + b"\xe6\x97", 6)])
-def test_what_is_no_text_is_named_with_its_offset(blob, offset, width):
-    with pytest.raises(ValueError, match=f"it: not utf-8 text: bytes .* at offset {offset}; name the file's"):
-        list(texts(cut(blob, [width]), "it", DATA))
 
 
 WRONG = {  # bytes and their encoding: what is said where data.encoding, encoding and no key at all names it
@@ -74,7 +61,7 @@ def test_what_helps(request_):
     blob, encoding = request_
     of_data, of_key, without = WRONG[request_]
     with pytest.raises(ValueError, match=re.escape(of_data)) as found:
-        list(texts([blob], "it", replace(DATA, encoding=encoding)))
+        decoded(blob, "it", encoding, "data.encoding")
     assert isinstance(found.value, UndecodableError) == (without is not None)
     with pytest.raises(ValueError, match=re.escape(of_key)):
         decoded(blob, "it", encoding, "encoding")
@@ -83,19 +70,19 @@ def test_what_helps(request_):
             decoded(blob, "it", encoding)
 
 
-def test_blocks_without_a_byte_order_mark():
+def test_without_a_byte_order_mark_nothing_says_which_end_comes_first():
     with pytest.raises(UndecodableError, match="it: not utf-16 text: no byte order mark .*=utf-16-le$"):
-        list(texts([b"a\0b\0"], "it", replace(DATA, encoding="utf-16")))
+        decoded(b"a\0b\0", "it", "utf-16", "data.encoding")
 
 
 def test_text_with_too_many_control_characters_is_none():
-    refuse_binary(1, 16, "it", [b""])
+    refuse_binary(1, 16, "it", b"")
     with pytest.raises(
         UndecodableError, match="it: 12% control characters: a binary file; .*data.force=true"
     ):
-        refuse_binary(1, 8, "it", [b"abcdefg\0"])
+        refuse_binary(1, 8, "it", b"abcdefg\0")
     with pytest.raises(UndecodableError, match="it: 50% control characters: looks like utf-16-be; set data"):
-        refuse_binary(3, 6, "it", [b"\0a\0b\0c"])
+        refuse_binary(3, 6, "it", b"\0a\0b\0c")
 
 
 def test_what_the_shell_hands_over():

@@ -1,9 +1,9 @@
-"""Characters -> symbols: whatever the pieces are cut into, and against the plain definition of a record."""
+"""Text -> symbols, against the plain definition of a record."""
 
 import re
 
 import pytest
-from blocks import cut, pieces, widths
+from blocks import pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,10 +30,9 @@ def records_of(text, kind):
     return [re.sub("(?:\r\n|\r|\n)$", "", record) for record in records if record]
 
 
-@given(pieces, widths, kinds)
-def test_records_are_those_of_the_whole_text(text, widths, kind):
-    found = "".join(marked(cut(text, widths), kind))
-    assert found == "".join(START + record + END for record in records_of(text, kind))
+@given(pieces, kinds)
+def test_records_are_those_of_the_definition(text, kind):
+    assert marked(text, kind) == "".join(START + record + END for record in records_of(text, kind))
 
 
 @given(pieces, kinds)
@@ -57,9 +56,9 @@ def test_places_by_hand():
 
 
 def test_without_records_nothing_is_marked():
-    assert list(marked(["a\n", "b"], "none")) == ["a\n", "b"]
+    assert marked("a\nb", "none") == "a\nb"
 
 
 @pytest.mark.parametrize("kind", ["line", "blank"])
 def test_a_gap_of_any_length_is_one_separator(kind):
-    assert "".join(marked(["a"] + ["\n" * 1000] * 100 + ["b"], kind)) == f"{START}a{END}{START}b{END}"
+    assert marked("a" + "\n" * 100_000 + "b", kind) == f"{START}a{END}{START}b{END}"
