@@ -383,20 +383,20 @@ MUTATIONS = [
     Mutation(
         "resume: forget how far the rate has fallen",
         *SNAPSHOT,
-        "replace(numbers.settling)",
-        "type(numbers.settling)()",
+        "        setattr(training, name, copy",
+        '        if name != "settling":\n            setattr(training, name, copy',
     ),
     Mutation(
         "resume: forget the position in the epoch",
         *SNAPSHOT,
-        "training.step, training.epoch, training.window = numbers.step, numbers.epoch, numbers.window",
-        "training.step, training.epoch = numbers.step, numbers.epoch",
+        "        setattr(training, name, copy",
+        '        if name != "window":\n            setattr(training, name, copy',
     ),
     Mutation(
         "resume: forget the learning rate's position",
         *SNAPSHOT,
-        "training.step, training.epoch, training.window = numbers.step, numbers.epoch, numbers.window",
-        "training.epoch, training.window = numbers.epoch, numbers.window",
+        "        setattr(training, name, copy",
+        '        if name != "step":\n            setattr(training, name, copy',
     ),
     Mutation(
         "budget: nothing is reserved for the end",

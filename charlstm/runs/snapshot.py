@@ -1,6 +1,7 @@
 """All that the next step of a training depends on: taken out, and put back."""
 
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 import numpy as np
@@ -15,6 +16,9 @@ from charlstm.training.processes import Order
 
 DTYPES: dict[Dtype, torch.dtype] = {name: getattr(torch, name) for name in get_args(Dtype)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+OF_TRAINING = [field.name for field in fields(Numbers) if field.name != "state_dtypes"]
+"""The fields of `Numbers` that are attributes of a training of the same name."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,6 @@ def take(training: Training) -> Snapshot:
         "figures/sums": torch.tensor(training.sums, dtype=torch.float64),
         "figures/wrong": torch.tensor(training.wrong),
     }
-    if optimizer.scale is not None:
-        tensors["scale"] = torch.stack([optimizer.scale.factor, optimizer.scale.fitting])
     first, *others = shares
     carried = {
         name: np.concatenate([share[name] for share in shares], axis=1) if name.startswith("state") else array
@@ -63,15 +65,8 @@ def take(training: Training) -> Snapshot:
         weights={name: array.copy() for name, array in training.model.weights().items()},
         arrays={name: _array(tensor) for name, tensor in tensors.items()} | carried,
         numbers=Numbers(
-            step=training.step,
-            epoch=training.epoch,
-            window=training.window,
-            chars_seen=training.chars_seen,
-            lr_factor=training.lr_factor,
-            seconds=training.seconds,
-            since=replace(training.since),
+            **{name: copy.copy(getattr(training, name)) for name in OF_TRAINING},
             state_dtypes=tuple(NAMES[part.dtype] for part in state),
-            settling=replace(training.settling),
         ),
     )
 
@@ -114,8 +109,6 @@ def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = T
             average.averages[k].copy_(arrays.get(f"average/{name}", parameter))
     for name, tensor in optimizer.tensors.items():
         tensor.copy_(arrays.get(name, tensor))  # another optimiser begins anew
-    if optimizer.scale is not None and "scale" in arrays:
-        optimizer.scale.factor, optimizer.scale.fitting = arrays["scale"].to(training.device)
     try:  # where there were fewer processes, this one's is a new one
         torch.set_rng_state(arrays.get(f"generator{own}", torch.get_rng_state()))
     except RuntimeError as error:
@@ -124,10 +117,8 @@ def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = T
         torch.cuda.set_rng_state(arrays[f"generator/cuda{own}"], training.device)
     training.sums = arrays["figures/sums"].tolist()
     training.wrong = arrays["figures/wrong"].tolist()
-    training.step, training.epoch, training.window = numbers.step, numbers.epoch, numbers.window
-    training.chars_seen, training.seconds = numbers.chars_seen, numbers.seconds
-    training.lr_factor, training.settling = numbers.lr_factor, replace(numbers.settling)
-    training.since = replace(numbers.since)
+    for name in OF_TRAINING:
+        setattr(training, name, copy.copy(getattr(numbers, name)))
     dtypes = (DTYPES[name] for name in numbers.state_dtypes)
     state = (
         arrays[f"state/{k}"][:, streams].clone().to(training.device, dtype) for k, dtype in enumerate(dtypes)

@@ -39,16 +39,18 @@ class LossScale:
     PATIENCE = 2000
 
     def __init__(self, device: torch.device) -> None:
-        self.factor = torch.full((), 2.0**16, device=device)
-        self.fitting = torch.zeros((), device=device)
+        self.tensor = torch.tensor([2.0**16, 0.0], device=device)
+        self.factor, self.fitting = self.tensor.unbind()
 
     def update(self, made: Tensor) -> Tensor:
         """Learn whether the gradients fitted; returns whether a smaller scale could not have helped."""
         smallest = self.factor <= 1
-        self.fitting = (self.fitting + 1) * made
+        self.fitting.add_(1).mul_(made)
         grown = self.fitting >= self.PATIENCE
-        self.fitting *= ~grown
-        self.factor = torch.where(made, self.factor * (1 + grown.float()), (self.factor / 2).clamp(min=1))
+        self.fitting.mul_(~grown)
+        self.factor.copy_(
+            torch.where(made, self.factor * (1 + grown.float()), (self.factor / 2).clamp(min=1))
+        )
         return smallest
 
 
@@ -79,7 +81,7 @@ class Optimizer(ABC):
         self.names, self.parameters = map(list, zip(*named_parameters, strict=True))
         self.config = config
         self.scale = scale
-        self.tensors = self._first_tensors()
+        self.tensors = self._first_tensors() | ({} if scale is None else {"scale": scale.tensor})
 
     def added(self, held: list[Tensor], loss: Tensor, *figures: Tensor) -> list[Tensor]:
         """To what is held of other parts of a batch: the gradients of this one's loss, and the figures."""
