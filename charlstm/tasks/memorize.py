@@ -8,7 +8,6 @@ from charlstm.config.values import refuse
 from charlstm.runs import initial as begin
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
-from charlstm.text import corpus as corpora
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
 from charlstm.training import recipe
@@ -22,9 +21,11 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     fit together."""
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
     recipe.refuse_undecided(settings.train, "memorize")
-    corpora.refuse_for_memorize(settings.data)
+    refuse("data", settings.data, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
     data = replace(settings.data, split=(1.0, 0.0, 0.0))
     settings, corpus, initial = begin.read(settings, data, saved)
+    if corpus.facts.files + corpus.facts.left_out > 1:
+        raise ValueError(f"data.path = {data.path}: a folder; name a file in it")
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
     config = recipe.for_text(settings.train, len(ids), settings.model.width, initial is not None)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.config.settings import DataConfig, Records
-from charlstm.config.values import Range, refuse
+from charlstm.config.values import Range
 from charlstm.text import source
 from charlstm.text.decoding import check_unicode
 from charlstm.text.draft import CodePoints, Draft, Facts
@@ -196,15 +196,6 @@ def _read(config: DataConfig) -> Corpus:
 def digest(config: DataConfig) -> str:
     """The SHA-256 of the fingerprint of what `data` asks for; nothing of it is decoded. Raises as `read`."""
     return _joint([one.read()[1] for one in source.find(config)])
-
-
-def refuse_for_memorize(config: DataConfig) -> None:
-    """Check for `task=memorize`. Raises ValueError if it asks for more than one text of characters."""
-    refuse("data", config, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
-    if config.errors == "skip":
-        raise ValueError("data.errors = skip: leaves out files of a folder, with task=lm; use replace")
-    if source.is_folder(config):
-        raise ValueError(f"data.path = {config.path}: a folder; name a file in it")
 
 
 def _joint(digests: list[str]) -> str:

@@ -87,15 +87,6 @@ def locate(path: str, key: str) -> Path:
     raise ValueError(f"{key} = {path}: no such file (looked in {Path.cwd()})")
 
 
-def is_folder(config: DataConfig) -> bool:
-    """Whether the sources of a request are the files of a folder."""
-    if config.text is not None or not config.path or config.path == "-":
-        return False
-    with contextlib.suppress(ValueError):  # for `find` to answer
-        return locate(config.path, "data.path").is_dir()
-    return False
-
-
 def contents(path: str, name: str) -> bytes:
     """All bytes of a file that is looked for nowhere else, or for `-` of standard input; `name` is what
     messages call it. ValueError if it cannot be read."""

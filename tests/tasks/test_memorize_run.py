@@ -1,4 +1,5 @@
 import pytest
+from resuming import MEMORIZE, plan
 
 from charlstm.tasks.memorize_run import SAMPLED_CHARACTERS, marked
 
@@ -24,3 +25,19 @@ LONG = "ab" * SAMPLED_CHARACTERS
 )
 def test_the_first_wrong_character_is_marked(written, text, heading, shown):
     assert marked(written, text) == {heading: shown}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("data.unit=byte", "data.unit = byte: is for task=lm; leave it out"),
+        ("data.min_count=2", "data.min_count = 2: is for task=lm; leave it out"),
+        ("data.records=file", "data.records = file: is for task=lm; leave it out"),
+        ("data.path={}", "data.path = {}: a folder; name a file in it"),
+    ],
+)
+def test_what_cannot_be_learnt_by_heart(tmp_path, asked, message):
+    for name in ("1.txt", "2.txt"):
+        (tmp_path / name).write_text("a text")
+    with pytest.raises(ValueError, match=message.format(tmp_path)):
+        plan(*MEMORIZE, asked.format(tmp_path))

@@ -331,19 +331,6 @@ def test_another_text_is_refused_as_another_even_if_it_is_none(tmp_path):
         corpus.read(data(path=tmp_path / "t", sha256="00"))
 
 
-def test_what_cannot_be_learnt_by_heart(tmp_path):
-    corpus.refuse_for_memorize(data())
-    for changes, message in {
-        ("unit", "byte"): "data.unit = byte: is for task=lm; leave it out",
-        ("min_count", 2): "data.min_count = 2: is for task=lm; leave it out",
-        ("records", "file"): "data.records = file: is for task=lm; leave it out",
-        ("errors", "skip"): "data.errors = skip: leaves out files of a folder, with task=lm; use replace",
-        ("path", tmp_path): f"data.path = {tmp_path}: a folder; name a file in it",
-    }.items():
-        with pytest.raises(ValueError, match=message):
-            corpus.refuse_for_memorize(data(**dict([changes])))
-
-
 def test_parts_of_one_symbol_are_refused_where_parts_are_asked_for():
     built = corpus.read(data(text="abc", split=(0.6, 0.4, 0.0)))
     assert [len(part) for part in (built.train, built.valid, built.test)] == [2, 1, 0]

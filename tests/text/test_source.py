@@ -64,16 +64,6 @@ def test_the_standard_library_is_there():
     assert not any("/test/" in one.name or "site-packages" in one.name for one in found)
 
 
-def test_what_is_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "-").mkdir()
-    (tmp_path / "file").touch()
-    assert source.is_folder(data(path=tmp_path))
-    for path in ("-", "file", "missing", "a\0b", "x" * 5000):
-        assert not source.is_folder(data(path=path))
-    assert not source.is_folder(data(path=tmp_path, text="abc"))
-
-
 def test_paths_that_are_no_file(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
