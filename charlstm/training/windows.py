@@ -48,16 +48,14 @@ def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
     """
     if config.layout == "segments":
         return Segments(ids, config.batch, config.window)
-    cut = LAYOUTS[config.layout](ids, config.batch, config.window)
+    if config.layout == "staggered":
+        cut = staggered(ids, config.batch)
+    else:  # sequence: one stream in one window
+        cut = streams(ids, config.batch, config.window if config.layout == "streams" else len(ids))
     return lambda _: cut
 
 
-def sequence(ids: Ids, _batch: int, _window: int) -> list[Window]:
-    """The whole text as one sequence in one window: T = N - 1, B = 1."""
-    return [Window(ids[:-1, None], ids[1:, None])]
-
-
-def staggered(ids: Ids, batch: int, _window: int) -> list[Window]:
+def staggered(ids: Ids, batch: int) -> list[Window]:
     """B copies of the text, each starting one symbol later than the one before, in one window.
 
     At step j the batch reads the symbols j ... j + B - 1 and predicts j + 1 ... j + B; T = N - B.
@@ -77,13 +75,6 @@ def streams(ids: Ids, batch: int, window: int) -> list[Window]:
     text = ids[starts + np.arange(length + 1)[:, None]]  # (length + 1, B)
     ends = [(t, min(t + window, length)) for t in range(0, length, window)]
     return [Window(text[a:b], text[a + 1 : b + 1]) for a, b in ends]
-
-
-LAYOUTS: dict[str, Callable[[Ids, int, int], list[Window]]] = {
-    "sequence": sequence,
-    "staggered": staggered,
-    "streams": streams,
-}
 
 
 class Segments:
