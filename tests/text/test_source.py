@@ -111,8 +111,9 @@ def test_standard_input(monkeypatch):
         assert contents(found) == b"\xef\xbb\xbfa\r\n\xe9"
     source._drained.cache_clear()
     monkeypatch.setattr("sys.stdin", None)
+    (found,) = source.find(data(path="-"))
     with pytest.raises(ValueError, match="data.path = -: standard input is closed"):
-        source.find(data(path="-"))
+        contents(found)
 
 
 def test_a_digest_is_compared():
