@@ -43,7 +43,8 @@ TEMPERATURES, LOGGED = (0.5, 0.8, 1.0), 0.8  # of what it writes at its end; of 
 SAMPLE_CHARACTERS = 200  # in TensorBoard, at each
 SHORT, SHORT_LINES = 160, 6  # in the log
 LINES = ("uniform", "unigram", "5-gram", "xz")  # of the simpler models, in TensorBoard
-REREAD = 1.5  # as often a part is read for its score, about: some of its streams once more
+REREAD = 1.2  # as often a part is read for its score, about: some of its streams once more
+FRESH = 0.8  # of that time takes a symbol of the windows that begin anew
 
 
 class Scored(NamedTuple):
@@ -175,7 +176,7 @@ class LanguageModel(Run):
             self.latest += self.writing_seconds(SAMPLE_CHARACTERS * len(TEMPERATURES))
         # the last evaluation, the final scores, those of fresh windows among them, and the sample
         fresh = min(len(self.plan.corpus.valid), self.plan.most_scored)
-        scores = self.per_symbol * (REREAD * self._held_out() + fresh)
+        scores = self.per_symbol * (REREAD * self._held_out() + FRESH * fresh)
         return self.latest + scores + self.writing_seconds(SHORT * len(TEMPERATURES))
 
     def _held_out(self) -> int:
