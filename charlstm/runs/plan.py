@@ -13,7 +13,7 @@ from charlstm.runs.resume import Resumed
 from charlstm.state import Machine
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Ids, Vocabulary
-from charlstm.training import machine, memory, recipe
+from charlstm.training import machine, recipe
 from charlstm.training.clock import Clock
 
 if TYPE_CHECKING:
@@ -104,9 +104,3 @@ class Plan(ABC):
         if self.initial is None or not self.config.keep:
             return None
         return self.initial.kept(framed), recipe.old_streams(self.config)
-
-    def out_of_memory(self, step: int) -> str:
-        """What to say when there was no memory left in a step, and what would take less."""
-        V, half = len(self.vocabulary), memory.physical() // 2
-        advice = memory.advice(self.settings.model, self.config, V, self.window, half)
-        return f"out of memory at step {step}; {advice}. What was saved before is untouched"

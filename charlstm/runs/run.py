@@ -130,7 +130,8 @@ class Run(ABC):
             except (MemoryError, RuntimeError) as error:
                 if not machine.is_out_of_memory(error):
                     raise
-                log.error(f"error: {self.plan.out_of_memory(self.training.step + 1)}")
+                place = f"at step {self.training.step + 1}"
+                log.error(f"error: out of memory {place}; {memory.MEND}. What was saved before is untouched.")
                 return Outcome(1)
             return self._stopped()
 

@@ -100,8 +100,5 @@ def run(
     except (MemoryError, RuntimeError) as error:
         if not machine.is_out_of_memory(error):
             raise
-        log.error(
-            "error: out of memory before the first step; try a smaller train.batch, train.window or "
-            "model.hidden"
-        )
+        log.error(f"error: out of memory before the first step; {memory.MEND}")
         return Outcome(1)

@@ -1,11 +1,10 @@
-"""How much memory a training takes, before it takes it, and what would take less."""
+"""How much memory a training takes, before it takes it."""
 
 import functools
 import os
 import resource
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path, PurePath
 
 from charlstm.config.settings import ModelConfig, TrainConfig
@@ -13,6 +12,7 @@ from charlstm.model.numpy_model import parameter_count
 from charlstm.training import recipe
 
 FLOAT = 4  # bytes of a float32
+MEND = "try a smaller train.batch, train.window or model.hidden, or a shorter text"
 
 
 def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int) -> int:
@@ -30,42 +30,14 @@ def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int
 
 
 def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> None:
-    """Check that a training can fit a memory of so many bytes.
-
-    Raises:
-        ValueError: it cannot; the message says what would.
-    """
+    """Check that a training can fit a memory of so many bytes. Raises ValueError if it cannot."""
     needed = training_bytes(model, config, vocabulary_size, window)
     if needed > of_memory:
         raise ValueError(
             f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
             f"{window:,} time steps: training takes about {_shown(needed)} of memory, and here are "
-            f"{_shown(of_memory)}; {advice(model, config, vocabulary_size, window, of_memory)}"
+            f"{_shown(of_memory)}; {MEND}"
         )
-
-
-def advice(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int, of_memory: int) -> str:
-    """What would fit a memory of so many bytes, as keys."""
-    batch, hidden = config.batch, model.width
-
-    def fits() -> bool:
-        smaller = replace(model, hidden=hidden), replace(config, batch=batch)
-        return training_bytes(*smaller, vocabulary_size, window) <= of_memory
-
-    while batch > 1 and not fits():
-        batch //= 2
-    while hidden > 1 and not fits():
-        hidden //= 2
-    if not fits():
-        return "try train.layout=streams with a smaller train.window, or a shorter text"
-    keys = []
-    if batch < config.batch:
-        keys.append(f"train.batch={batch}")
-    if hidden < model.width:
-        keys.append(f"model.hidden={hidden}")
-    if not keys:
-        return "try a smaller train.batch, train.window or model.hidden"
-    return f"{' '.join(keys)} would fit"
 
 
 @functools.cache  # as long as this process lives
