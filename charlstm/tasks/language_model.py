@@ -94,18 +94,12 @@ class LanguageModelPlan(Plan):
 
     @cached_property
     def decided(self) -> Decided:
-        """Steps, precision and threads: as asked for, or what is fastest here. Needs torch, and two seconds
-        at most. A precision that an earlier run chose is chosen anew where it would be emulated."""
-        asked, has = self.settings.precision, self.kernels
-        before = self._decided_before("precision", "device")
-        if asked != "auto":
-            has = (asked,)
-        elif before and before.precision in has:
-            has = (before.precision,)
-        same_speed = self._decided_before(*SPEED)
-        if same_speed and same_speed.precision in has:
-            precision, threads = same_speed.precision, same_speed.threads
-            seconds = same_speed.seconds_per_step
+        """Steps, precision and threads: as asked for, as an earlier run at this speed chose where that is not
+        emulated here, or what is fastest here. Needs torch, and two seconds at most."""
+        asked, before = self.settings.precision, self._decided_before(*SPEED)
+        has = self.kernels if asked == "auto" else (asked,)
+        if before and before.precision in has:
+            precision, threads, seconds = before.precision, before.threads, before.seconds_per_step
         else:
             (precision, threads), seconds = self._fastest(has)
         config, run = self.config, self.resumed
