@@ -203,7 +203,7 @@ def train(
     keys |= {"train.steps": steps, "train.budget": budget, "tensorboard": None if directory else False}
     given = {key: value for key, value in keys.items() if value is not None} | dict(overrides or {})
     settings = _settings(text, given)
-    plan = table.plan(settings)
+    plan = table.plan(settings, typed=given)
     kept = None if directory is None else Path(directory)
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Time:
 def plan(*arguments: str) -> Plan:
     """The plan of a request as the command line would make it, with the state that `resume` names."""
     complete, saved = resume.complete(arguments, TrainSettings)
-    return table.plan(compose_settings("train", TrainSettings, complete), saved)
+    return table.plan(compose_settings("train", TrainSettings, complete), saved, typed=arguments)
 
 
 def compose(*arguments: str) -> TrainSettings:

@@ -8,7 +8,7 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,7 +66,7 @@ def run(
     name: str,
     settings_type: type[S],
     doc: str,
-    plan: Callable[[S, Saved | None, float | None], P | None],
+    plan: Callable[[S, Saved | None, float | None, Sequence[str]], P | None],
     carry_out: Callable[[P, Path], Outcome],
 ) -> None:
     """Plan what is asked for, let Hydra make the run directory, and carry the plan out in it: once, or with
@@ -74,9 +74,10 @@ def run(
 
     Args:
         name, settings_type, doc: as for `ask`.
-        plan: gets the settings, the state of the run that is resumed, and when the command began, None for a
-            job of a sweep, which begins when it is planned; raises ValueError for all that can be wrong,
-            before any directory is made; None: there is nothing to carry out.
+        plan: gets the settings, the state of the run that is resumed, when the command began, None for a job
+            of a sweep, which begins when it is planned, and the keys with values that were typed; raises
+            ValueError for all that can be wrong, before any directory is made; None: there is nothing to
+            carry out.
         carry_out: gets the plan and the run directory.
     """
     job = Job(settings_type, plan, carry_out)
@@ -89,12 +90,12 @@ def run(
         if is_multirun:
             keys, each = _of_sweep(name, settings_type, keys)
             job.of = len(each) or "?"
-            _check_all(each, lambda overrides: plan(compose(name, settings_type, overrides), None, None))
+            _check_all(each, lambda words: plan(compose(name, settings_type, words), None, None, words))
         else:
             keys, job.saved = complete(keys, settings_type)
             job.began = BEGAN
         if not flags:
-            job.planned = plan(compose(name, settings_type, keys), job.saved, job.began)
+            job.planned = plan(compose(name, settings_type, keys), job.saved, job.began, keys)
             if job.planned is None:
                 sys.exit(0)
         sys.argv[1:] = keys + flags

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -53,7 +53,7 @@ class Job:
     """
 
     settings_type: type[Any]
-    plan: Callable[[Any, Saved | None, float | None], Any]
+    plan: Callable[[Any, Saved | None, float | None, Sequence[str]], Any]
     carry_out: Callable[[Any, Path], Outcome]
     of: int | str = 0
     saved: Saved | None = None
@@ -121,7 +121,8 @@ class Job:
         settings, saved = settings_of(config, self.settings_type), self.saved
         if self.of and holds_a_run(path):  # the sweep is continued
             saved = find(path)
-        plan = self.planned or self.plan(settings, saved, self.began)
+        typed = HydraConfig.get().overrides.task
+        plan = self.planned or self.plan(settings, saved, self.began, typed)
         if plan is None:
             return Outcome(0)
         if self.of and saved and (plan.resumed.changed or plan.resumed.other_data):

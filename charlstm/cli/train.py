@@ -17,7 +17,7 @@ without running, --hydra-help what else Hydra can do. All keys, with the default
 import logging
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -76,11 +76,12 @@ def planned(
     settings: TrainSettings,
     saved: Saved | None,
     began: float | None = None,
+    typed: Sequence[str] = (),
     texts: dict[DataConfig, Fingerprint] | None = None,
 ) -> Plan | None:
-    """The plan; with `check=true` it is printed, and there is nothing to carry out. `began` is as for
-    `table.plan`; `texts` are those of the earlier runs of a sweep, which must not have changed."""
-    plan = table.plan(settings, saved, began)
+    """The plan; with `check=true` it is printed, and there is nothing to carry out. `began` and
+    `typed` are as for `table.plan`; `texts`, those of the earlier runs of a sweep, must not have changed."""
+    plan = table.plan(settings, saved, began, typed)
     if texts is not None and texts.setdefault(settings.data, plan.data) != plan.data:
         raise ValueError(f"data.path = {settings.data.path}: the text has changed since the sweep began")
     if not settings.check:

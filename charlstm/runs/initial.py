@@ -1,5 +1,6 @@
 """`init=`: a trained model -> the first weights of a run that learns another text, in other letters too."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 from charlstm.config.compose import compose, downloads
-from charlstm.config.convert import values_of
-from charlstm.config.settings import DataConfig, TrainSettings
+from charlstm.config.convert import keys_of, values_of
+from charlstm.config.settings import DataConfig, ModelConfig, TrainSettings
 from charlstm.runs.resume import Saved
 from charlstm.text import corpus as corpora
 from charlstm.text import source
@@ -70,8 +71,10 @@ def read(
         if saved is None or settings.train.keep:
             raise
         return settings, _resumable(data, saved), None  # what it was begun from is no longer needed
-    name = f"init = {settings.init}"
-    settings, data = _fitted(settings, data, trained, name)
+    name, unit = f"init = {settings.init}", trained.vocabulary.unit
+    model = replace(trained.config, engine=settings.model.engine)
+    settings = replace(settings, model=model, data=replace(settings.data, unit=unit))
+    data = replace(data, unit=unit)
     if saved is not None:
         corpus = _resumable(data, saved)
     else:
@@ -93,6 +96,21 @@ def read(
     if old is not None:
         origin += f", {old.facts.source.removeprefix('data.path = ')}"
     return settings, corpus, Initial(origin, grown(trained, corpus.vocabulary), old, missing)
+
+
+def check_shape(asked: TrainSettings, planned: TrainSettings, typed: Collection[str]) -> None:
+    """Check what was asked for against a plan that has the shape of the model of `init`; ValueError if
+    another one was, by a key that was `typed`, its usual value or not, or by an experiment."""
+    if asked.init is None:
+        return
+    usual = values_of(compose("train", TrainSettings, [f"task={asked.task}"]))
+    before, has = values_of(asked), values_of(planned)
+    for key in ("data.unit", *keys_of(ModelConfig, "model.")):
+        is_asked = key in typed or before[key] != usual[key]
+        if is_asked and before[key] not in (has[key], "auto"):
+            raise ValueError(
+                f"{key} = {before[key]}: the model of init = {asked.init} has {has[key]}; leave it out"
+            )
 
 
 def joined(known: Vocabulary, other: Vocabulary) -> Vocabulary:
@@ -138,23 +156,6 @@ def _resumable(data: DataConfig, saved: Saved | None) -> Corpus:
         raise UnknownCharacterError(
             f"{error}; init={saved.path.parent} in place of resume learns new characters"
         ) from None
-
-
-def _fitted(
-    settings: TrainSettings, data: DataConfig, trained: Checkpoint, name: str
-) -> tuple[TrainSettings, DataConfig]:
-    """The settings with the shape of the trained model, and `data` with its unit; ValueError if others were
-    asked for than usual."""
-    usual = values_of(compose("train", TrainSettings, [f"task={settings.task}"]))
-    asked = values_of(settings)
-    has = {f"model.{key}": value for key, value in values_of(trained.config).items() if key != "engine"}
-    for key, value in (has | {"data.unit": trained.vocabulary.unit}).items():
-        if asked[key] not in (value, usual[key]):
-            raise ValueError(f"{key} = {asked[key]}: the model of {name} has {value}; leave it out")
-    unit = trained.vocabulary.unit
-    model = replace(trained.config, engine=settings.model.engine)
-    settings = replace(settings, model=model, data=replace(settings.data, unit=unit))
-    return settings, replace(data, unit=unit)
 
 
 def _old_text(

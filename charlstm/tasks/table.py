@@ -3,13 +3,14 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config.settings import Task, TrainSettings
 from charlstm.config.values import Duration
+from charlstm.runs.initial import check_shape
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome
 from charlstm.runs.resume import Saved
@@ -31,7 +32,12 @@ TASKS: dict[Task, Callable[[TrainSettings, Saved | None], Plan]] = {
 }
 
 
-def plan(settings: TrainSettings, saved: Saved | None = None, began: float | None = None) -> Plan:
+def plan(
+    settings: TrainSettings,
+    saved: Saved | None = None,
+    began: float | None = None,
+    typed: Iterable[str] = (),
+) -> Plan:
     """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA or a
     precision is asked for. Raises ValueError if text, alphabet, model and layout do not fit together, or not
     into memory, or the machine has not what is asked for.
@@ -39,9 +45,11 @@ def plan(settings: TrainSettings, saved: Saved | None = None, began: float | Non
     Args:
         saved: the state of the run that is resumed.
         began: when the command did, by `time.monotonic`, from which its budget counts; None: just now.
+        typed: what was asked for in so many words, `key=value` or the key alone.
     """
     began = time.monotonic() if began is None else began
     made = TASKS[settings.task](settings, saved)
+    check_shape(settings, made.settings, {word.lstrip("+").partition("=")[0] for word in typed})
     if settings.task != "lm" and size() > 1:
         raise ValueError(
             f"task = {settings.task}: several processes train task=lm only; start it without torchrun"

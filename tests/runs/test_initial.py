@@ -87,7 +87,10 @@ def test_a_model_learns_another_text_with_other_characters(runs, tmp_path):
     assert made.sample(length=20, seed=0)
     with pytest.MonkeyPatch.context() as patch:  # from Python, too
         patch.chdir(tmp_path)
-        again = charlstm.train(NEW, task="lm", overrides={"init": str(runs / "lm"), "train.steps": 1, **KEYS})
+        asked = {"init": str(runs / "lm"), "train.steps": 1, **KEYS}
+        again = charlstm.train(NEW, task="lm", overrides=asked)
+        with pytest.raises(ValueError, match="model.embedding = 64: the model of init = .* has 5"):
+            charlstm.train(NEW, task="lm", overrides={**asked, "model.embedding": 64})
     assert again.figures["old_bpc_before"] == pytest.approx(figures["old_bpc_before"])
 
 
@@ -146,6 +149,8 @@ def test_a_run_that_is_resumed_comes_to_the_same(runs, tmp_path, task):
 def test_a_run_is_resumed_without_the_model_that_it_began_with(runs, tmp_path):
     shutil.copytree(runs / "lm", tmp_path / "first")
     go(tmp_path / "run", *fine(runs, f"init={tmp_path / 'first'}"), stop_before=5)
+    with pytest.raises(ValueError, match="model.embedding = 64: the model of init = .* has 5; leave it out"):
+        plan(f"resume={tmp_path / 'run'}", "model.embedding=64")
     shutil.rmtree(tmp_path / "first")
     go(tmp_path / "resumed", f"resume={tmp_path / 'run'}")
     assert checkpoint.load(tmp_path / "resumed").provenance["init"] == str(tmp_path / "first")
@@ -154,6 +159,10 @@ def test_a_run_is_resumed_without_the_model_that_it_began_with(runs, tmp_path):
 WRONG = {
     "model.cell=gru": "model.cell = gru: the model of init = .* has lstm; leave it out",
     "model.hidden=10": "model.hidden = 10: the model of init = .* has 9; leave it out",
+    # the value that it has when nothing is asked for
+    "model.embedding=64": "model.embedding = 64: the model of init = .* has 5; leave it out",
+    "++model.embedding=64": "model.embedding = 64: the model of init = .* has 5; leave it out",
+    "data.unit=byte": "data.unit = byte: the model of init = .* has char; leave it out",
     "data.text=ΔΣ": "knows ' abcdefgh', not one of the 2 characters of this text; leave init out",
     "init=nowhere": "nowhere: no such checkpoint",
     "data.old=nowhere": "data.old = nowhere: data.path = nowhere: no such file",
