@@ -13,10 +13,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from charlstm import __version__, checkpoint, files
-from charlstm.cells.gates import GATES, STATE, gate, parameter_names, sizes_of
+from charlstm.cells.gates import GATES, STATE, gate, parameter_names
 from charlstm.checkpoint import Checkpoint
-from charlstm.config.convert import convert
 from charlstm.config.settings import ModelConfig
+from charlstm.model.numpy_model import NumpyModel
 from charlstm.text.vocabulary import Vocabulary
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -24,23 +24,6 @@ IN_ONNX = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 ORDER = {"lstm": ("input", "output", "forget", "cell"), "gru": ("update", "reset", "new")}  # of ONNX's gates
 RECURRENT = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?$")
 NEVER = -1e4  # a score whose probability is 0
-CARD = """---
-license: other # fill in: what the data allow
-tags: [charlstm, character-level, {cell}]
----
-# A character-level language model
-
-A {cell} of {layers} x {hidden}, {parameters:,} parameters, made by [charlstm]({url}) {version}.
-`charlstm.load` reads this folder; `config.json` has its characters, in the order of their ids, which the
-start and the end token follow.
-
-- Data: {characters:,} characters, {distinct} different ones. Fill in: what, and where they come from.
-- Trained for: {task}{origin}.
-
-| figure | value |
-| --- | --- |
-{figures}
-"""
 URL = "https://pypi.org/project/charlstm/"
 
 
@@ -78,23 +61,37 @@ def to_hf(trained: Checkpoint, out: Path) -> None:
     if any(out.iterdir()):
         raise ValueError(f"out = {out}: not empty; name a new folder")
     checkpoint.save(replace(trained, training=None, arrays={}), out / checkpoint.MODEL)
-    origin = trained.provenance.get("init")
-    figures = (
-        f"| {name} | {value} |" for name, value in trained.figures.items() if isinstance(value, int | float)
-    )
-    card = CARD.format(
-        **described(trained)
-        | {"characters": trained.text_length, "distinct": len(trained.vocabulary.characters)},
-        parameters=sum(weight.size for weight in trained.weights.values()),
-        task=trained.task,
-        origin=f", beginning with {origin}" if origin else "",
-        figures="\n".join(figures),
-        url=URL,
-        version=__version__,
-    )
-    _write(out / "README.md", card.encode("utf-8", "backslashreplace"))
+    _write(out / "README.md", _card(trained).encode("utf-8", "backslashreplace"))
     config = {"model_type": "charlstm", **described(trained)}
     _write(out / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+
+
+def _card(trained: Checkpoint) -> str:
+    """A model card in the form of Hugging Face's, https://huggingface.co/docs/hub/model-cards."""
+    model, size = trained.config, sum(weight.size for weight in trained.weights.values())
+    network = f"{model.cell} of {model.layers} x {model.hidden}, {size:,} parameters"
+    data = f"{trained.text_length:,} characters, {len(trained.vocabulary.characters)} different ones"
+    origin = trained.provenance.get("init")
+    beginning = f", beginning with {origin}" if origin else ""
+    numbers = {name: value for name, value in trained.figures.items() if isinstance(value, int | float)}
+    figures = "\n".join(f"| {name} | {value} |" for name, value in numbers.items())
+    return f"""---
+license: other # fill in: what the data allow
+tags: [charlstm, character-level, {model.cell}]
+---
+# A character-level language model
+
+A {network}, made by [charlstm]({URL}) {__version__}.
+`charlstm.load` reads this folder; `config.json` has its characters, in the order of their ids, which the
+start and the end token follow.
+
+- Data: {data}. Fill in: what, and where they come from.
+- Trained for: {trained.task}{beginning}.
+
+| figure | value |
+| --- | --- |
+{figures}
+"""
 
 
 def to_onnx(trained: Checkpoint, out: Path) -> None:
@@ -111,13 +108,9 @@ def to_onnx(trained: Checkpoint, out: Path) -> None:
     firsts = {part: [f"{part}{l}" for l in range(model.layers)] for part in state}
     for part, names in firsts.items():
         nodes.append(helper.make_node("Split", [part], names, axis=0, num_outputs=model.layers))
-    more: dict[str, dict[str, Any]] = {
-        "LSTM": {},
-        "GRU": {"linear_before_reset": 1},
-        "RNN": {"activations": [model.cell[4:].capitalize()]},
-    }
+    more = {"GRU": {"linear_before_reset": 1}, "RNN": {"activations": [model.cell[4:].capitalize()]}}
+    order = ORDER.get(model.cell, GATES[model.cell])
     for l, names in enumerate(parameter_names(model.layers, bias=True, bidirectional=False)):
-        order = ORDER.get(model.cell, GATES[model.cell])
         arrays = [
             np.concatenate([gate(weights[f"rnn.{name}"], model.cell, letter) for letter in order])[None]
             for name in names
@@ -126,7 +119,7 @@ def to_onnx(trained: Checkpoint, out: Path) -> None:
         constants |= given
         inputs = [f"x{l}", *given, "", *(firsts[part][l] for part in state)]
         outputs = [f"y{l}", *(f"{part}{l}_after" for part in state)]
-        nodes.append(helper.make_node(kind, inputs, outputs, hidden_size=model.width, **more[kind]))
+        nodes.append(helper.make_node(kind, inputs, outputs, hidden_size=model.width, **more.get(kind, {})))
         nodes.append(helper.make_node("Squeeze", [f"y{l}", "axis"], [f"x{l + 1}"]))
     for part in state:
         ends = [f"{part}{l}_after" for l in range(model.layers)]
@@ -173,48 +166,47 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
         )
     recurrent = {found[0]: array for name, array in arrays.items() if (found := RECURRENT.search(name))}
     others = {name: array for name, array in arrays.items() if not RECURRENT.search(name)}
+    weights = {f"rnn.{name}": array for name, array in recurrent.items()}
     try:
         rows, width = recurrent["weight_hh_l0"].shape
-        cell = said.get("cell") or {4: "lstm", 3: "gru", 1: "rnn_tanh"}[rows // width]
-        sizes = sizes_of(cell, {name: array.shape for name, array in recurrent.items()})
         (bias,) = (name for name in others if name.endswith("bias"))
-        head = others.pop(bias.removesuffix("bias") + "weight"), others.pop(bias)
-        (table,) = others.values() or [None]
-        new = len(characters) + 2 - len(head[1])
-        if (
-            new not in (-1, 0, 2)
-            or head[0].shape != (len(head[1]), width)
-            or sizes.bidirectional
-            or not sizes.bias
-        ):
-            raise ValueError(f"{head[0].shape[0]} ids for {len(characters)} characters, {sizes}")
-        vocabulary = Vocabulary(characters, unknown=new < 0, unit=said.get("unit", "char"))
-        inputs = recurrent["weight_ih_l0"].shape[1] if table is None else len(table)
-        if inputs != len(head[1]):
-            raise ValueError(f"{inputs} ids are read, {len(head[1])} are predicted")
-        if new > 0:  # its tokens
-            head = np.pad(head[0], ((0, new), (0, 0))), np.pad(head[1], (0, new), constant_values=NEVER)
-            if table is None:
-                recurrent["weight_ih_l0"] = np.pad(recurrent["weight_ih_l0"], ((0, 0), (0, new)))
-            else:
-                table = np.pad(table, ((0, new), (0, 0)))
-        model = {
-            "cell": cell,
-            "layers": sizes.num_layers,
-            "hidden": width,
-            "head": "linear",
-            "engine": "fused",
+        weights |= {
+            "head.weight": others.pop(bias.removesuffix("bias") + "weight"),
+            "head.bias": others.pop(bias),
         }
-        config = convert(ModelConfig, model | {"embedding": 0 if table is None else table.shape[1]})
+        if others:
+            (weights["embedding.weight"],) = others.values()
+        ids = len(weights["head.bias"])
+        if ids == len(characters):
+            weights = _with_tokens(weights)
+        vocabulary = Vocabulary(characters, unknown=ids > len(characters) + 2, unit=said.get("unit", "char"))
+        config = ModelConfig(
+            cell=said.get("cell") or {4: "lstm", 3: "gru", 1: "rnn_tanh"}[rows // width],
+            layers=sum(name.startswith("weight_hh") for name in recurrent),
+            hidden=width,
+            embedding=weights["embedding.weight"].shape[1] if others else 0,
+            head="linear",
+            engine="fused",
+        )
+        if NumpyModel(config, weights).vocabulary_size != len(vocabulary):  # which looks at all shapes
+            raise ValueError(f"{ids} ids for {len(characters)} characters")
     except (ValueError, LookupError, TypeError, ZeroDivisionError) as error:
         raise ValueError(
             f"path = {path}: not an nn.LSTM and an nn.Linear of these characters: {error}"
         ) from None
-    weights = {f"rnn.{name}": array for name, array in recurrent.items()}
-    weights |= {} if table is None else {"embedding.weight": table}
-    weights |= {"head.weight": head[0], "head.bias": head[1]}
     provenance = {"init": f"{path}, imported"}
     return Checkpoint(config, vocabulary, "lm", 0, {}, provenance, weights, records="none")
+
+
+def _with_tokens(weights: Arrays) -> Arrays:
+    """The weights of a model with a start token more, whose input is zeros, and an end token."""
+    more = {"head.weight": np.pad(weights["head.weight"], ((0, 2), (0, 0)))}
+    more["head.bias"] = np.pad(weights["head.bias"], (0, 2), constant_values=NEVER)
+    if "embedding.weight" in weights:
+        more["embedding.weight"] = np.pad(weights["embedding.weight"], ((0, 2), (0, 0)))
+    else:
+        more["rnn.weight_ih_l0"] = np.pad(weights["rnn.weight_ih_l0"], ((0, 0), (0, 2)))
+    return weights | more
 
 
 def _read(path: Path) -> tuple[Arrays, dict[str, Any]]:
