@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +36,6 @@ class Initial:
     weights: dict[str, NDArray[np.float32]]
     old: Corpus | None
     missing: str = ""
-
-    def kept(self, framed: bool) -> Ids:
-        """What is trained on of the old text, `framed` between start and end token where it was one text."""
-        assert self.old is not None
-        return self.old.vocabulary.framed(self.old.train) if framed else self.old.train
-
-    @property
-    def judged(self) -> tuple[Ids, int]:
-        """The part of the old text that says what is left of it, and where that begins."""
-        assert self.old is not None
-        return judged(self.old)
 
 
 def judged(corpus: Corpus) -> tuple[Ids, int]:
@@ -163,37 +151,34 @@ def _old_text(
 ) -> tuple[Corpus | None, str]:
     """The text that a model was trained on: the one that is named, or else where it lay, if it is still the
     same; or None, and why there is none."""
-    path, training = Path(settings.init or ""), trained.training
-    if training is None and (path.parent if path.is_file() else path).joinpath(LAST).exists():
-        path = (path.parent if path.is_file() else path) / LAST
-        trained = checkpoint.load(path)
-        training = trained.training
+    path = Path(settings.init or "")
+    last = (path.parent if path.is_file() else path) / LAST
+    if trained.training is None and last.exists():
+        path, trained = last, checkpoint.load(last)
+    training, named, sha256 = trained.training, settings.data.old, None
     config = settings.data if training is None else training.settings.data
-    if settings.data.old is not None:
-        config = replace(config, path=settings.data.old, text=None, url=None, sha256=None)
+    if named is not None:
+        config = replace(config, path=named, text=None, url=None, sha256=None)
     elif training is None:
         return None, f"{path} does not say where its text lay"
     else:
-        there: dict[str, Any] = Saved(path, trained, []).values()
+        sha256, place = training.data.sha256, Saved(path, trained, []).values()["data.path"]
         url = config.url if (config.url, config.sha256) in downloads() else None
-        config = replace(config, path=there["data.path"], url=url)
-    if trained.task == "memorize":
-        config = replace(config, split=(1.0, 0.0, 0.0))
+        config = replace(config, path=place, url=url)
+    split = (1.0, 0.0, 0.0) if trained.task == "memorize" else config.split
     try:
-        if training is not None and settings.data.old is None:
-            is_one = config.text is not None or _is_regular(config)
-            if not is_one or corpora.digest(config) != training.data.sha256:
-                return None, f"the old text, {config.path}, is not what it was"
-        return corpora.read(replace(config, alphabet=None, min_count=1), vocabulary), ""
+        if sha256 is not None and not (_is_regular(config) and corpora.digest(config) == sha256):
+            return None, f"the old text, {config.path}, is not what it was"
+        return corpora.read(replace(config, split=split, alphabet=None, min_count=1), vocabulary), ""
     except ValueError as error:
-        if settings.data.old is not None:
-            raise ValueError(f"data.old = {settings.data.old}: {error}") from None
+        if named is not None:
+            raise ValueError(f"data.old = {named}: {error}") from None
         return None, f"the old text cannot be had: {error}"
 
 
 def _is_regular(config: DataConfig) -> bool:
-    """Whether a text lies in files: a pipe might never end."""
-    if config.path in (None, "", "-") or config.url is not None:
-        return config.url is not None
+    """Whether a text is no pipe, which might never end."""
+    if config.path in (None, "", "-") or config.text is not None or config.url is not None:
+        return config.text is not None or config.url is not None
     place = source.locate(str(config.path), "data.path")
     return place.is_file() or place.is_dir()

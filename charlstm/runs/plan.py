@@ -63,9 +63,7 @@ class Plan(ABC):
         """What will be done, a line each; what has to be measured is measured. Needs torch."""
         yield from self.describe_task()
         if self.initial is not None:
-            yield f"Begins with {self.initial.origin}" + (
-                f"; {self.initial.missing}" * bool(self.initial.missing)
-            )
+            yield "; ".join(filter(None, [f"Begins with {self.initial.origin}", self.initial.missing]))
         if self.resumed is not None:
             yield f"Resumes from step {self.resumed.state.numbers.step:,} of {self.resumed.path}."
             yield from (f"  {line}" for line in self.resumed.differences(machine.versions(), self.machine))
@@ -100,7 +98,9 @@ class Plan(ABC):
         return model
 
     def kept(self, framed: bool = False) -> tuple[Ids, int] | None:
-        """What is trained on besides, of the old text, and in how many streams; None: nothing."""
-        if self.initial is None or not self.config.keep:
+        """What is trained on besides, of the old text, `framed` between start and end token where it was one
+        text, and in how many streams; None: nothing."""
+        old = self.initial.old if self.initial is not None else None
+        if old is None or not self.config.keep:
             return None
-        return self.initial.kept(framed), recipe.old_streams(self.config)
+        return old.vocabulary.framed(old.train) if framed else old.train, recipe.old_streams(self.config)
