@@ -45,7 +45,7 @@ class Sample:
 
 
 class Request:
-    """A request as the other rooms need it: to the model `trained`, by default the one that `ckpt` names.
+    """A request with all that was read for it: to the model `trained`, by default the one that `ckpt` names.
     Raises ValueError if the checkpoint, the prompt or what is asked of them is wrong."""
 
     def __init__(self, settings: SampleSettings, trained: Checkpoint | None = None) -> None:
@@ -69,13 +69,9 @@ class Request:
         self.length = length if settings.length is None else settings.length
         self.stops = [self.vocabulary.units(stop) for stop in stops(settings.stop)]
         self.seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+        name = "line {} of the prompts" if settings.each else "prompt"
         self.prompts = [
-            known(
-                prompt,
-                settings.unknown,
-                self.vocabulary,
-                f"line {n} of the prompts" if settings.each else "prompt",
-            )
+            known(prompt, settings.unknown, self.vocabulary, name.format(n))
             for n, prompt in enumerate(prompts_of(settings), 1)
         ]
         self.interrupted = False
@@ -86,8 +82,9 @@ class Request:
         return self.prompts[0]
 
     def writer(self, seeds: Sequence[int], prompts: Sequence[str] = (), measure: bool = False) -> Writer:
-        """Streams with these seeds, each of which has read its own of the prompts, or all the only one."""
-        several = prompts if len(set(prompts)) > 1 else [*prompts[:1], self.prompt][:1]
+        """Streams with these seeds, each of which has read its prompt, by default the only one."""
+        distinct = set(prompts) or {self.prompt}
+        several = prompts if len(distinct) > 1 else list(distinct)  # one that all have is read once
         ids = [self.vocabulary.encode(prompt, source="prompt").tolist() for prompt in several]
         return Writer(self.model, self.vocabulary, self.strategy, seeds, ids, measure=measure)
 
@@ -162,13 +159,10 @@ def prompts_of(settings: SampleSettings) -> list[str]:
     text = prompt_of(settings)
     if settings.each is None:
         return [text]
-    if settings.prompt_file is None or settings.interactive or not text:
-        why = (
-            "the file has none"
-            if settings.prompt_file and not text
-            else "is for prompt_file, without interactive"
-        )
-        raise ValueError(f"each = line: {why}; leave it out")
+    if settings.prompt_file is None or settings.interactive:
+        raise ValueError("each = line: is for prompt_file, without interactive; leave it out")
+    if not text:
+        raise ValueError("each = line: the file has none; leave it out")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
