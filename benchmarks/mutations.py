@@ -319,9 +319,11 @@ MUTATIONS = [
         "before if window.handover is None else handed_on(before, window.beside)",
         "before",
     ),
-    Mutation("init: new characters begin at zero", *INITIAL, "rows[: len(known)].mean(0)", "0"),
     Mutation(
-        "init: a known character gets another's row", *INITIAL, "rows[list(places.values())]", "rows[0]"
+        "init: new characters begin at zero", *INITIAL, "rows[:known].mean(0, keepdims=True)", "0 * rows[:1]"
+    ),
+    Mutation(
+        "init: a known character gets another's row", *INITIAL, "= rows[:known], rows", "= rows[:1], rows"
     ),
     Mutation("decay by the loss: no root", *SCHEDULE, "math.sqrt(self.lowest)", "self.lowest"),
     Mutation(

@@ -109,25 +109,18 @@ def joined(known: Vocabulary, other: Vocabulary) -> Vocabulary:
 
 
 def grown(trained: Checkpoint, vocabulary: Vocabulary) -> dict[str, NDArray[np.float32]]:
-    """The weights of a model for another vocabulary, which has all of its characters: what belongs to a
+    """The weights of a model for another vocabulary, which begins with its characters: what belongs to a
     character or token goes with it, and new ones begin in the mean of the characters."""
-    before, known = trained.vocabulary, trained.vocabulary.characters
-    tokens = [
-        (before.start, vocabulary.start),
-        (before.end, vocabulary.end),
-        (before.unknown, vocabulary.unknown),
-    ]
-    places = dict(zip(map(vocabulary.characters.index, known), range(len(known)), strict=True))
-    places |= {there: here for here, there in tokens if here is not None and there is not None}
+    known, tokens = trained.vocabulary.start, vocabulary.start  # so many are known; here the tokens begin
     of_ids = {"embedding.weight": 0, "head.weight": 0, "head.bias": 0}
     of_ids |= {} if trained.config.embedding else {"rnn.weight_ih_l0": 1}
     weights = dict(trained.weights)
     for name, axis in of_ids.items():
         if name in weights:
             rows = np.moveaxis(weights[name], axis, 0)
-            new = np.empty((len(vocabulary), *rows.shape[1:]), np.float32)
-            new[:] = rows[: len(known)].mean(0)
-            new[list(places)] = rows[list(places.values())]
+            new = np.repeat(rows[:known].mean(0, keepdims=True), len(vocabulary), axis=0)
+            new[:known], old_tokens = rows[:known], rows[known:]
+            new[tokens : tokens + len(old_tokens)] = old_tokens[: len(vocabulary) - tokens]
             weights[name] = np.ascontiguousarray(np.moveaxis(new, 0, axis))
     return weights
 
