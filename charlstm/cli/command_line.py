@@ -27,13 +27,7 @@ from charlstm import BEGAN
 from charlstm.cli.arguments import arrange
 from charlstm.cli.sweep import Job, check_launcher, observe, tell
 from charlstm.cli.terminal import answered, output, say
-from charlstm.config.compose import (
-    CONF,
-    check_keys,
-    compose,
-    files_read_once,
-    quote_free_text,
-)
+from charlstm.config.compose import CONF, check_keys, compose, files_read_once, quote_free_text
 from charlstm.config.convert import RequestError
 from charlstm.runs.directory import claimed
 from charlstm.runs.report import Outcome
@@ -82,9 +76,7 @@ def run(
     """
     job = Job(settings_type, plan, carry_out)
     with _interrupted(), output(), files_read_once():
-        hydras = {
-            flag: action.nargs for action in get_args_parser()._actions for flag in action.option_strings
-        }
+        hydras = [flag for action in get_args_parser()._actions for flag in action.option_strings]
         keys, flags = arrange(name, settings_type, doc, hydras)
         is_multirun = bool({"-m", "--multirun"} & {*flags})
         if is_multirun:

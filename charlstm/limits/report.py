@@ -52,15 +52,12 @@ def save_record(out: Path, settings: LimitSettings, trials: Sequence[Trial], fin
     """Write all that is known so far to `limit.json`, for programs and for the search that continues it;
     raises OSError if that fails."""
     found = capacity.limits(trials)
+    host = {"platform": platform.platform(), "cores": machine.available_cores()}
     record = {
         "finished": finished,
         "settings": recorded(settings),
         "alphabet": capacity.CHARACTERS[: settings.symbols],
-        "machine": {
-            **machine.versions(),
-            "platform": platform.platform(),
-            "cores": machine.available_cores(),
-        },
+        "machine": machine.versions() | host,
         "limits": [limit.figures() for limit in found],
         "growth": {cell: asdict(growth) for cell, growth in capacity.growth(found).items()},
         "trials": [trial.figures() for trial in trials],

@@ -24,15 +24,8 @@ ROWS = 20  # units or characters in a picture, at most
 COLUMN, ROW, MARGIN = 12, 14, 118  # pixels
 VECTORS = 1_000_000  # numbers at most, in text some 10 MB
 
-TERMS = {
-    "i": "input_gate",
-    "f": "forget_gate",
-    "g": "cell_gate",
-    "o": "output_gate",
-    "c": "cell",
-    "h": "hidden",
-}
-TERMS |= {"r": "reset_gate", "z": "update_gate", "n": "new_value"}
+TERMS = {"i": "input_gate", "f": "forget_gate", "g": "cell_gate", "o": "output_gate", "c": "cell"}
+TERMS |= {"h": "hidden", "r": "reset_gate", "z": "update_gate", "n": "new_value"}
 SHARES = "iforz"  # terms from 0 to 1; all others are signed
 # colours that the colour-blind can tell: white to dark blue, and blue over white to orange
 RISING = np.array([[255, 255, 255], [107, 174, 214], [8, 48, 107]])

@@ -105,13 +105,7 @@ def rehearsed(model: Model, ids: Ids, start: int, now: Callable[[], float]) -> f
 
 
 def _one_stream(
-    model: Model,
-    ids: Ids,
-    start: int,
-    first: int | None,
-    hop: int,
-    is_late: Callable[[], bool],
-    once: bool,
+    model: Model, ids: Ids, start: int, first: int | None, hop: int, is_late: Callable[[], bool], once: bool
 ) -> NDArray[np.float64]:
     """The nats of each stretch of ids, read as streams of `hop` symbols each of which continues the last."""
     begins = np.arange(0, len(ids), hop)

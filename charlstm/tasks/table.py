@@ -33,10 +33,7 @@ TASKS: dict[Task, Callable[[TrainSettings, Saved | None], Plan]] = {
 
 
 def plan(
-    settings: TrainSettings,
-    saved: Saved | None = None,
-    began: float | None = None,
-    typed: Iterable[str] = (),
+    settings: TrainSettings, saved: Saved | None = None, began: float | None = None, typed: Iterable[str] = ()
 ) -> Plan:
     """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA or a
     precision is asked for. Raises ValueError if text, alphabet, model and layout do not fit together, or not
