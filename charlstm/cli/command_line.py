@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from charlstm import BEGAN
 from charlstm.cli.arguments import arrange
-from charlstm.cli.sweep import Job, check_launcher, observe, tell
-from charlstm.cli.terminal import answered, output, say
+from charlstm.cli.sweep import Job, check_launcher, observe, print_line
+from charlstm.cli.terminal import answered, output, print_error
 from charlstm.config.compose import CONF, check_keys, compose, files_read_once, quote_free_text
 from charlstm.config.convert import RequestError
 from charlstm.runs.directory import claimed
@@ -98,9 +98,9 @@ def run(
             finally:
                 if len(job.codes) > 1:
                     for line in job.sweep.lines(Path(HydraConfig.get().sweep.dir)):
-                        tell(line)
+                        print_line(line)
         if is_multirun and (failed := sum(map(bool, job.codes))):
-            say(ValueError(f"{failed} of {len(job.codes)} runs failed"))
+            print_error(f"{failed} of {len(job.codes)} runs failed")
     sys.exit(max(job.codes, default=0))
 
 

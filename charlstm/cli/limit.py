@@ -33,7 +33,7 @@ def main() -> None:
             try:
                 code = search.find(settings, terminal.this_command)
             except OSError as error:
-                terminal.complain(f"out = {settings.out}: the search cannot go on: {error}")
+                terminal.print_error(f"out = {settings.out}: the search cannot go on: {error}")
                 sys.exit(1)
             if code:
                 arguments = [argument for argument in sys.argv[1:] if not argument.startswith("out=")]

@@ -19,9 +19,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from charlstm.cli.terminal import Terminal, complain, give_up_output, say, show
+from charlstm.cli.terminal import Terminal, give_up_output, print_error, show
 from charlstm.config.compose import settings_of
-from charlstm.config.convert import RequestError
 from charlstm.runs import signals
 from charlstm.runs.directory import check_unused, holds_a_run
 from charlstm.runs.ranking import Sweep
@@ -78,7 +77,7 @@ class Job:
         if self.of:  # what each says is in its log
             for handler in logging.getLogger().handlers:
                 handler.setLevel(logging.WARNING if isinstance(handler, Terminal) else logging.NOTSET)
-        outcome = self._told(config, Path(hydra.runtime.output_dir))
+        outcome = self._outcome(config, Path(hydra.runtime.output_dir))
         self._note(outcome, hydra, is_told=True)
         if outcome.stopped and is_home:  # and so are the runs that would come after it
             sys.exit(outcome.code)
@@ -100,12 +99,12 @@ class Job:
             returned = launcher.launch(overrides, initial_job_idx)
             outcomes = [(one.return_value, one.hydra_cfg.hydra) for one in returned]
         except Exception as error:  # a process was killed, a queue refuses
-            complain(f"hydra.launcher: {textwrap.shorten(str(error), 300, placeholder=' ...')}")
+            print_error(f"hydra.launcher: {textwrap.shorten(str(error), 300, placeholder=' ...')}")
             sys.exit(1)
         for outcome, hydra in outcomes:
             self._note(outcome, hydra, is_told=name != "JoblibLauncher")  # whose processes have told it here
             if outcome.problems and name != "JoblibLauncher":
-                say(RequestError(list(outcome.problems)))
+                print_error(outcome)
         if stopped := [outcome.code for outcome, _ in outcomes if outcome.stopped]:
             sys.exit(stopped[0])
         return returned
@@ -115,7 +114,7 @@ class Job:
         if self.of and outcome != Outcome(0):
             line = self.sweep.add(hydra.job.override_dirname, Path(hydra.runtime.output_dir))
             if is_told:
-                tell(f"{hydra.job.num + 1} of {self.of}: {line}")
+                print_line(f"{hydra.job.num + 1} of {self.of}: {line}")
 
     def _attempt(self, config: DictConfig, path: Path) -> Outcome:
         settings, saved = settings_of(config, self.settings_type), self.saved
@@ -130,7 +129,7 @@ class Job:
         is_done = self.of and (path / "result.json").exists()
         return Outcome(0, checkpoint=path) if is_done else self.carry_out(plan, path)
 
-    def _told(self, config: DictConfig, path: Path) -> Outcome:
+    def _outcome(self, config: DictConfig, path: Path) -> Outcome:
         """The outcome of a run; what ends it is said on standard error and in its log, and ends no other
         run."""
         trace = None
@@ -150,11 +149,12 @@ class Job:
             overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
             which = f"{shown(path)} ({textwrap.shorten(' '.join(overrides), 200, placeholder='...')})"
             problems = [f"{which}: {problem}" for problem in problems]
-        say(RequestError(problems))
+        outcome = Outcome(code, problems=tuple(problems))
+        print_error(outcome)
         log = logging.getLogger("charlstm.end")
         if log.handlers:  # or standard error would have it twice
             log.error("error: %s", "\n".join(problems), exc_info=trace)
-        return Outcome(code, problems=tuple(problems))
+        return outcome
 
 
 def observe(job: Job) -> None:
@@ -168,7 +168,7 @@ def observe(job: Job) -> None:
     vars(plugins)["instantiate_launcher"] = instantiate
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line of a sweep, which goes on where nobody takes it."""
     try:
         show(f"{line}\n", flush=True)

@@ -74,7 +74,7 @@ class Talk:
                 else:
                     self._answer(line.removeprefix(":"))
             except ValueError as error:
-                terminal.say(error)
+                terminal.print_error(error)
 
     def _answer(self, line: str) -> None:
         request = self._request

@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-from charlstm.config.convert import RequestError
 from charlstm.runs.report import quoted
 
 ESCAPES = {n: ascii(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n\r"}
@@ -51,19 +50,14 @@ def answered() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        say(error)
+        print_error(error)
         sys.exit(2)
 
 
-def say(error: ValueError) -> None:
-    """Print what is wrong with a request, a line for each problem."""
-    for problem in error.problems if isinstance(error, RequestError) else [str(error)]:
-        complain(problem)
-
-
-def complain(problem: object) -> None:
-    """Print what is wrong, in a line on standard error."""
-    print(f"error: {visible(str(problem))}", file=sys.stderr)
+def print_error(wrong: object) -> None:
+    """Print what is wrong on standard error: a line, or of what has `problems` one for each."""
+    for problem in getattr(wrong, "problems", [wrong]):
+        print(f"error: {visible(str(problem))}", file=sys.stderr)
 
 
 def show(text: str, flush: bool = False) -> None:
@@ -100,14 +94,14 @@ def output() -> Iterator[bool]:
             except OSError as error:
                 if error.filename is None:  # then it is that of standard output
                     raise
-                complain(f"{error.filename}: cannot be read or written: {error.strerror}")
+                print_error(f"{error.filename}: cannot be read or written: {error.strerror}")
                 sys.exit(1)
             finally:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except FloatingPointError as error:
-        complain(error)
+        print_error(error)
         sys.exit(1)
     except OSError as error:
         give_up_output(error)
@@ -174,7 +168,7 @@ def give_up_output(error: OSError) -> None:
         # what is still buffered, and all that comes, goes nowhere: Python flushes once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
-        complain(f"standard output cannot be written: {error.strerror}")
+        print_error(f"standard output cannot be written: {error.strerror}")
 
 
 def _refuse_lost_folder() -> None:
