@@ -14,7 +14,7 @@ from charlstm.cli import command_line, terminal
 from charlstm.config.tool_settings import ExportSettings, ImportSettings
 from charlstm.files import written_to
 
-TAKE_IN = """Make a checkpoint of a model of elsewhere: a plain nn.LSTM, nn.GRU or nn.RNN, and an nn.Linear.
+TAKE_IN = """Make a checkpoint of a model from elsewhere: a plain nn.LSTM, nn.GRU or nn.RNN, and an nn.Linear.
 
     charlstm import path=weights.safetensors characters="abc " out=model.safetensors
 

@@ -44,7 +44,7 @@ def judged(corpus: Corpus) -> tuple[Ids, int]:
     return part[:COMPARED], len(corpus.ids) - len(part)
 
 
-def read(
+def read_text(
     settings: TrainSettings, data: DataConfig, saved: Saved | None
 ) -> tuple[TrainSettings, Corpus, Initial | None]:
     """The text of a run, with the vocabulary of the run that is resumed or, grown by what is new, of the

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.config.compose import literal
 from charlstm.config.settings import Kernel, TrainSettings
-from charlstm.runs import initial as begin
+from charlstm.runs.initial import read_text
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
 from charlstm.scoring import baselines
@@ -50,7 +50,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
             "cross-entropy; leave both keys out"
         )
     recipe.refuse_undecided(train, "lm")
-    settings, corpus, initial = begin.read(settings, settings.data, saved)
+    settings, corpus, initial = read_text(settings, settings.data, saved)
     corpus.fit_split(settings.data.split)
     by_corpus = recipe.by_corpus(settings, len(corpus.train), len(corpus.vocabulary))
     settings = recipe.with_values(settings, by_corpus)

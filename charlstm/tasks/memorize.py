@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from charlstm.config.settings import TrainSettings
 from charlstm.config.values import refuse
-from charlstm.runs import initial as begin
+from charlstm.runs.initial import read_text
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
 from charlstm.text.corpus import Corpus
@@ -23,7 +23,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     recipe.refuse_undecided(settings.train, "memorize")
     refuse("data", settings.data, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
     data = replace(settings.data, split=(1.0, 0.0, 0.0))
-    settings, corpus, initial = begin.read(settings, data, saved)
+    settings, corpus, initial = read_text(settings, data, saved)
     if corpus.facts.files + corpus.facts.left_out > 1:
         raise ValueError(f"data.path = {data.path}: a folder; name a file in it")
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
