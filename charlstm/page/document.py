@@ -43,16 +43,13 @@ def _described(name: str, model: Model, weights: str, excerpt: str) -> dict[str,
     training, latest = trained.training, path / checkpoint.LAST
     if training is None and latest.exists():
         training = checkpoint.load(latest).training
-    described: dict[str, Any] = finite(trained.facts()) | {
-        "name": name,
-        "ends": trained.ends,
-        "excerpt": excerpt,
-    }
-    described |= {"parameters": count, "date": str(date.fromtimestamp(path.stat().st_mtime))}
-    described["text"] = training and (training.settings.data.text or training.settings.data.path)
-    described["telling"] = [one._asdict() for one in telling]
-    described["stored_as"], arrays = weights, model.weights.items()
-    return described | {"weights": {name: _packed(name, array, weights) for name, array in arrays}}
+    arrays = {name: _packed(name, array, weights) for name, array in model.weights.items()}
+    text = training and (training.settings.data.text or training.settings.data.path)
+    described = {"name": name, "ends": trained.ends, "excerpt": excerpt, "parameters": count, "text": text}
+    described |= {"date": str(date.fromtimestamp(path.stat().st_mtime)), "stored_as": weights}
+    described |= {"telling": [one._asdict() for one in telling], "weights": arrays}
+    facts: dict[str, Any] = finite(trained.facts())
+    return facts | described
 
 
 def _packed(name: str, array: NDArray[np.float32], weights: str) -> dict[str, Any]:
