@@ -59,12 +59,12 @@ def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator
 
 
 @contextmanager
-def written_to(out: str) -> Iterator[None]:
-    """Within this context an OSError is a ValueError that names the key `out`."""
+def written_to(out: str, what: str = "written") -> Iterator[None]:
+    """Within this context an OSError is a ValueError that names the key `out` and `what` it cannot be."""
     try:
         yield
     except OSError as error:
-        raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
+        raise ValueError(f"out = {out}: cannot be {what}: {error.strerror}") from None
 
 
 def clear_stale(directory: Path) -> None:

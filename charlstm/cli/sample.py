@@ -18,6 +18,7 @@ from pathlib import Path
 
 from charlstm.cli import command_line, terminal
 from charlstm.config.tool_settings import SampleSettings
+from charlstm.files import written_to
 from charlstm.sampling import writer
 from charlstm.sampling.request import Request, Sample, samples
 
@@ -103,20 +104,15 @@ def _save(out: str, request: Request) -> None:
     if request.settings.format != "text":
         raise ValueError(f"format = {request.settings.format}: has no effect with out; leave one of them out")
     folder = Path(out)
-    try:
+    with written_to(out, "made"):
         folder.mkdir(parents=True, exist_ok=True)
         is_used = any(folder.iterdir())
-    except OSError as error:
-        raise ValueError(f"out = {out}: cannot be made: {error.strerror}") from None
     if is_used:
         raise ValueError(f"out = {out}: not empty; name a new folder")
     digits = len(str(request.total))
-    try:
-        with (folder / "samples.jsonl").open("wb") as lines:
-            for n, sample in enumerate(samples(request), 1):
-                lines.write(f"{_object(sample)}\n".encode(errors="backslashreplace"))
-                text = request.shown(sample.text, sample.prompt).encode("utf-8", "surrogateescape")
-                (folder / f"{n:0{digits}}.txt").write_bytes(text)
-    except OSError as error:
-        raise ValueError(f"out = {out}: cannot be written: {error.strerror}") from None
+    with written_to(out), (folder / "samples.jsonl").open("wb") as lines:
+        for n, sample in enumerate(samples(request), 1):
+            lines.write(f"{_object(sample)}\n".encode(errors="backslashreplace"))
+            text = request.shown(sample.text, sample.prompt).encode("utf-8", "surrogateescape")
+            (folder / f"{n:0{digits}}.txt").write_bytes(text)
     print(f"{n} texts and samples.jsonl in {terminal.visible(str(folder))}", file=sys.stderr)
