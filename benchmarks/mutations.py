@@ -319,6 +319,7 @@ MUTATIONS = [
         "before if window.handover is None else handed_on(before, window.beside)",
         "before",
     ),
+    Mutation("init: a usual value that was typed is replaced", *INITIAL, "key in typed or ", ""),
     Mutation(
         "init: new characters begin at zero", *INITIAL, "rows[:known].mean(0, keepdims=True)", "0 * rows[:1]"
     ),
