@@ -44,6 +44,7 @@ LAYERS_TORCH = ("charlstm/cells/layers.py", "tests/cells/test_torch_cells.py")
 GATES = ("charlstm/cells/gates.py", "tests/cells/test_gates.py")
 CHECKPOINT = ("charlstm/checkpoint.py", "tests/test_checkpoint.py")
 HOSTILE = ("charlstm/checkpoint.py", "tests/test_hostile_checkpoints.py")
+STATE = ("charlstm/state.py", "tests/test_hostile_checkpoints.py")
 HOSTILE_ARRAYS = ("charlstm/tensors.py", "tests/test_hostile_checkpoints.py")
 FILES = ("charlstm/files.py", "tests/soak/test_reliability.py -k crashes")
 FILES_ERRORS = ("charlstm/files.py", "tests/soak/test_reliability.py -k errors")
@@ -179,9 +180,9 @@ MUTATIONS = [
         "    number, at = begin\n    if",
         "    number, at = begin\n    unpack(blob)\n    if",
     ),
-    Mutation("checkpoint: no shape check", *HOSTILE, "weight.shape != wanted or ", ""),
-    Mutation("checkpoint: no dtype check", *HOSTILE, " or weight.dtype != np.float32", ""),
-    Mutation("checkpoint: let NaN pass", *HOSTILE, "not np.isfinite(weight).all()", "False"),
+    Mutation("checkpoint: no shape check", *STATE, " or not _fits(array, wanted[1])", ""),
+    Mutation("checkpoint: no dtype check", *STATE, "array.dtype.str[1:] != wanted[0] or ", ""),
+    Mutation("checkpoint: let NaN pass", *STATE, "not np.isfinite(array).all()", "False"),
     Mutation(
         "checkpoint: wait for a pipe", "charlstm/files.py", HOSTILE[1], ' | getattr(os, "O_NONBLOCK", 0)', ""
     ),

@@ -264,14 +264,8 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
     vocabulary = Vocabulary(facts.characters, unknown=facts.unknown, unit=facts.unit)
     facts.model.fit_vocabulary(len(vocabulary))
     weights = {name: array for name, array in arrays.items() if not name.startswith(OF_TRAINING)}
-    expected = parameter_shapes(facts.model, len(vocabulary))
-    for name in expected | weights:
-        wanted, weight = expected.get(name), weights.get(name)
-        if wanted is None or weight is None or weight.shape != wanted or weight.dtype != np.float32:
-            found = "missing" if weight is None else f"{weight.dtype} {weight.shape}"
-            raise ValueError(f"the weight {name} is {found}, expected {wanted or 'none of this name'}")
-        if not np.isfinite(weight).all():
-            raise ValueError(f"the weight {name} has a number that is not finite")
+    shapes = parameter_shapes(facts.model, len(vocabulary))
+    state.check(weights, {name: ("f4", shape) for name, shape in shapes.items()}, "the weight {}")
     of_training = {name.removeprefix(OF_TRAINING): arrays[name] for name in arrays if name not in weights}
     resumable = None
     if training is not None:

@@ -203,22 +203,26 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
     return TrainingState(**vars(state), task=own)
 
 
+Shape = tuple[int | None, ...]
+
+
 def check_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> None:
     """Check what else a training keeps: moments, averages, the carried state, generators, running sums.
-    Raises ValueError if an array is missing, surplus, or not of the shape and type that it has to be."""
-    expected = _expected(arrays, weights, state)
-    for name in expected | dict(arrays):
+    Raises as `check`."""
+    check(arrays, _expected(arrays, weights, state), "the array {} of its training")
+
+
+def check(arrays: Arrays, expected: Mapping[str, tuple[str, Shape]], called: str) -> None:
+    """Check arrays against the types and shapes that there have to be, by name; None stands for any size.
+    Raises ValueError if one, which is `called` so, is missing, surplus, another one or not finite."""
+    for name in {**expected, **arrays}:
         wanted, array = expected.get(name), arrays.get(name)
         if wanted is None or array is None or array.dtype.str[1:] != wanted[0] or not _fits(array, wanted[1]):
             found = "missing" if array is None else f"{array.dtype} {array.shape}"
-            raise ValueError(
-                f"the array {name} of its training is {found}, expected {wanted or 'no such array'}"
-            )
+            right = f"{wanted[1]} of {np.dtype(wanted[0])}" if wanted else "none of this name"
+            raise ValueError(f"{called.format(name)} is {found}, expected {right}")
         if not np.isfinite(array).all():
-            raise ValueError(f"the array {name} of its training has a number that is not finite")
-
-
-Shape = tuple[int | None, ...]
+            raise ValueError(f"{called.format(name)} has a number that is not finite")
 
 
 def _fits(array: NDArray[Any], shape: Shape) -> bool:
