@@ -89,7 +89,7 @@ class Request:
         return Writer(self.model, self.vocabulary, self.strategy, seeds, ids, measure=measure)
 
     def passage(self) -> Passage:
-        """The end of a text to come."""
+        """What says where one text ends."""
         return Passage(self.length, self.stops)
 
     def shown(self, text: str, prompt: str | None = None) -> str:
