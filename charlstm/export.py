@@ -108,7 +108,8 @@ def to_onnx(trained: Checkpoint, out: Path) -> None:
     firsts = {part: [f"{part}{l}" for l in range(model.layers)] for part in state}
     for part, names in firsts.items():
         nodes.append(helper.make_node("Split", [part], names, axis=0, num_outputs=model.layers))
-    more = {"GRU": {"linear_before_reset": 1}, "RNN": {"activations": [model.cell[4:].capitalize()]}}
+    activations = [model.cell[4:].capitalize()]
+    more: dict[str, Any] = {"GRU": {"linear_before_reset": 1}, "RNN": {"activations": activations}}
     order = ORDER.get(model.cell, GATES[model.cell])
     for l, names in enumerate(parameter_names(model.layers, bias=True, bidirectional=False)):
         arrays = [
@@ -179,9 +180,10 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
         ids = len(weights["head.bias"])
         if ids == len(characters):
             weights = _with_tokens(weights)
+        cell: Any = said.get("cell") or {4: "lstm", 3: "gru", 1: "rnn_tanh"}[rows // width]
         vocabulary = Vocabulary(characters, unknown=ids > len(characters) + 2, unit=said.get("unit", "char"))
         config = ModelConfig(
-            cell=said.get("cell") or {4: "lstm", 3: "gru", 1: "rnn_tanh"}[rows // width],
+            cell=cell,
             layers=sum(name.startswith("weight_hh") for name in recurrent),
             hidden=width,
             embedding=weights["embedding.weight"].shape[1] if others else 0,
