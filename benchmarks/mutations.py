@@ -16,9 +16,11 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -653,16 +655,22 @@ def run_tests(tests: str, mutation: Mutation | None = None) -> tuple[int, str]:
             file.write_text(file.read_text("utf-8").replace(mutation.old, mutation.new), "utf-8")
         environment = os.environ | {"PYTHONPATH": str(project)}
         command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-rf", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [*command, *tests.split()],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    failed = re.findall(r"^FAILED (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-    return done.returncode, failed[0] if failed else (done.stdout + done.stderr)[-1000:]
+        said = Path(folder, "said")
+        with said.open("w") as output:
+            process = subprocess.Popen(
+                [*command, *tests.split()],
+                cwd=project,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            code = process.wait()
+        with suppress(ProcessLookupError):  # what a mutation has left under way
+            os.killpg(process.pid, signal.SIGKILL)
+        text = said.read_text("utf-8", "replace")
+    failed = re.findall(r"^FAILED (.+?)(?: - |$)", text, re.MULTILINE)
+    return code, failed[0] if failed else text[-1000:]
 
 
 def misfit(mutation: Mutation) -> str:
