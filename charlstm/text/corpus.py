@@ -179,14 +179,13 @@ def _read(config: DataConfig) -> Corpus:
         cuts = [int(begins[np.abs(begins - cut).argmin()]) for cut in cuts]
     cuts = [0, *cuts, len(ids)]
     train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
-    name = "data.text" if config.text is not None else str(config.path)
     return Corpus(
         vocabulary,
         ids,
         train,
         valid,
         test,
-        facts=replace(facts, source=name),
+        facts=facts,
         data=Fingerprint(size=facts.bytes, sha256=_joint(draft.digests)),
         records=config.records,
         unknown=(draft.points[places], places),

@@ -128,7 +128,7 @@ class Draft:
                 f"occurs {counts.max()} times"
             )
         return vocabulary, Facts(
-            source=name,
+            source=name.removeprefix("data.path = "),
             files=len(self.kept),
             left_out=len(self.digests) - len(self.kept),
             bytes=self._sums["bytes"],
