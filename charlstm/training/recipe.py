@@ -145,10 +145,8 @@ def with_values(settings: Any, values: Mapping[str, Any]) -> Any:
 
 
 def for_corpus(config: TrainConfig, symbols: int) -> TrainConfig:
-    """The same for a language model of a text of `symbols` ids: with fewer streams or shorter windows if need
-    be. Raises ValueError if there are fewer than two symbols."""
-    if symbols < 2:
-        raise ValueError(f"the training part has {symbols} symbols; it needs at least 2")
+    """The same for a language model of a text of `symbols` ids, at least 2: with fewer streams or shorter
+    windows if need be."""
     # the cut may leave out up to a window of ids
     batch, window = min(config.batch, max((symbols - 1) // config.window - 1, 1)), config.window
     if (batch + 1) * window >= symbols:
