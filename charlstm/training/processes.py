@@ -97,38 +97,31 @@ class Processes:
     def mean(self, tensors: list["Tensor"]) -> list["Tensor"]:
         """Of each over the processes: gradients, by one all-reduce."""
         import torch
-        from torch import distributed
 
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with self._met():
+        with self._met() as distributed:
             distributed.all_reduce(flat)
         parts = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def give(self, value: Any) -> Any:
         """Rank 0's value, on all."""
-        from torch import distributed
-
         box = [value]
-        with self._met():
+        with self._met() as distributed:
             distributed.broadcast_object_list(box)
         return box[0]
 
     def scatter(self, values: list[Any]) -> Any:
         """The value for each by rank, as rank 0 has them, on each."""
-        from torch import distributed
-
         box: list[Any] = [None]
-        with self._met():
+        with self._met() as distributed:
             distributed.scatter_object_list(box, values or None)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
         """The value of each by rank, on rank 0; elsewhere it is empty."""
-        from torch import distributed
-
         values: list[Any] = [None] * self.size if self.rank == 0 else []
-        with self._met():
+        with self._met() as distributed:
             distributed.gather_object(value, values or None)
         return values
 
@@ -141,19 +134,19 @@ class Processes:
 
     def _agree(self, said: list[float], wants_to_stop: bool = False) -> list[float]:
         import torch
-        from torch import distributed
 
         numbers = torch.zeros(4, dtype=torch.float64)  # of which one only is not zero in each place
         numbers[: len(said)] = torch.tensor(said, dtype=torch.float64)
         numbers[3] = wants_to_stop
-        with self._met():
+        with self._met() as distributed:
             distributed.all_reduce(numbers)
         *said, stop = numbers.tolist()
         self.wants_to_stop = stop > 0
         return said
 
     @contextmanager
-    def _met(self) -> Iterator[None]:
+    def _met(self) -> Iterator[Any]:
+        """Within this context, which gets `torch.distributed`, they have found each other."""
         from torch import cuda, distributed
         from torch.distributed.rendezvous import rendezvous
 
@@ -169,7 +162,7 @@ class Processes:
                     kinds, timeout=PATIENCE, world_size=size, rank=rank, store=store
                 )
                 self.are_met = True
-            yield
+            yield distributed
         except RuntimeError as error:
             raise ConnectionError(
                 f"another of its {self.size} processes has ended, or never began"
