@@ -25,14 +25,6 @@ Arrays = Mapping[str, NDArray[Any]]
 Threads = Annotated[int, Range(1, 1024)]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
-LATER: dict[str, dict[str, Any]] = {
-    "copy": {"symbols": 26},
-    "train": {"optimizer": "adamw", "keep": 0.0},
-    "eval": {},
-}
-"""Settings that the first files have not, by group, with what they meant."""
-GONE = ("eval.dynamic",)  # and what they have, but nothing depends on
-
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -189,9 +181,10 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
     if not (isinstance(rest.get("settings"), dict) and isinstance(rest.get("task"), dict)):
         raise ValueError("its training has no settings or no task")
     settings = dict(rest["settings"])
-    for group, later in LATER.items():
-        if isinstance(given := settings.get(group, {}), dict):
-            settings[group] = {**later, **{key: given[key] for key in given if f"{group}.{key}" not in GONE}}
+    if isinstance(
+        scored := settings.get("eval"), dict
+    ):  # the first files have a key on which nothing depends
+        settings["eval"] = {key: value for key, value in scored.items() if key != "dynamic"}
     try:
         # what the task keeps is of another type for each
         own = convert(TASK_STATES[task], rest.pop("task"))

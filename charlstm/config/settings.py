@@ -1,7 +1,7 @@
 """What can be set: the types and allowed ranges of every key of `conf/`. The values live there, not here.
 
 It imports no torch, so that a wrong request is answered at once, and each dataclass is the only one that the
-part it configures ever sees.
+part it configures ever sees. A default is what a checkpoint means that is older than its key.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class DataConfig:
 class CopyConfig:
     """What `task=copy` is about (`tasks/copying.py`)."""
 
-    symbols: Annotated[int, Range(2, 26)]
+    symbols: Annotated[int, Range(2, 26)] = 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class TrainConfig:
     loss: Loss
     epochs: Annotated[int, Range(1, 10**9)]
     stop_at_recall: bool
-    optimizer: Optimizer
+    optimizer: Optimizer = "adamw"
     lr: Annotated[float, Range(0, 100, above=True)] | Auto
     beta1: Annotated[float, Range(0, 0.999999)]
     beta2: Annotated[float, Range(0, 0.999999)]
@@ -123,7 +123,7 @@ class TrainConfig:
     budget: Annotated[str, Duration()] | Auto | None
     patience: Annotated[int, Range(1, 10**6)] | None
     on_nonfinite: Literal["skip", "stop"]
-    keep: Annotated[float, Range(0, 0.9)]
+    keep: Annotated[float, Range(0, 0.9)] = 0.0
     log_every: Annotated[int, Range(1, 10**9)]
     sample_every: Annotated[int, Range(1, 10**9)]
 
@@ -157,7 +157,7 @@ class TrainSettings:
 
     task: Task
     data: DataConfig
-    copy: CopyConfig
+    copy: CopyConfig = CopyConfig()
     model: ModelConfig
     train: TrainConfig
     eval: EvalConfig
