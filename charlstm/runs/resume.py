@@ -130,17 +130,9 @@ class Resumed(Saved):
     @property
     def same_place(self) -> bool:
         """Whether the windows are the same, so that it can be resumed in the middle of an epoch."""
-        cuts = (
-            "train.keep",
-            "data.old",
-            "data.split",
-            "data.records",
-            "seed",
-            "train.layout",
-            "train.batch",
-            "train.window",
-        )
-        return not self.other_data and self.unchanged(*cuts)
+        of_text = ("data.old", "data.split", "data.records", "train.keep", "seed")
+        of_windows = ("train.layout", "train.batch", "train.window")
+        return not self.other_data and self.unchanged(*of_text, *of_windows)
 
     def last_step_in(self, path: Path) -> int | None:
         """The step of the last state in the directory `path`, if that is where this run is resumed from."""

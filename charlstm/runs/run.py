@@ -40,19 +40,8 @@ SAVED = 100e6  # bytes a second
 
 # What TensorBoard's table of runs has of settings, by the beginning of their keys, and of figures.
 SHOWN_SETTINGS = ("task", "data.path", "data.text", "data.unit", "data.records", "model.", "train.", "seed")
-LAST_FIGURES = (
-    *(
-        "bits_per_char",
-        "bits_per_byte",
-        "accuracy",
-        "valid_bpc",
-        "test_bpc",
-        "recalled",
-        "free_run",
-        "longest",
-    ),
-    *("bits_per_hidden_unit", "params", "steps", "train_seconds"),
-)
+LAST_FIGURES = ["bits_per_char", "bits_per_byte", "accuracy", "valid_bpc", "test_bpc", "recalled", "free_run"]
+LAST_FIGURES += ["longest", "bits_per_hidden_unit", "params", "steps", "train_seconds"]
 
 EXCERPT = 48  # ids, about, that pictures show the model reading
 
