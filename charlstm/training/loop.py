@@ -34,6 +34,10 @@ TOO_MANY = {"skip": 3, "stop": 1}
 PACE_STEPS = 10  # until so many are made, those that are missing are taken to last as was measured before
 
 
+Windows = Callable[[int], Sequence[Window]]
+"""Those of an epoch, by its number, counted from 0."""
+
+
 class DivergedError(ArithmeticError):
     """Numbers are no longer finite; training cannot go on from there."""
 
@@ -50,7 +54,7 @@ class Training:
 
     Args:
         model: trained in place; dropout draws from torch's own generator.
-        windows: those of an epoch, by its number, counted from 0.
+        windows: that it is trained on.
         steps: how many there will be in all, at most; the learning rate follows from it.
         every: steps between two figures; None: an epoch.
         average: told of every step.
@@ -78,7 +82,7 @@ class Training:
     def __init__(
         self,
         model: Model,
-        windows: Callable[[int], Sequence[Window]],
+        windows: Windows,
         config: TrainConfig,
         *,
         steps: int,
@@ -333,16 +337,12 @@ def of_text(
     """`train.epochs` epochs on the windows of `text (N,)`, cut as `train.layout` says; figures of each.
     `beside` and its `seed` are as for `of_corpus`."""
     config = recipe.for_text(config, len(text), model.config.width)
-    windows: Callable[[int], Sequence[Window]] = windows_of(text, config)
-    if beside is not None:
-        windows = _with_beside(windows, beside, None, seed)
+    windows = _with_beside(windows_of(text, config), beside, None, seed)
     return Training(model, windows, config, steps=config.epochs * len(windows(0)), clock=clock)
 
 
-def _with_beside(
-    windows: Callable[[int], Sequence[Window]], beside: tuple[Ids, int], start: int | None, seed: int
-) -> Callable[[int], Sequence[Window]]:
-    return lambda epoch: Beside(windows(epoch), *beside, start, seed, epoch)
+def _with_beside(windows: Windows, beside: tuple[Ids, int] | None, start: int | None, seed: int) -> Windows:
+    return windows if beside is None else lambda epoch: Beside(windows(epoch), *beside, start, seed, epoch)
 
 
 def of_corpus(
@@ -363,8 +363,5 @@ def of_corpus(
         beside: the ids of another text, and how many streams of it are trained on beside those of this one.
         others: as for `Training`.
     """
-    windows: Callable[[int], Sequence[Window]]
     windows = partial(ShiftedStreams, ids, config.batch, config.window, start, seed)
-    if beside is not None:
-        windows = _with_beside(windows, beside, start, seed)
-    return Training(model, windows, config, **others)
+    return Training(model, _with_beside(windows, beside, start, seed), config, **others)

@@ -1,7 +1,5 @@
 """Muon: steps along the nearest orthogonal matrix to a gradient's mean."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -16,13 +14,6 @@ POLYNOMIALS = (
 """What brings all of [0.005, 1] nearest to 1: odd polynomials a x + b x^3 + c x^5, each with the least
 largest error on what the one before leaves (Amsel et al. 2025, "The Polar Express"); all but the last of
 x / 1.01, for rounding. They learn no worse than five steps with the coefficients of Muon's authors."""
-
-
-class Group(NamedTuple):
-    """The parameters (by index) whose gates' matrices are of one shape; `momentum` stacks all these."""
-
-    indices: list[int]
-    momentum: Tensor
 
 
 class Muon(Optimizer):
@@ -52,10 +43,12 @@ class Muon(Optimizer):
             if is_recurrent(name):
                 shape = hidden[layer_of(name)], named[name].shape[1]
                 stacks.setdefault(shape, []).append(k)
-        self.groups, tensors = [], dict[str, Tensor]()
+        # parameters (by index) whose gates' matrices are of one shape; momentum of all of them, `(N, m, n)`
+        self.groups = list[tuple[list[int], Tensor]]()
+        tensors = dict[str, Tensor]()
         for shape, indices in stacks.items():
             momentum = torch.cat([torch.zeros_like(self.parameters[k]).view(-1, *shape) for k in indices])
-            self.groups.append(Group(indices, momentum))
+            self.groups.append((indices, momentum))
             for k, part in zip(indices, self._split(momentum, indices), strict=True):
                 tensors[f"muon/momentum/{self.names[k]}"] = part
         self.others = [k for k, name in enumerate(self.names) if not is_recurrent(name)]
