@@ -181,9 +181,8 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
     if not (isinstance(rest.get("settings"), dict) and isinstance(rest.get("task"), dict)):
         raise ValueError("its training has no settings or no task")
     settings = dict(rest["settings"])
-    if isinstance(
-        scored := settings.get("eval"), dict
-    ):  # the first files have a key on which nothing depends
+    # the first files have a key on which nothing depends
+    if isinstance(scored := settings.get("eval"), dict):
         settings["eval"] = {key: value for key, value in scored.items() if key != "dynamic"}
     try:
         # what the task keeps is of another type for each
