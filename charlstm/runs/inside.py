@@ -88,9 +88,8 @@ def pictures(
         if following in chosen:
             top, left = chosen.index(following) * ROW, MARGIN + t * COLUMN
             field = picture[top : top + ROW, left : left + COLUMN]
-            inner = field[1:-1, 1:-1].copy()
-            field[:] = SIGNED[2]
-            field[1:-1, 1:-1] = inner
+            field[[0, -1]] = SIGNED[2]
+            field[:, [0, -1]] = SIGNED[2]
     drawn["view/next_character"] = picture
     return drawn
 
