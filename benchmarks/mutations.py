@@ -326,9 +326,7 @@ MUTATIONS = [
     Mutation(
         "init: new characters begin at zero", *INITIAL, "rows[:known].mean(0, keepdims=True)", "0 * rows[:1]"
     ),
-    Mutation(
-        "init: a known character gets another's row", *INITIAL, "= rows[:known], rows", "= rows[:1], rows"
-    ),
+    Mutation("init: a known character gets another's row", *INITIAL, "= rows[:known]\n", "= rows[:1]\n"),
     Mutation("decay by the loss: no root", *SCHEDULE, "math.sqrt(self.lowest)", "self.lowest"),
     Mutation(
         "decay by the loss: to nothing",

@@ -75,7 +75,7 @@ def read_text(
             )
         corpus = corpora.read(replace(data, alphabet=None), joined(known, mine))
         if trained.config.head == "none" and len(corpus.vocabulary) != len(known):
-            new = "".join(sorted(set(mine.characters) - set(known.characters)))
+            new = corpus.vocabulary.characters[len(known.characters) :]
             raise ValueError(f"{name}: its model.head=none leaves no room for new characters, {new[:40]!r}")
     old, missing = _old_text(settings, trained, corpus.vocabulary)
     if old is None and settings.train.keep:
@@ -104,14 +104,14 @@ def check_shape(asked: TrainSettings, planned: TrainSettings, typed: Collection[
 def joined(known: Vocabulary, other: Vocabulary) -> Vocabulary:
     """The characters of both, those of the first in their order."""
     new = "".join(character for character in other.characters if character not in known.characters)
-    has_unknown = not known.unknown is other.unknown is None
+    has_unknown = known.unknown is not None or other.unknown is not None
     return Vocabulary(known.characters + new, unknown=has_unknown, unit=known.unit)
 
 
 def grown(trained: Checkpoint, vocabulary: Vocabulary) -> dict[str, NDArray[np.float32]]:
-    """The weights of a model for another vocabulary, which begins with its characters: what belongs to a
-    character or token goes with it, and new ones begin in the mean of the characters."""
-    known, tokens = trained.vocabulary.start, vocabulary.start  # so many are known; here the tokens begin
+    """The weights of a model for another vocabulary, which begins with its characters and has its tokens:
+    what belongs to a character or token goes with it, and new ones begin in the mean of the characters."""
+    known, tokens = len(trained.vocabulary.characters), vocabulary.start  # the tokens begin there
     of_ids = {"embedding.weight": 0, "head.weight": 0, "head.bias": 0}
     of_ids |= {} if trained.config.embedding else {"rnn.weight_ih_l0": 1}
     weights = dict(trained.weights)
@@ -119,8 +119,8 @@ def grown(trained: Checkpoint, vocabulary: Vocabulary) -> dict[str, NDArray[np.f
         if name in weights:
             rows = np.moveaxis(weights[name], axis, 0)
             new = np.repeat(rows[:known].mean(0, keepdims=True), len(vocabulary), axis=0)
-            new[:known], old_tokens = rows[:known], rows[known:]
-            new[tokens : tokens + len(old_tokens)] = old_tokens[: len(vocabulary) - tokens]
+            new[:known] = rows[:known]
+            new[tokens : tokens + len(rows) - known] = rows[known:]
             weights[name] = np.ascontiguousarray(np.moveaxis(new, 0, axis))
     return weights
 
