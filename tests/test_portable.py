@@ -7,7 +7,7 @@ SCRIPT = """
 import os, pathlib, signal, sys
 import hydra, numpy, pooch, safetensors.numpy, torch  # which know their system
 from torch.utils.tensorboard import SummaryWriter
-sys.modules["fcntl"] = None
+sys.modules["fcntl"] = sys.modules["resource"] = None
 for name in ("SIGUSR1", "SIGHUP"):
     delattr(signal, name)
 for name in ("geteuid", "uname", "sysconf", "O_DIRECTORY", "O_NONBLOCK", "sched_getaffinity"):

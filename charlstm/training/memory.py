@@ -2,7 +2,6 @@
 
 import functools
 import os
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -63,7 +62,11 @@ def physical(root: Path = Path("/")) -> int:
 
 
 def peak() -> int:
-    """The most bytes of memory that this process has taken so far."""
+    """The most bytes of memory that this process has taken so far; 0 on Windows, which has another way."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
