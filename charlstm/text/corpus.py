@@ -146,8 +146,7 @@ def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
     cannot be read, or it does not fit `data.alphabet`.
 
     `known` is the vocabulary that it shall have, unless it is of another unit or `data.alphabet` says
-    otherwise; UnknownCharacterError if that lacks characters and has no token for them. For it, a text with
-    another one is read once more.
+    otherwise; UnknownCharacterError if that lacks characters and has no token for them.
     """
     if config.alphabet is not None and config.min_count > 1:
         raise ValueError(
@@ -155,18 +154,17 @@ def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
             "leave one of them out"
         )
     check_unicode(config.alphabet or "", "data.alphabet")
-    if config.text is not None:
-        config = replace(config, encoding="utf-8")  # which it was, before it was decoded
-    corpus = _read(config)
+    draft = Draft(source.find(config), config)
+    corpus = _made(draft, config)
     if known in (None, corpus.vocabulary) or config.alphabet is not None or known.unit != config.unit:
         return corpus
-    return _read(replace(config, alphabet=known.characters, min_count=1 if known.unknown is None else 2))
+    config = replace(config, alphabet=known.characters, min_count=1 if known.unknown is None else 2)
+    return _made(draft, config)
 
 
-def _read(config: DataConfig) -> Corpus:
-    """The same; with an alphabet, a `min_count` above 1 says that there is an unknown token."""
-    draft = Draft(source.find(config), config)
-    vocabulary, facts = draft.described()
+def _made(draft: Draft, config: DataConfig) -> Corpus:
+    """The corpus of a draft; with an alphabet, a `min_count` above 1 says that there is an unknown token."""
+    vocabulary, facts = draft.described(config)
     ids = vocabulary.ids_of(draft.points)
     ids.flags.writeable = False
     is_unknown = np.zeros(0, bool) if vocabulary.unknown is None else ids == vocabulary.unknown
@@ -179,17 +177,9 @@ def _read(config: DataConfig) -> Corpus:
         cuts = [int(begins[np.abs(begins - cut).argmin()]) for cut in cuts]
     cuts = [0, *cuts, len(ids)]
     train, valid, test = (ids[a:b] for a, b in pairwise(cuts))
-    return Corpus(
-        vocabulary,
-        ids,
-        train,
-        valid,
-        test,
-        facts=facts,
-        data=Fingerprint(size=facts.bytes, sha256=_joint(draft.digests)),
-        records=config.records,
-        unknown=(draft.points[places], places),
-    )
+    data = Fingerprint(size=facts.bytes, sha256=_joint(draft.digests))
+    unknown = draft.points[places], places
+    return Corpus(vocabulary, ids, train, valid, test, facts, data, config.records, unknown)
 
 
 def digest(config: DataConfig) -> str:
