@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 from charlstm.config.settings import DataConfig
 from charlstm.files import PROJECT
@@ -91,7 +90,15 @@ def contents(path: str, name: str) -> bytes:
     """All bytes of a file that is looked for nowhere else, or for `-` of standard input; `name` is what
     messages call it. ValueError if it cannot be read."""
     with answered_reading(name):
-        return _standard_input(name).read() if path == "-" else Path(path).read_bytes()
+        if path != "-":
+            return Path(path).read_bytes()
+        if sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
+            raise ValueError(f"{name}: standard input is closed; pipe a text into it or name a file")
+        return sys.stdin.buffer.read()
+
+
+_drained = functools.cache(contents)
+"""The same of what comes but once, out of a pipe, and which the runs of a sweep share."""
 
 
 @contextmanager
@@ -107,19 +114,6 @@ def answered_reading(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: cannot be read: {error.strerror}") from None
     except MemoryError:
         raise ValueError(f"{name}: larger than this machine's free memory") from None
-
-
-def _standard_input(name: str) -> IO[bytes]:
-    if sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
-        raise ValueError(f"{name}: standard input is closed; pipe a text into it or name a file")
-    return sys.stdin.buffer
-
-
-@functools.cache
-def _drained(path: str, name: str) -> bytes:
-    """What comes out of a pipe, for `-` of standard input: it comes but once, and the runs of a sweep share
-    it."""
-    return contents(path, name)
 
 
 def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
