@@ -34,8 +34,8 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
     if needed > of_memory:
         raise ValueError(
             f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
-            f"{window:,} time steps: training takes about {_shown(needed)} of memory, and here are "
-            f"{_shown(of_memory)}; {MEND}"
+            f"{window:,} time steps: training takes about {needed / 2**30:.2f} GiB of memory, and here are "
+            f"{of_memory / 2**30:.2f}; {MEND}"
         )
 
 
@@ -69,7 +69,3 @@ def peak() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def _shown(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
