@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -137,18 +139,99 @@ def test_what_cannot_be_shared_is_one_line(tmp_path, keys, said):
     assert not (tmp_path / "run").exists()
 
 
-def test_torchrun_starts_and_ends_them(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        str(PROJECT / "train.py"),
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+
+
+@contextmanager
+def two_machines():
+    """What is typed before a command for it to run on one of two machines with a wire between them, 10.9.0.1
+    and 10.9.0.2: two namespaces of the network with nothing else in them. Skips where none can be made."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("needs unshare and ip")
+    machines = [
+        subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE, stderr=2
+        )
+        for _ in range(2)
     ]
+    try:
+        if not all(machine.stdout.read(1) for machine in machines):
+            pytest.skip("namespaces of the network cannot be made here, by this user at least")
+        on = [["nsenter", f"--net=/proc/{machine.pid}/ns/net"] for machine in machines]
+        wire = f"ip link add wire0 type veth peer name wire1 netns {machines[1].pid}".split()
+        if subprocess.run([*on[0], *wire]).returncode:
+            pytest.skip("no wire can be laid between two namespaces here")
+        for k in range(2):
+            for command in (
+                f"addr add 10.9.0.{k + 1}/24 dev wire{k}",
+                f"link set wire{k} up",
+                "link set lo up",
+            ):
+                subprocess.run([*on[k], "ip", *command.split()], check=True)
+        yield on
+    finally:
+        for machine in machines:
+            machine.kill()
+            machine.communicate()
+
+
+def test_two_machines_are_one_with_two_processes(tmp_path):
+    keys = [*KEYS, *DROPOUT, "train.steps=60"]
+    with two_machines() as on:
+        agents = [
+            subprocess.Popen(
+                [
+                    *(*on[k], *TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
+                    *("--rdzv-endpoint", "10.9.0.1:29500", "--rdzv-conf", f"is_host={k == 0}"),
+                    *("--local-addr", f"10.9.0.{k + 1}", str(PROJECT / "train.py")),
+                    *(*keys, f"hydra.run.dir={tmp_path / 'machines'}"),
+                ],
+                cwd=tmp_path,
+                env=os.environ | {"GLOO_SOCKET_IFNAME": f"wire{k}"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for k in range(2)
+        ]
+        said = [agent.communicate(timeout=120)[0] for agent in agents]
+        assert [agent.returncode for agent in agents] == [0, 0], said
+    again = (tmp_path / "machines" / "config" / "again.sh").read_text()
+    assert "torchrun --nnodes 2 --nproc-per-node 1 " in again
+    assert trained(tmp_path / "one", *keys)["processes"] == 2
+    assert_same(tmp_path / "machines", tmp_path / "one")
+
+
+def test_the_number_of_processes_may_change(tmp_path):
+    """From one to two and back: without dropout it is the run of one, but for the order of sums."""
+    keys = [*KEYS, *NO_DROPOUT, "train.lr=0.01", "train.steps=600", "save.steps=50", "save.keep=20"]
+    whole = trained(tmp_path / "whole", *keys, size=1)
+    run, said = tmp_path / "run", []
+    for size, step in ((1, 100), (2, 350), (1, None)):
+        begun = Two(run, *([f"resume={run}"] if said else keys), size=size)
+        if step is not None:
+            stepped(run, step)
+            begun.processes[0].send_signal(signal.SIGTERM)
+        codes, text = begun.wait()
+        assert codes[0] == (143 if step else 0), text
+        said.append(text)
+    assert "processes 2 (was 1): the last bits may differ" in said[1]
+    assert "processes 1 (was 2): the last bits may differ" in said[2]
+    result = json.loads((run / "result.json").read_text())
+    assert result["chars_seen"] == whole["chars_seen"]
+    for name in ("loss", "valid_nats", "test_nats"):
+        assert result[name] == pytest.approx(whole[name], rel=1e-3), name  # float32
+
+
+def test_torchrun_starts_and_ends_them(tmp_path):
     keys = [*KEYS, "train.steps=20", f"hydra.run.dir={tmp_path / 'run'}"]
     done = subprocess.run(
-        [*command, *keys], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [*TORCHRUN, "--nproc-per-node", "2", str(PROJECT / "train.py"), *keys],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["processes"] == 2
