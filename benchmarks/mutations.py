@@ -210,10 +210,24 @@ MUTATIONS = [
     ),
     Mutation(
         "sweep: leave its processes alone",
-        "charlstm/cli/sweep.py",
-        SWEEP,
-        "signals.end_with(self.home)",
+        "charlstm/runs/signals.py",
+        f"{SWEEP} -k killed",
+        "threading.Thread(target=watch, daemon=True).start()",
         "pass",
+    ),
+    Mutation(
+        "sweep: stop, and let its processes go on",
+        "charlstm/cli/sweep.py",
+        f"{SWEEP} -k stopped",
+        "then=partial(going.unlink, missing_ok=True)",
+        "",
+    ),
+    Mutation(
+        "sweep: begin what nobody wants any more",
+        "charlstm/cli/sweep.py",
+        f"{SWEEP} -k stopped",
+        "if is_wanted():",
+        "if True:",
     ),
     Mutation("sweep: do all again", "charlstm/cli/sweep.py", SWEEP, "if is_done else", "if False else"),
     Mutation(

@@ -7,6 +7,7 @@ runs it, and values of keys that take free text are quoted for Hydra's grammar f
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,7 @@ from charlstm.cli.sweep import Job, check_launcher, observe, print_line
 from charlstm.cli.terminal import answered, output, print_error
 from charlstm.config.compose import CONF, check_keys, compose, files_read_once, quote_free_text
 from charlstm.config.convert import RequestError
+from charlstm.config.settings import TrainSettings
 from charlstm.runs.directory import claimed
 from charlstm.runs.report import Outcome
 from charlstm.runs.resume import Saved, complete
@@ -45,7 +47,6 @@ def run_name(first: object, values: str) -> str:
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 S = TypeVar("S")
-P = TypeVar("P")
 
 
 def ask(name: str, settings_type: type[S], doc: str) -> S:
@@ -57,58 +58,55 @@ def ask(name: str, settings_type: type[S], doc: str) -> S:
 
 
 def run(
-    name: str,
-    settings_type: type[S],
     doc: str,
-    plan: Callable[[S, Saved | None, float | None, Sequence[str]], P | None],
-    carry_out: Callable[[P, Path], Outcome],
+    plan: Callable[[TrainSettings, Saved | None, float | None, Sequence[str]], Any],
+    carry_out: Callable[[Any, Path], Outcome],
 ) -> None:
-    """Plan what is asked for, let Hydra make the run directory, and carry the plan out in it: once, or with
-    `--multirun` once for each choice.
+    """Plan the training that is asked for, let Hydra make the run directory, and carry the plan out in it:
+    once, or with `--multirun` once for each choice.
 
     Args:
-        name, settings_type, doc: as for `ask`.
+        doc: as for `ask`.
         plan: gets the settings, the state of the run that is resumed, when the command began, None for a job
             of a sweep, which begins when it is planned, and the keys with values that were typed; raises
             ValueError for all that can be wrong, before any directory is made; None: there is nothing to
             carry out.
         carry_out: gets the plan and the run directory.
     """
-    job = Job(settings_type, plan, carry_out)
-    with _interrupted(), output(), files_read_once():
+    job = Job(plan, carry_out)
+    is_multirun = bool({"-m", "--multirun"} & {*sys.argv})
+    with _interrupted(*((signal.SIGTERM,) if is_multirun else ())), output(), files_read_once():
         hydras = [flag for action in get_args_parser()._actions for flag in action.option_strings]
-        keys, flags = arrange(name, settings_type, doc, hydras)
-        is_multirun = bool({"-m", "--multirun"} & {*flags})
+        keys, flags = arrange("train", TrainSettings, doc, hydras)
         if is_multirun:
-            keys, each = _of_sweep(name, settings_type, keys)
+            keys, each = _of_sweep(keys)
             job.of = len(each) or "?"
-            _check_all(each, lambda words: plan(compose(name, settings_type, words), None, None, words))
+            _check_all(each, lambda words: plan(compose("train", TrainSettings, words), None, None, words))
         else:
-            keys, job.saved = complete(keys, settings_type)
+            keys, job.saved = complete(keys, TrainSettings)
             job.began = BEGAN
         if not flags:
-            job.planned = plan(compose(name, settings_type, keys), job.saved, job.began, keys)
+            job.planned = plan(compose("train", TrainSettings, keys), job.saved, job.began, keys)
             if job.planned is None:
                 sys.exit(0)
         sys.argv[1:] = keys + flags
         observe(job)
         with _answered_directory("hydra.sweep.dir" if is_multirun else "hydra.run.dir"), OwnDirectory.held:
             try:
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job.__call__)()
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job.__call__)()
             finally:
-                if len(job.codes) > 1:
-                    for line in job.sweep.lines(Path(HydraConfig.get().sweep.dir)):
-                        print_line(line)
+                for line in job.last_lines(is_whole=sys.exc_info()[0] is None):
+                    print_line(line)
         if is_multirun and (failed := sum(map(bool, job.codes))):
             print_error(f"{failed} of {len(job.codes)} runs failed")
     sys.exit(max(job.codes, default=0))
 
 
-def _of_sweep(name: str, settings_type: type[Any], keys: list[str]) -> tuple[list[str], list[list[str]]]:
+def _of_sweep(keys: list[str]) -> tuple[list[str], list[list[str]]]:
     """The keys of a sweep with values, quoted for Hydra, and those of each of its runs, as far as they are
     known before; RequestError for what is wrong with them."""
-    quoted = quote_free_text(keys, settings_type, several=True)
-    _, problems = check_keys(name, settings_type, quoted, several=True)
+    quoted = quote_free_text(keys, TrainSettings, several=True)
+    _, problems = check_keys("train", TrainSettings, quoted, several=True)
     if any(key.startswith("resume=") for key in keys):
         problems.append("resume: resumes one run; leave out --multirun")
     if problems:
@@ -138,16 +136,16 @@ def _check_all(each: list[list[str]], check: Callable[[list[str]], object]) -> N
 
 
 @contextmanager
-def _interrupted() -> Iterator[None]:
-    """Within this context Ctrl-C ends the process with a line, whatever libraries make of it."""
-    with noted_interrupts() as received:
+def _interrupted(*others: int) -> Iterator[None]:
+    """Within this context Ctrl-C and `others` end the process with a line, whatever libraries make of it."""
+    with noted_interrupts(*others) as received:
         try:
             yield
         except BaseException:
             if not received:
                 raise
             print("Stopped at once; what was saved before is untouched.", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(128 + received[0])
 
 
 @contextmanager

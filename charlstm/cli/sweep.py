@@ -3,9 +3,11 @@ Hydra has started."""
 
 import logging
 import os
+import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -21,11 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from charlstm.cli.terminal import Terminal, give_up_output, print_error, show
 from charlstm.config.compose import settings_of
-from charlstm.runs import signals
+from charlstm.config.settings import TrainSettings
 from charlstm.runs.directory import check_unused, holds_a_run
 from charlstm.runs.ranking import Sweep
-from charlstm.runs.report import Outcome, shown
+from charlstm.runs.report import Outcome, quoted, shown
 from charlstm.runs.resume import Saved, find
+from charlstm.runs.signals import StopSignals, noted_interrupts, serve
 
 EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """The extra of charlstm that brings a launcher of Hydra."""
@@ -43,15 +46,15 @@ class Job:
     """Hydra calls it for each run, in a process that a launcher has started a copy of it.
 
     Attributes:
-        settings_type, plan, carry_out: as `command_line.run` has them.
+        plan, carry_out: as `command_line.run` has them.
         of: how many runs the sweep has, `?` if nobody knows; 0: it is none.
         saved, began, planned: what `plan` gets, and the plan if it is made.
         codes: of the runs that have ended.
         home, started: the process that all began with, and how that was called.
         beside: so many runs share this machine's cores; 0: it is not that of `home`.
+        going: a file in the sweep's directory that is there while `home` wants the runs of other processes.
     """
 
-    settings_type: type[Any]
     plan: Callable[[Any, Saved | None, float | None, Sequence[str]], Any]
     carry_out: Callable[[Any, Path], Outcome]
     of: int | str = 0
@@ -63,22 +66,21 @@ class Job:
     home: int = field(default_factory=os.getpid)
     started: str = field(default_factory=lambda: sys.argv[0])
     beside: int = 0
+    going: Any = None
 
     def __call__(self, config: DictConfig) -> Outcome:
         hydra, is_home = HydraConfig.get(), os.getpid() == self.home
         # with hydra.job.chdir, too, paths begin where they were typed
         os.chdir(hydra.runtime.cwd)
-        if not is_home:
-            sys.argv[0] = self.started
-            os.environ["TQDM_DISABLE"] = "1"  # nobody can read several bars in one place
-            if self.beside:
-                os.environ["LOCAL_WORLD_SIZE"] = str(self.beside)
-                signals.end_with(self.home)
+        run = partial(self._outcome, config, Path(hydra.runtime.output_dir))
         if self.of:  # what each says is in its log
             for handler in logging.getLogger().handlers:
                 handler.setLevel(logging.WARNING if isinstance(handler, Terminal) else logging.NOTSET)
-        outcome = self._outcome(config, Path(hydra.runtime.output_dir))
-        self._note(outcome, hydra, is_told=True)
+        if not is_home:
+            sys.argv[0] = self.started
+            os.environ["TQDM_DISABLE"] = "1"  # nobody can read several bars in one place
+        outcome = run() if is_home or not self.beside else self._served(run)
+        self._note(outcome, hydra)
         if outcome.stopped and is_home:  # and so are the runs that would come after it
             sys.exit(outcome.code)
         return outcome
@@ -86,38 +88,65 @@ class Job:
     def launch(self, launcher: Any, overrides: Any, initial_job_idx: int) -> Any:
         """What a launcher of Hydra returns of these runs; those that other processes made are taken in."""
         name = type(launcher).__name__
+        self.going = going = Path(HydraConfig.get().sweep.dir).absolute() / ".charlstm-going"
         if name == "BasicLauncher":
             return launcher.launch(overrides, initial_job_idx)
-        at_once = {"SlurmLauncher": 0}.get(name, len(overrides))
+        self.beside = 0 if name == "SlurmLauncher" else len(overrides)
         if name == "JoblibLauncher":
-            at_once = min(at_once, import_module("joblib").effective_n_jobs(launcher.joblib["n_jobs"]))
+            at_once = import_module("joblib").effective_n_jobs(launcher.joblib["n_jobs"])
+            self.beside = min(self.beside, at_once)
             os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what this process left
-        self.beside = at_once
+        if name == "LocalLauncher":  # or its helpers would give a run one second to save
+            launcher.params["setup"] = ["trap '' INT"]
         package = str(Path(__file__).parents[2])
         os.environ["PYTHONPATH"] = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])
+        going.touch()
+        # runs that are on their way are saved then, and those that would come end at once
+        signals = StopSignals(then=partial(going.unlink, missing_ok=True))
         try:
-            returned = launcher.launch(overrides, initial_job_idx)
-            outcomes = [(one.return_value, one.hydra_cfg.hydra) for one in returned]
+            with signals if self.beside else nullcontext():
+                returned = launcher.launch(overrides, initial_job_idx)
+                outcomes = [(one.return_value, one.hydra_cfg.hydra) for one in returned]
         except Exception as error:  # a process was killed, a queue refuses
             print_error(f"hydra.launcher: {textwrap.shorten(str(error), 300, placeholder=' ...')}")
-            sys.exit(1)
+            sys.exit(signals.exit_code() or 1)
+        finally:
+            going.unlink(missing_ok=True)
         for outcome, hydra in outcomes:
             self._note(outcome, hydra, is_told=name != "JoblibLauncher")  # whose processes have told it here
-            if outcome.problems and name != "JoblibLauncher":
-                print_error(outcome)
-        if stopped := [outcome.code for outcome, _ in outcomes if outcome.stopped]:
-            sys.exit(stopped[0])
+        if code := signals.exit_code() or max((one.code for one, _ in outcomes if one.stopped), default=0):
+            sys.exit(code)
         return returned
 
-    def _note(self, outcome: Outcome, hydra: Any, is_told: bool) -> None:
+    def last_lines(self, is_whole: bool) -> Iterator[str]:
+        """The table of a sweep, and, if it is not whole, how it goes on."""
+        if self.going is not None:
+            yield from self.sweep.lines(self.going.parent)
+            if not is_whole:
+                key = f"hydra.sweep.dir={quoted(shown(self.going.parent))}"
+                yield f"Not all is done; the same command with {key} does what is missing."
+
+    def _note(self, outcome: Outcome, hydra: Any, is_told: bool = True) -> None:
         self.codes.append(outcome.code)
+        if outcome.problems and is_told:
+            print_error(outcome)
         if self.of and outcome != Outcome(0):
             line = self.sweep.add(hydra.job.override_dirname, Path(hydra.runtime.output_dir))
             if is_told:
                 print_line(f"{hydra.job.num + 1} of {self.of}: {line}")
 
+    def _served(self, run: Callable[[], Outcome]) -> Outcome:
+        """The outcome of a run beside others, which has its share of the cores; one that is not wanted any
+        more ends before it has begun."""
+        os.environ["LOCAL_WORLD_SIZE"] = str(self.beside)
+        is_wanted = serve(self.home, self.going)
+        with suppress(KeyboardInterrupt), noted_interrupts(signal.SIGTERM):
+            if is_wanted():
+                return run()
+        return Outcome(0)
+
     def _attempt(self, config: DictConfig, path: Path) -> Outcome:
-        settings, saved = settings_of(config, self.settings_type), self.saved
+        settings, saved = settings_of(config, TrainSettings), self.saved
         if self.of and holds_a_run(path):  # the sweep is continued
             saved = find(path)
         typed = HydraConfig.get().overrides.task
@@ -130,8 +159,7 @@ class Job:
         return Outcome(0, checkpoint=path) if is_done else self.carry_out(plan, path)
 
     def _outcome(self, config: DictConfig, path: Path) -> Outcome:
-        """The outcome of a run; what ends it is said on standard error and in its log, and ends no other
-        run."""
+        """The outcome of a run; what ends it is in its log, too, and ends no other run."""
         trace = None
         try:
             return self._attempt(config, path)
@@ -149,12 +177,10 @@ class Job:
             overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
             which = f"{shown(path)} ({textwrap.shorten(' '.join(overrides), 200, placeholder='...')})"
             problems = [f"{which}: {problem}" for problem in problems]
-        outcome = Outcome(code, problems=tuple(problems))
-        print_error(outcome)
         log = logging.getLogger("charlstm.end")
         if log.handlers:  # or standard error would have it twice
             log.error("error: %s", "\n".join(problems), exc_info=trace)
-        return outcome
+        return Outcome(code, problems=tuple(problems))
 
 
 def observe(job: Job) -> None:
@@ -162,8 +188,7 @@ def observe(job: Job) -> None:
     plugins = Plugins.instance()
 
     def instantiate(**given: Any) -> Any:
-        launcher = Plugins.instantiate_launcher(plugins, **given)
-        return SimpleNamespace(launch=partial(job.launch, launcher))
+        return SimpleNamespace(launch=partial(job.launch, Plugins.instantiate_launcher(plugins, **given)))
 
     vars(plugins)["instantiate_launcher"] = instantiate
 

@@ -45,9 +45,8 @@ def main() -> None:
             raise ValueError("--multirun: several processes train one run; start it without torchrun")
     if processes.rank():
         sys.exit(train_along())
-    plan = partial(planned, texts={})
     try:
-        command_line.run("train", TrainSettings, terminal.as_started(__doc__), plan, carried_out)
+        command_line.run(terminal.as_started(__doc__), partial(planned, texts={}), carried_out)
     except SystemExit as ended:
         together = processes.together()
         if together is not None and (together.are_met or not ended.code):

@@ -36,7 +36,9 @@ class Sweep:
         return f"{values}: {', '.join(map(' '.join, row.items())) or 'no result'}"
 
     def lines(self, folder: Path) -> list[str]:
-        """A table with a row for each run, a line each; the same is left in `summary.tsv`. Raises OSError."""
+        """A table with a row for each run, if any, which is left in `summary.tsv`, too. Raises OSError."""
+        if not self._ended:
+            return []
         rows = [row for _, row in sorted(self._ended, key=lambda one: one[0])]
         names = sorted(
             dict.fromkeys(name for row in rows for name in row), key=["values", "directory"].__contains__

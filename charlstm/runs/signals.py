@@ -5,8 +5,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 # Windows has neither
@@ -22,41 +23,53 @@ def listen() -> None:
 
 
 @contextmanager
-def noted_interrupts() -> Iterator[list[int]]:
-    """Within this context a Ctrl-C raises KeyboardInterrupt as ever, and is noted in the list that it yields,
-    for a library's bare `except` may swallow it."""
+def noted_interrupts(*others: int) -> Iterator[list[int]]:
+    """Within this context a Ctrl-C raises KeyboardInterrupt as ever, and so do these other signals; each is
+    noted in the list that it yields, for a library's bare `except` may swallow it."""
     received: list[int] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, *others)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @functools.cache
-def end_with(home: int) -> None:
-    """From now on this process ends within 8 s of its parent or of the process `home`, whatever ends that; a
-    run that is on its way is saved. What a terminal sends to all is for `home` to answer."""
+def serve(home: int, going: Path) -> Callable[[], bool]:
+    """From now on this process works for the process `home` as long as the file `going` is there. When it is
+    not, or `home` or the parent has ended, whatever ended that, it gets SIGTERM, and it ends within 8 s of
+    them. What a terminal sends to all is for `home` to answer. Returns what says whether it is wanted."""
     parent = os.getppid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a launcher may ignore it; a run saves
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between two runs
     with suppress(OSError):
         os.setsid()
 
-    def watch() -> None:
+    def is_there() -> bool:
         with suppress(ProcessLookupError):
-            while os.getppid() == parent:
-                os.kill(home, 0)
-                time.sleep(0.5)
+            os.kill(home, 0)
+            return os.getppid() == parent
+        return False
+
+    def is_wanted() -> bool:
+        return is_there() and going.exists()
+
+    def watch() -> None:
+        while is_wanted():
+            time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
+        while is_there():  # and waits for what is saved, until it is told to stop once more
+            time.sleep(0.5)
         time.sleep(6)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+    return is_wanted
 
 
 class Stopped(Exception):
@@ -65,12 +78,13 @@ class Stopped(Exception):
 
 class StopSignals:
     """Within this context SIGINT, SIGTERM and, unless it is ignored (`nohup`), SIGHUP set `received` in place
-    of ending the process; the second one ends it, if it `is_alone`. SIGUSR1 sets `save_wanted`."""
+    of ending the process, and `then` is called; the second one ends it, if it `is_alone`. SIGUSR1 sets
+    `save_wanted`."""
 
     HANDLED = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, SIGHUP)))
 
-    def __init__(self, is_alone: bool = True) -> None:
-        self._is_alone = is_alone
+    def __init__(self, is_alone: bool = True, then: Callable[[], object] = lambda: None) -> None:
+        self._is_alone, self._then = is_alone, then
         self.received: int | None = None
         self.save_wanted = False
         self._raises = False
@@ -109,6 +123,7 @@ class StopSignals:
         self.received = number
         if self._is_alone:  # torchrun sends on what all have got, and ends them after 30 s
             self._restore()
+        self._then()
         if self._raises:
             raise Stopped
 

@@ -1,5 +1,6 @@
 """train.py --multirun: every run has what there was when it began, and what goes wrong with one is heard."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import resuming
 
+from charlstm import checkpoint
 from charlstm.cli import sweep as cli_sweep
 from charlstm.cli import train
 from charlstm.files import PROJECT
@@ -156,13 +158,30 @@ LM = ["task=lm", "model.hidden=12", "model.layers=1", "train.batch=6", "train.wi
 LM += ["train.lr=0.01", "train.budget=null", "train.dropout.hidden=0.1", "train.dropout.weight=0.1"]
 LM += ["precision=float32", "tensorboard=false", "eval.baselines=false", "save.every=null", "save.steps=50"]
 RUNS = {1: "0_seed-1", 2: "1_seed-2"}
+LAUNCHED = []
 
 
-def launch(folder, launcher):
+def launch(folder, launcher, seeds="1,2", *more):
+    """A sweep in a process group of its own, as a terminal starts it."""
     (folder / "text").write_text(resuming.text(4000))
-    keys = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *LM, "data.path=text", "seed=1,2"]
-    command = [sys.executable, str(PROJECT / "train.py"), "--multirun", *keys]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    keys = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *LM, "data.path=text", f"seed={seeds}"]
+    begun = subprocess.Popen(
+        [sys.executable, str(PROJECT / "train.py"), "--multirun", *keys, *more],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    LAUNCHED.append(begun)
+    return begun
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_launched():
+    yield
+    while LAUNCHED:
+        LAUNCHED.pop().kill()  # and what serves it follows
 
 
 def all_saved(folder):
@@ -194,6 +213,15 @@ def assert_as_alone(folder):
         assert 1 <= threads <= max(cores // 2, 1)
         keys = [*LM, f"data.path={folder / 'text'}", f"seed={seed}", f"threads={threads}"]
         resuming.assert_same(folder / "sweep" / name, resuming.go(folder / name, *keys))
+
+
+def digests(folder):
+    """SHA-256 of a run's weights, of those that it was trained to and of the best."""
+    found = []
+    for name in ("last", "best"):
+        weights = checkpoint.load(folder / f"{name}.safetensors").weights
+        found += [hashlib.sha256(weights[key].tobytes()).hexdigest() for key in sorted(weights)]
+    return found
 
 
 def assert_resumed_and_told(folder, output):
@@ -228,6 +256,41 @@ def test_killed_by_joblib_a_sweep_leaves_no_process_and_goes_on_with_what_is_mis
     assert [result.stat().st_mtime_ns for result in results] == before
 
 
+STOPS = [("basic", "SIGTERM"), ("joblib", "SIGINT"), ("submitit_local", "SIGTERM")]
+LONG = [("basic", "SIGINT"), ("joblib", "SIGTERM"), ("submitit_local", "SIGINT")]
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("launcher", "name"), STOPS + [pytest.param(*row, marks=pytest.mark.soak) for row in LONG]
+)
+def test_stopped_by_a_signal_it_saves_says_what_is_done_and_goes_on(tmp_path, launcher, name):
+    """What is on its way is saved as it is, what was to come is not begun. Ctrl-C goes to all processes."""
+    at_once = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    if launcher == "submitit_local":
+        at_once = ["hydra.sweeper.max_batch_size=2"]
+    # would be saved at its end alone
+    begun = launch(tmp_path, launcher, "1,2,3", "save.steps=null", "train.steps=1000000", *at_once)
+    on_their_way = list(RUNS.values())[: 1 if launcher == "basic" else 2]
+    logs = [tmp_path / "sweep" / run / "train.log" for run in on_their_way]
+    until(lambda: all(log.exists() and "parameters" in log.read_text() for log in logs))
+    time.sleep(1)
+    number = getattr(signal, name)
+    os.killpg(begun.pid, number) if name == "SIGINT" else os.kill(begun.pid, number)
+    output, error = begun.communicate(timeout=60)
+    assert begun.returncode == 128 + number, error
+    assert "error" not in error
+    until(lambda: not working_in(tmp_path), seconds=10)
+    assert [run for run in on_their_way if not (tmp_path / "sweep" / run / "last.safetensors").exists()] == []
+    to_come = tmp_path / "sweep" / "2_seed-3" / "train.log"  # joblib's workers took it, and left it
+    assert not to_come.exists() or to_come.read_text() == ""
+    header, *rows, last = output.splitlines()[-2 - len(on_their_way) :]
+    assert header.split() == ["values", "directory"]
+    assert {row.split()[-1] for row in rows} == {f"sweep/{run}" for run in on_their_way}
+    assert last == "Not all is done; the same command with hydra.sweep.dir=sweep does what is missing."
+    assert (tmp_path / "sweep" / "summary.tsv").read_text().count("\n") == 1 + len(on_their_way)
+
+
 @LINUX
 def test_preempted_under_submitit_a_run_goes_on_in_its_directory(tmp_path):
     begun = launch(tmp_path, "submitit_local")
@@ -250,3 +313,25 @@ def test_a_launcher_that_is_not_there_is_named_by_its_extra(monkeypatch, capsys,
     assert ended.value.code == 2
     said = f'error: hydra/launcher = {launcher}: needs pip install "charlstm[{extra}]"\n'
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.soak
+def test_every_run_of_six_is_as_alone_by_every_launcher(tmp_path):
+    """SHA-256 of all weights."""
+    keys = [*LM, "threads=1", "train.steps=300"]
+    (tmp_path / "text").write_text(resuming.text(4000))
+    names = [f"{k}_seed-{k}" for k in range(6)]
+    for name in names:
+        resuming.go(tmp_path / name, *keys, f"data.path={tmp_path / 'text'}", f"seed={name[-1]}")
+    alone = [digests(tmp_path / name) for name in names]
+    assert len({tuple(one) for one in alone}) == 6
+    for launcher in ("basic", "joblib", "submitit_local"):
+        (tmp_path / launcher).mkdir()
+        begun = launch(tmp_path / launcher, launcher, "range(6)", "threads=1", "train.steps=300")
+        output, error = begun.communicate(timeout=300)
+        assert (begun.returncode, error) == (0, "")
+        assert [digests(tmp_path / launcher / "sweep" / name) for name in names] == alone
+        header, *rows = [line.split() for line in output.splitlines()[-7:]]
+        assert header == ["test_bpc", "valid_bpc", "values", "directory"]
+        assert {row[-1] for row in rows} == {f"sweep/{name}" for name in names}
+        print(f"{launcher}: six runs as alone, one table")

@@ -175,7 +175,7 @@ def _train(
     sys.argv = ["train.py", *arguments]
     try:
         with within():
-            command_line.run("train", TrainSettings, "", planned, table.run)
+            command_line.run("", planned, table.run)
     finally:
         sys.stdout.flush()
 
