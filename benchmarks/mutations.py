@@ -568,8 +568,8 @@ MUTATIONS = [
         "processes: all have the first streams",
         "charlstm/training/processes.py",
         "tests/training/test_processes.py",
-        "[self.rank if rank is None else rank]",
-        "[rank or 0]",
+        "(streams, self.size)[self.rank]",
+        "(streams, self.size)[0]",
     ),
     Mutation(
         "train: forget all parts of a batch but the last",

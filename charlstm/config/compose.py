@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import hydra
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -71,22 +71,22 @@ def files_read_once() -> Iterator[None]:
     Plugins.instance()  # which registers Hydra's own sources
     sources = SourcesRegistry.instance().types
     before = sources["file"]
-    if before is not _Files:
-        sources["file"], _Files.read = _Files, {}
+    if before is not FileConfigSource:
+        sources["file"], FileConfigSource.read = FileConfigSource, {}
     try:
         yield
     finally:
         sources["file"] = before
 
 
-class _Files(FileConfigSource):
+class FileConfigSource(file_config_source.FileConfigSource):  # by this name other processes' Hydra knows it
     read: ClassVar[dict[str, ConfigResult]]
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
         self.mine = self.read  # goes with it to other processes
 
-    def __deepcopy__(self, _: object) -> "_Files":
+    def __deepcopy__(self, _: object) -> "FileConfigSource":
         return copy.copy(self)  # with the same files
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -109,11 +109,6 @@ class _Files(FileConfigSource):
                 raise _misfit(path, "", "must begin with the line # @package _global_")
             self.mine[str(path)] = ConfigResult(self.provider, f"file://{self.path}", config, header)
         return copy.deepcopy(self.mine[str(path)])
-
-
-_Files.__name__ = (
-    FileConfigSource.__name__
-)  # by which Hydra, in other processes, knows a source as registered
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,7 @@ from charlstm.tasks.language_model import LanguageModelPlan
 from charlstm.training import machine
 from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
-from charlstm.training.processes import Order, Processes, together
+from charlstm.training.processes import Order, Processes, shares, together
 from charlstm.training.threads import Threads
 
 
@@ -75,16 +75,13 @@ class Shared(nn.Module):
             processes.tell(Order.LOAD)
             processes.give(self.model.state_dict())
             self._loaded = changes
-        shares = [processes.share(streams, rank) for rank in range(processes.size)]
+
+        def part(share: slice) -> tuple[Tensor, State | None]:
+            return ids[:, share].clone(), state and tuple(each[:, share].clone() for each in state)
+
         processes.tell(Order.SCORE)
-        mine = [
-            (
-                ids[:, share].clone(),
-                None if state is None else tuple(part[:, share].clone() for part in state),
-            )
-            for share in shares
-        ]
-        read = processes.gather(self.model(*processes.scatter(mine)))
+        given = processes.scatter([part(share) for share in shares(streams, processes.size)])
+        read = processes.gather(self.model(*given))
         scores, states = zip(*read, strict=True)
         return torch.cat(scores, 1), tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
 

@@ -90,9 +90,9 @@ class Processes:
         order, first, second = self._agree([], wants_to_stop)
         return Order(int(order)), first, second
 
-    def share(self, streams: int, rank: int | None = None) -> slice:
-        """Which of so many streams are those of the process of this rank; None: of this one."""
-        return shares(streams, self.size)[self.rank if rank is None else rank]
+    def share(self, streams: int) -> slice:
+        """Which of so many streams are this one's."""
+        return shares(streams, self.size)[self.rank]
 
     def mean(self, tensors: list["Tensor"]) -> list["Tensor"]:
         """Of each over the processes: gradients, by one all-reduce."""
@@ -146,7 +146,7 @@ class Processes:
 
     @contextmanager
     def _met(self) -> Iterator[Any]:
-        """Within this context, which gets `torch.distributed`, they have found each other."""
+        """Within this context they have found each other; yields `torch.distributed`."""
         from torch import cuda, distributed
         from torch.distributed.rendezvous import rendezvous
 
@@ -155,15 +155,12 @@ class Processes:
                 if cuda.is_available():
                     cuda.set_device(int(os.environ["LOCAL_RANK"]))
                 kinds = "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo"
-                patience = PATIENCE if self.rank else GATHERING
-                store, rank, size = next(rendezvous("env://", timeout=patience))
+                store, rank, size = next(rendezvous("env://", timeout=PATIENCE if self.rank else GATHERING))
                 store.set_timeout(PATIENCE)
                 distributed.init_process_group(
                     kinds, timeout=PATIENCE, world_size=size, rank=rank, store=store
                 )
                 self.are_met = True
             yield distributed
-        except RuntimeError as error:
-            raise ConnectionError(
-                f"another of its {self.size} processes has ended, or never began"
-            ) from error
+        except RuntimeError as lost:
+            raise ConnectionError(f"another of its {self.size} processes has ended, or never began") from lost
