@@ -20,7 +20,12 @@ from charlstm.model.numpy_model import NumpyModel
 from charlstm.text.vocabulary import Vocabulary
 
 Arrays = dict[str, NDArray[np.float32]]
-IN_ONNX = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+IN_ONNX: dict[str, tuple[str, dict[str, Any]]] = {  # operator and attributes
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {"linear_before_reset": 1}),
+    "rnn_tanh": ("RNN", {"activations": ["Tanh"]}),
+    "rnn_relu": ("RNN", {"activations": ["Relu"]}),
+}
 ORDER = {"lstm": ("input", "output", "forget", "cell"), "gru": ("update", "reset", "new")}  # of ONNX's gates
 RECURRENT = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?$")
 NEVER = -1e4  # a score whose probability is 0
@@ -102,14 +107,12 @@ def to_onnx(trained: Checkpoint, out: Path) -> None:
     except ImportError:
         raise ValueError("format = onnx: needs the package onnx; pip install 'charlstm[onnx]'") from None
     weights, model, V = plain(trained), trained.config, len(trained.vocabulary)
-    kind, state = IN_ONNX[model.cell], STATE[model.cell]
+    (operator, attributes), state = IN_ONNX[model.cell], STATE[model.cell]
     constants = {"depth": np.array([V]), "values": np.array([0, 1], np.float32), "axis": np.array([1])}
     nodes = [helper.make_node("OneHot", ["ids", "depth", "values"], ["x0"])]
-    firsts = {part: [f"{part}{l}" for l in range(model.layers)] for part in state}
-    for part, names in firsts.items():
-        nodes.append(helper.make_node("Split", [part], names, axis=0, num_outputs=model.layers))
-    activations = [model.cell[4:].capitalize()]
-    more: dict[str, Any] = {"GRU": {"linear_before_reset": 1}, "RNN": {"activations": activations}}
+    for part in state:
+        each = [f"{part}{l}" for l in range(model.layers)]
+        nodes.append(helper.make_node("Split", [part], each, axis=0, num_outputs=model.layers))
     order = ORDER.get(model.cell, GATES[model.cell])
     for l, names in enumerate(parameter_names(model.layers, bias=True, bidirectional=False)):
         arrays = [
@@ -118,13 +121,13 @@ def to_onnx(trained: Checkpoint, out: Path) -> None:
         ]
         given = {f"W{l}": arrays[0], f"R{l}": arrays[1], f"B{l}": np.concatenate(arrays[2:], axis=1)}
         constants |= given
-        inputs = [f"x{l}", *given, "", *(firsts[part][l] for part in state)]
+        inputs = [f"x{l}", *given, "", *(f"{part}{l}" for part in state)]
         outputs = [f"y{l}", *(f"{part}{l}_after" for part in state)]
-        nodes.append(helper.make_node(kind, inputs, outputs, hidden_size=model.width, **more.get(kind, {})))
+        nodes.append(helper.make_node(operator, inputs, outputs, hidden_size=model.width, **attributes))
         nodes.append(helper.make_node("Squeeze", [f"y{l}", "axis"], [f"x{l + 1}"]))
     for part in state:
-        ends = [f"{part}{l}_after" for l in range(model.layers)]
-        nodes.append(helper.make_node("Concat", ends, [f"{part}_after"], axis=0))
+        each = [f"{part}{l}_after" for l in range(model.layers)]
+        nodes.append(helper.make_node("Concat", each, [f"{part}_after"], axis=0))
     constants |= {"head": np.ascontiguousarray(weights["head.weight"].T), "bias": weights["head.bias"]}
     nodes.append(helper.make_node("MatMul", [f"x{model.layers}", "head"], ["product"]))
     nodes.append(helper.make_node("Add", ["product", "bias"], ["scores"]))
