@@ -28,7 +28,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
         raise ValueError(f"data.path = {data.path}: a folder; name a file in it")
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
-    config = recipe.for_text(settings.train, len(ids), settings.model.width, initial is not None)
+    config = recipe.for_text(settings.train, len(ids), settings.model.width)
     return MemorizePlan(
         settings=settings,
         config=config,

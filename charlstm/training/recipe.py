@@ -28,8 +28,10 @@ LEAST_SCORED = 4_000
 """Symbols whose score says something."""
 
 FINE_TUNING = 0.5
-"""Of a learning rate that is chosen, the share with which a trained model learns another text (`init`): with
-all of it what it knows is lost at first. The schedule is the task's own."""
+"""Of a learning rate that is chosen, the share with which a trained language model learns another text
+(`init`). Of 0.15, 0.25, 0.5 and 1 it was best in as many steps, by AdamW and by Muon, for 3 of 4 pairs of
+texts, and second for a list of 4 kB. A text by heart takes all of it: in the mean of 5 pairs it took 36
+epochs, with half of it 52, from nothing 53."""
 
 MUON_HIDDEN = 256
 """Units from which on an LSTM is trained by Muon: with 288 to 512 and texts of 100 kB to 1 MB it scored
@@ -40,7 +42,7 @@ PASSES, LEAST_STEPS, LONGEST = 25, 100, "5m"
 """A language model of which nothing is said: so many passes, no fewer steps, and no longer than that."""
 
 
-def for_text(config: TrainConfig, symbols: int, hidden: int, is_trained: bool = False) -> TrainConfig:
+def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
     """The same with all that is `auto` decided, to learn a text by heart. Raises ValueError if the layout
     cannot cut that text into `train.batch` streams.
 
@@ -50,7 +52,6 @@ def for_text(config: TrainConfig, symbols: int, hidden: int, is_trained: bool = 
     Args:
         symbols: ids of the text, the start and end token included.
         hidden: units of a layer, H.
-        is_trained: whether the model comes from `init`.
     """
     layout, batch = config.layout, config.batch
     if layout == "auto":
@@ -62,8 +63,7 @@ def for_text(config: TrainConfig, symbols: int, hidden: int, is_trained: bool = 
     if optimizer == "auto":
         optimizer = "soap" if layout == "segments" and config.loss == "cross_entropy" else "adamw"
     if lr == "auto":
-        share = FINE_TUNING if is_trained else 1.0
-        lr = share * (soap_lr(hidden) if optimizer == "soap" else 0.01)
+        lr = soap_lr(hidden) if optimizer == "soap" else 0.01
     if decay == "auto":
         decay = "loss" if optimizer == "soap" else "none"
     if layout == "sequence" and batch != 1:

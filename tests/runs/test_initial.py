@@ -94,6 +94,11 @@ def test_a_model_learns_another_text_with_other_characters(runs, tmp_path):
     assert again.figures["old_bpc_before"] == pytest.approx(figures["old_bpc_before"])
 
 
+def test_a_text_is_learnt_by_heart_at_the_usual_rate(runs):
+    for new, lr in {"abc gé": 0.01, "abc gé" * 40: recipe.soap_lr(9)}.items():
+        assert plan(f"init={runs / 'memorize'}", f"data.text={new}", "threads=1").config.lr == lr
+
+
 def test_a_share_of_the_old_text_keeps_it_known(runs, tmp_path):
     after = []
     for keep in ("0", "0.5"):
