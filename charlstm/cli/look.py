@@ -53,7 +53,7 @@ def look(settings: LookSettings, is_coloured: bool) -> Iterator[str]:
         yield _coloured(character, value / largest) if is_coloured else row
     if settings.at is not None:
         return
-    yield "\n\ncorrelation  layer  unit  state   follows\n"[not is_coloured :]
+    yield ("\n\n" if is_coloured else "\n") + "correlation  layer  unit  state   follows\n"
     for one in units.telling(config.cell, terms, text):
         yield f"{one.correlation:11.2f}  {one.layer:5}  {one.unit:4}  {one.state:6}  {one.feature}\n"
 
@@ -70,7 +70,7 @@ def _coloured(character: str, share: float) -> str:
     shade = (WARM if share > 0 else COOL)[min(5, round(5 * abs(share)))]
     shown = "↵" if character == "\n" else terminal.visible(character)
     coloured = f"\x1b[48;5;{shade}m\x1b[38;5;16m{shown}\x1b[0m" if shade else shown
-    return coloured + "\n" * (character == "\n")
+    return f"{coloured}\n" if character == "\n" else coloured
 
 
 def main() -> None:
