@@ -174,10 +174,8 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
     try:
         rows, width = recurrent["weight_hh_l0"].shape
         (bias,) = (name for name in others if name.endswith("bias"))
-        weights |= {
-            "head.weight": others.pop(bias.removesuffix("bias") + "weight"),
-            "head.bias": others.pop(bias),
-        }
+        weights["head.weight"] = others.pop(bias.removesuffix("bias") + "weight")
+        weights["head.bias"] = others.pop(bias)
         if others:
             (weights["embedding.weight"],) = others.values()
         ids = len(weights["head.bias"])
@@ -199,8 +197,7 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
         raise ValueError(
             f"path = {path}: not an nn.LSTM and an nn.Linear of these characters: {error}"
         ) from None
-    provenance = {"init": f"{path}, imported"}
-    return Checkpoint(config, vocabulary, "lm", 0, {}, provenance, weights, records="none")
+    return Checkpoint(config, vocabulary, "lm", 0, {}, {"init": f"{path}, imported"}, weights, records="none")
 
 
 def _with_tokens(weights: Arrays) -> Arrays:
