@@ -223,6 +223,34 @@ def test_the_number_of_processes_may_change(tmp_path):
         assert result[name] == pytest.approx(whole[name], rel=1e-3), name  # float32
 
 
+def test_what_cannot_be_saved_ends_all_with_a_line(tmp_path):
+    run = tmp_path / "run"
+    begun = Two(run, *KEYS, "train.steps=300")
+    deadline = time.monotonic() + 60
+    while not (run / "train.log").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (run / "last.safetensors").mkdir()  # as good as a full disk: the new file cannot take this place
+    codes, said = begun.wait()
+    assert codes == [1, 0]
+    assert f"error: {run}/last.safetensors: not saved: " in said
+    assert not list(run.glob(".charlstm-*"))
+
+
+def test_torchrun_ends_the_others_where_one_dies_at_the_start(tmp_path):
+    script = tmp_path / "dies.py"
+    train = str(PROJECT / "train.py")
+    script.write_text(
+        f"import os, runpy\nos.environ['RANK'] == '1' and os.kill(os.getpid(), 9)\n"
+        f"runpy.run_path({train!r}, run_name='__main__')\n"
+    )
+    command = [*TORCHRUN, "--nproc-per-node", "2", str(script), *KEYS, f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "failed (exitcode: -9) local_rank: 1" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_torchrun_starts_and_ends_them(tmp_path):
     keys = [*KEYS, "train.steps=20", f"hydra.run.dir={tmp_path / 'run'}"]
     done = subprocess.run(

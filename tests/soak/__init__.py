@@ -5,6 +5,7 @@
     python -m tests.soak.crashes    a process killed, or power lost, at any point of a save
     python -m tests.soak.errors     a disk that is full, broken, read-only or forbidden
     python -m tests.soak.kills      runs that are killed and resumed end as undisturbed ones
+    python -m tests.soak.several    the same of runs of two processes, one of which is killed
     python -m tests.soak.resumes    and so do those that are stopped every few steps
     python -m tests.soak.stops      signals are obeyed at once, wherever they come
     python -m tests.soak.nonfinite  numbers gone wrong are never saved

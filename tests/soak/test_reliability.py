@@ -43,6 +43,6 @@ def test_checkpoints_and_runs_survive(command):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("name", [command.split()[0] for command in SHORT])
+@pytest.mark.parametrize("name", [*(command.split()[0] for command in SHORT), "several"])
 def test_at_the_size_of_the_figures(name):
     run(name)
