@@ -8,6 +8,7 @@ from charlstm.config.values import refuse
 from charlstm.runs.initial import read_text
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
+from charlstm.text import source
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
 from charlstm.training import recipe
@@ -23,9 +24,9 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     recipe.refuse_undecided(settings.train, "memorize")
     refuse("data", settings.data, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
     data = replace(settings.data, split=(1.0, 0.0, 0.0))
-    settings, corpus, initial = read_text(settings, data, saved)
-    if corpus.facts.files + corpus.facts.left_out > 1:
+    if len(source.find(data)) > 1:
         raise ValueError(f"data.path = {data.path}: a folder; name a file in it")
+    settings, corpus, initial = read_text(settings, data, saved)
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
     config = recipe.for_text(settings.train, len(ids), settings.model.width)

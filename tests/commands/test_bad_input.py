@@ -170,7 +170,7 @@ TRAIN = {
         "choose at most 3",
     ),
     "a folder by heart": (["data.path=mixed", *TINY], 2, "data.path = ", "a folder; name a file in it"),
-    "skip by heart": (["data.path=short", *TINY, "data.errors=skip"], 2, "data.errors = skip: leaves out"),
+    "skip by heart": (["data.path=latin", *TINY, "data.errors=skip"], 2, "none of its 1 files is text in"),
     "a folder": (["data.path=mixed", *LM], 2, "data.path = mixed/1.txt: not utf-8 text: bytes e9"),
     "a folder, skipping": (["data.path=mixed", *LM, "data.errors=skip"], 0, ", 2 files left out, being no"),
     "a folder, skipping by counts": (
@@ -223,7 +223,7 @@ TRAIN = {
         ["data.path=distinct", *TINY, "train.layout=staggered", "train.batch=1000"],
         2,
         "train.batch = 1000, 99,002 time steps: training takes about",
-        "train.layout=streams with a smaller train.window",
+        "try a smaller train.batch, train.window or model.hidden, or a shorter text",
     ),
     "steps by heart": (["train.steps=5"], 2, "train.steps = 5: works with task=lm only; leave it out"),
     "a layout for lm": ([*LM, "train.layout=sequence"], 2, "train.layout = sequence"),
