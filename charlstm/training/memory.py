@@ -34,8 +34,8 @@ def check(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window:
     if needed > of_memory:
         raise ValueError(
             f"model.hidden = {model.hidden}, model.layers = {model.layers}, train.batch = {config.batch}, "
-            f"{window:,} time steps: training takes about {needed / 2**30:.2f} GiB of memory, and here are "
-            f"{of_memory / 2**30:.2f}; {MEND}"
+            f"{window:,} time steps: training takes about {needed / 2**30:,.2f} GiB of memory, and here are "
+            f"{of_memory / 2**30:,.2f}; {MEND}"
         )
 
 
