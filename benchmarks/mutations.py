@@ -283,6 +283,20 @@ MUTATIONS = [
         "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
     ),
     Mutation(
+        "hardest: hardly more than the mean",
+        "charlstm/training/losses.py",
+        "tests/training/test_losses.py",
+        "5 * each.detach().mean()",
+        "5000 * each.detach().mean()",
+    ),
+    Mutation(
+        "chrono: input gates as open as ever",
+        "charlstm/model/torch_model.py",
+        "tests/model/test_torch_model.py -k chrono",
+        ".sub_(logs)",
+        ".sub_(0 * logs)",
+    ),
+    Mutation(
         "muon: all gates of a layer are one matrix",
         *MUON,
         "shape = hidden[layer_of(name)]",

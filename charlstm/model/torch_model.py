@@ -6,7 +6,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -106,13 +106,21 @@ class Model(nn.Module):
         """torch.nn takes the LSTM's state as a pair, any other's as a tensor."""
         return state if state is None or self.config.cell == "lstm" else state[0]
 
-    def add_forget_bias(self, value: float) -> None:
+    def add_forget_bias(self, value: float | Literal["chrono"], longest: int = 1) -> None:
         """Raise the bias of the LSTM's forget gates: what is in the cells is kept from the start (Jozefowicz
-        et al. 2015). Nothing happens to other cells."""
+        et al. 2015). Nothing happens to other cells.
+
+        chrono: by log u, u uniform between 1 and `longest` steps, which is taken off the input gates' bias:
+        each cell is a clock that runs down in about u steps (Tallec & Ollivier 2018, "Can recurrent neural
+        networks warp time?")."""
         if self.config.cell == "lstm":
             with torch.no_grad():
                 for _, _, bias, _ in parameter_names(self.config.layers, bias=True, bidirectional=False):
-                    gate(getattr(self.rnn, bias), "lstm", "forget").add_(value)
+                    forget = gate(getattr(self.rnn, bias), "lstm", "forget")
+                    if value == "chrono":
+                        logs = torch.empty(len(forget)).uniform_(1, longest).log_().to(forget)
+                        gate(getattr(self.rnn, bias), "lstm", "input").sub_(logs)
+                    forget.add_(logs if value == "chrono" else value)
 
     def load_arrays(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Copy weights by name into the parameters."""

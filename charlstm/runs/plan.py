@@ -92,7 +92,7 @@ class Plan(ABC):
         machine.prepare(self.settings.seed, on.threads)
         model = Model(self.settings.model, len(self.vocabulary), self.config.dropout).to(on.device)
         if self.initial is None:
-            model.add_forget_bias(self.config.forget_bias)
+            model.add_forget_bias(self.config.forget_bias, self.window)
         else:
             model.load_arrays(self.initial.weights)
         return model

@@ -29,7 +29,8 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     settings, corpus, initial = read_text(settings, data, saved)
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
-    config = recipe.for_text(settings.train, len(ids), settings.model.width)
+    bits = recipe.information(ids)
+    config = recipe.for_text(settings.train, len(ids), settings.model.width, bits)
     return MemorizePlan(
         settings=settings,
         config=config,
@@ -53,4 +54,6 @@ class MemorizePlan(Plan):
 
     def describe_task(self) -> Iterator[str]:
         yield self.corpus.describe_text()
+        if self.config.loss != self.settings.train.loss:
+            yield "A text that says little: train.layout=sequence train.loss=hardest train.forget_bias=chrono"
         yield f"{self.model}; {self.machine}; at most {self.config.epochs:,} epochs"

@@ -21,7 +21,7 @@ PRINTED_CHARACTERS = 2000
 SAMPLED_CHARACTERS = 200  # while training: writing takes longer than reading
 
 # A free run stops at its first error, so trying one is cheap; but it is pointless while, fed with the true
-# text, the model still gets this share of the characters wrong.
+# text, the model does not get this share of the characters right, or, with train.loss=hardest, all of them.
 WORTH_A_FREE_RUN = 0.9
 
 # Characters that free runs may write: so many in any case, and as many for each character that is trained on.
@@ -58,7 +58,9 @@ class Memorize(Run):
     def handle(self, progress: Progress) -> bool:
         config = self.settings.train
         with self.signals.breaking_off():  # what is broken off will be tried again
-            progress, proven = tried(progress, self.proven, self.training.model, self.vocabulary, self.ids)
+            model, proven = self.training.model, self.proven
+            if progress.accuracy == 1 or self.training.config.loss != "hardest":
+                progress, proven = tried(progress, proven, model, self.vocabulary, self.ids)
             is_last = progress.recalled or self.training.step == self.training.steps
             sampled = progress.epoch % config.sample_every == 0 or is_last
             written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None

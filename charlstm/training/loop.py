@@ -206,7 +206,7 @@ class Training:
             chars_seen=self.chars_seen,
             seconds=self.seconds,
             loss=nats,
-            bits_per_char=nats / math.log(2) if self.config.loss == "cross_entropy" else None,
+            bits_per_char=nats / math.log(2) if self.config.loss != "mse" else None,
             accuracy=correct / chars,
             chars_per_second=since.chars / since.seconds,
             learning_rate=self.lr,
@@ -243,6 +243,8 @@ class Training:
             afters.append(detach(after))
             if len(afters) < parts:
                 held = self.optimizer.added(held, of_both, *told)
+        if self.config.loss == "hardest" and told[1] == math.prod(size):
+            lr *= 0.01  # the scores hardly differ between two steps; what is just right is not to be shaken
         norm, made, wrong, (_, *figures) = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
         if self.average is not None:
             self.average.update()
@@ -274,11 +276,12 @@ class Training:
             scores, after = self._read(inputs, window, state)
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
-        loss = losses.LOSSES[self.config.loss](scores, targets)
-        of_both = loss
+        name = self.config.loss
+        loss = of_both = losses.LOSSES[name](scores, targets)
         if window.beside:  # figures are of the text that is to be learnt
             scores, targets = scores[:, : -window.beside], targets[:, : -window.beside]
-            loss = losses.LOSSES[self.config.loss](scores.detach(), targets)
+        if window.beside or name == "hardest":  # and means
+            loss = losses.LOSSES["cross_entropy" if name == "hardest" else name](scores.detach(), targets)
         return of_both, (loss.detach(), losses.correct(scores, targets)), after
 
     def _read(self, inputs: Tensor, window: Window, state: State | None) -> tuple[Tensor, State]:

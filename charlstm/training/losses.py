@@ -1,8 +1,10 @@
 """What training lowers, and what is reported beside it: pure functions of scores `(T, B, V)` and the ids that
 they are for, targets `(T, B)`."""
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -10,6 +12,20 @@ from torch.nn import functional
 def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Mean negative log-likelihood in nats per character; scores are unnormalised log-probabilities."""
     return functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
+
+
+def hardest(scores: Tensor, targets: Tensor) -> Tensor:
+    """The soft maximum of the cross-entropies l_t of all N characters, in nats, between their mean and the
+    largest: k (log sum_t exp(l_t / k) - log N), where k is five times their mean.
+
+    Of a text in which nothing happens for a long time, hardly any character says when something will. By the
+    mean it is better to be sure of the many before it than of that one, which is never the likeliest as long
+    as the scores change little from step to step. The largest loss is the least where the scores cross each
+    other in between (minimax, as the margin of a support vector machine; Li et al. 2021, "Tilted empirical
+    risk minimization")."""
+    each = functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
+    k = (5 * each.detach().mean()).clamp(min=1e-6)
+    return k * (torch.logsumexp(each / k, 0) - math.log(len(each)))
 
 
 def mse(scores: Tensor, targets: Tensor) -> Tensor:
@@ -24,4 +40,8 @@ def correct(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores.argmax(dim=-1) == targets).sum()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "mse": mse}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "hardest": hardest,
+    "mse": mse,
+}

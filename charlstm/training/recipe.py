@@ -4,6 +4,7 @@ The values of every key stand in `conf/`, the types in `config/settings.py`; her
 """
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
@@ -12,6 +13,7 @@ from typing import Any
 from charlstm.config.settings import Task, TrainConfig, TrainSettings
 from charlstm.config.values import Duration
 from charlstm.model.numpy_model import parameter_count
+from charlstm.text.vocabulary import Ids
 from charlstm.training.clock import Clock
 
 LONG_TEXT = 102
@@ -41,19 +43,34 @@ dropout was as good; with 96 and 192 and texts of 4 and 20 kB it did not. One se
 PASSES, LEAST_STEPS, LONGEST = 25, 100, "5m"
 """A language model of which nothing is said: so many passes, no fewer steps, and no longer than that."""
 
+LITTLE, MOST_AT_ONCE = 0.5, 20_000
+"""Bits of a symbol below which a text of no more than so many symbols has nothing to learn by heart but when
+something happens, so that gradients must flow through all of it."""
 
-def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
+
+def information(ids: Ids) -> float:
+    """Bits of a text `(N,)`, at most: of what zlib makes of it."""
+    return 8.0 * len(zlib.compress(ids.tobytes(), 9))
+
+
+def for_text(config: TrainConfig, symbols: int, hidden: int, bits: float = math.inf) -> TrainConfig:
     """The same with all that is `auto` decided, to learn a text by heart. Raises ValueError if the layout
     cannot cut that text into `train.batch` streams.
 
     A long text is learnt many times faster as segments side by side, for the products are larger and the
-    gradients have less far to go; and by SOAP.
+    gradients have less far to go; and by SOAP. In one that says little, such as 3,000 times the same letter,
+    it has to be known when something happens, for which see `losses.hardest` and `Model.add_forget_bias`.
 
     Args:
         symbols: ids of the text, the start and end token included.
         hidden: units of a layer, H.
+        bits: of the text.
     """
     layout, batch = config.layout, config.batch
+    is_free = layout == "auto" and batch == 1 and config.loss == "cross_entropy" and not config.forget_bias
+    if is_free and LONG_TEXT <= symbols <= MOST_AT_ONCE and bits < LITTLE * symbols:
+        layout, config = "sequence", replace(config, loss="hardest", forget_bias="chrono")
+    is_slow = config.loss == "hardest"
     if layout == "auto":
         is_long = batch > 1 or symbols >= LONG_TEXT
         layout = "segments" if is_long else "sequence"
@@ -61,11 +78,12 @@ def for_text(config: TrainConfig, symbols: int, hidden: int) -> TrainConfig:
             batch = segments(symbols)
     optimizer, lr, decay = config.optimizer, config.lr, config.decay
     if optimizer == "auto":
-        optimizer = "soap" if layout == "segments" and config.loss == "cross_entropy" else "adamw"
+        by_soap = is_slow or (layout == "segments" and config.loss == "cross_entropy")
+        optimizer = "soap" if by_soap else "adamw"
     if lr == "auto":
-        lr = soap_lr(hidden) if optimizer == "soap" else 0.01
+        lr = (0.4 if is_slow else 1.0) * (soap_lr(hidden) if optimizer == "soap" else 0.01)
     if decay == "auto":
-        decay = "loss" if optimizer == "soap" else "none"
+        decay = "loss" if optimizer == "soap" and not is_slow else "none"
     if layout == "sequence" and batch != 1:
         raise ValueError(
             f"train.batch = {batch}: train.layout=sequence reads the text as one sequence, so it "

@@ -298,3 +298,14 @@ def test_the_forget_gates_are_raised_and_nothing_else():
     gru.add_forget_bias(1.5)
     for name, weight in model_of("model.cell=gru").state_dict().items():
         assert torch.equal(gru.state_dict()[name], weight)
+
+
+def test_chrono_forget_gates_are_clocks_of_all_times_up_to_the_longest():
+    model, before = model_of("model.hidden=500"), model_of("model.hidden=500").state_dict()
+    model.add_forget_bias("chrono", 3000)
+    inputs, logs, *others = (model.state_dict()["rnn.bias_ih_l0"] - before["rnn.bias_ih_l0"]).split(500)
+    torch.testing.assert_close(inputs, -logs)  # sums of float32
+    assert not any(map(torch.any, others))
+    steps = logs.exp().sort().values
+    # uniform: of 500 the k-th is off by 0.5 / sqrt(500) of it all at most, and hardly ever by thrice that
+    torch.testing.assert_close(steps, torch.linspace(1, 3000, 500), rtol=0, atol=3 * 3000 * 0.5 / 500**0.5)

@@ -1,9 +1,12 @@
+import json
+
 import pytest
-from resuming import MEMORIZE, plan
+from resuming import MEMORIZE, go, plan
 
 from charlstm.tasks.memorize_run import SAMPLED_CHARACTERS, marked
 
 LONG = "ab" * SAMPLED_CHARACTERS
+LINE = "all work and no play\n"
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,19 @@ def test_what_cannot_be_learnt_by_heart(tmp_path, asked, message):
         (tmp_path / name).write_text("a text")
     with pytest.raises(ValueError, match=message.format(tmp_path)):
         plan(*MEMORIZE, asked.format(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 400, LINE * 30 + LINE.replace("play", "pay") + LINE * 5],
+    ids=["letters", "lines"],
+)
+def test_it_counts(tmp_path, text):
+    """Where hardly anything happens, it is known when something does: by the mean loss of segments, or of one
+    sequence, the last letter is never told from those before it, nor one line from the others."""
+    (tmp_path / "text").write_text(text)
+    asked = [f"data.path={tmp_path / 'text'}", "model.layers=1", "model.hidden=32", "threads=1"]
+    assert "A text that says little" in "\n".join(plan(*asked).describe())
+    run = go(tmp_path / "run", *asked, "train.epochs=300", "tensorboard=false")
+    result = json.loads((run / "result.json").read_text())
+    assert (result["recalled"], result["free_run"]) == (True, len(text) + 1)

@@ -1,6 +1,7 @@
 import math
 from typing import get_args
 
+import pytest
 import torch
 
 from charlstm.config.settings import Loss
@@ -13,6 +14,22 @@ def test_cross_entropy_is_the_mean_of_minus_log_probability():
     expected = (first + math.log(3)) / 2
     # float32 has seven digits
     assert math.isclose(losses.cross_entropy(scores, torch.tensor([[1, 2]])).item(), expected, rel_tol=1e-6)
+
+
+def test_the_hardest_is_near_the_largest_loss_and_its_gradient_evens_the_largest_two():
+    scores = torch.zeros(1000, 1, 2)
+    scores[:, 0, 0] = 20.0  # nearly certain, but for two that are not
+    scores[500, 0, 0], scores[999, 0, 0], targets = 0.1, 2.0, torch.zeros(1000, 1, dtype=torch.int64)
+    each = torch.log(1 + torch.exp(-scores[:, 0, 0].double()))
+    k = 5 * each.mean()
+    expected = k * torch.log(torch.exp(each / k).mean())
+    scores.requires_grad_()
+    value = losses.hardest(scores, targets)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)  # float32
+    assert each.mean() < value < each.max() < 1.05 * value
+    value.backward()
+    assert scores.grad[500].norm() > 0.99 * scores.grad.norm()
+    assert torch.isfinite(losses.hardest(scores + 1e9 * scores, targets))  # where nothing is left to learn
 
 
 def test_mse_is_summed_over_steps_and_averaged_over_the_rest():

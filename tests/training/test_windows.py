@@ -8,6 +8,7 @@ from conftest import SENTENCE, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.limits.capacity import random_text
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import recipe
 from charlstm.training.windows import (
@@ -134,6 +135,35 @@ def test_the_layout_follows_from_the_length(overrides, symbols, layout, batch):
     config = recipe.for_text(settings(*overrides).train, symbols, 35)
     assert (config.layout, config.batch) == (layout, batch)
     assert recipe.for_text(config, symbols, 35) == config
+
+
+LINE = "all work and no play\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "counts"),
+    [
+        ("a" * 3000, [], True),
+        ("ab" * 200, [], True),
+        (LINE * 40 + LINE.upper() + LINE * 20, [], True),
+        ("a" * 99, [], False),  # as short as the sentence
+        ("a" * 20_000, [], False),  # too long for one window
+        (random_text(3000, 2, 0), [], False),  # a bit each
+        ("a" * 3000, ["train.layout=segments"], False),
+        ("a" * 3000, ["train.forget_bias=1"], False),
+        ("a" * 3000, ["train.loss=mse"], False),
+    ],
+)
+def test_a_text_that_says_little_is_read_at_once_for_its_hardest_part(text, overrides, counts):
+    ids = np.array([0, *text.encode(), 1], np.uint8)
+    asked = settings(*overrides).train
+    config = recipe.for_text(asked, len(ids), 64, bits=recipe.information(ids))
+    assert (config.loss == "hardest") == (config.forget_bias == "chrono") == counts
+    if counts:
+        assert (config.layout, config.batch, config.optimizer) == ("sequence", 1, "soap")
+    else:
+        assert config == recipe.for_text(asked, len(ids), 64)
+    assert recipe.for_text(config, len(ids), 64, bits=recipe.information(ids)) == config
 
 
 def test_the_longest_window():
