@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +83,10 @@ def run(
             job.of = len(each) or "?"
             _check_all(each, lambda words: plan(compose("train", TrainSettings, words), None, None, words))
         else:
+            typed = len(keys)
             keys, job.saved = complete(keys, TrainSettings)
+            if job.saved:
+                keys.append(_in_no_name(key.partition("=")[0] for key in keys[:-typed]))
             job.began = BEGAN
         if not flags:
             job.planned = plan(compose("train", TrainSettings, keys), job.saved, job.began, keys)
@@ -102,6 +105,11 @@ def run(
     sys.exit(max(job.codes, default=0))
 
 
+def _in_no_name(keys: Iterable[str]) -> str:
+    """What makes Hydra leave these keys out of the name of a run."""
+    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(keys)}]"
+
+
 def _of_sweep(keys: list[str]) -> tuple[list[str], list[list[str]]]:
     """The keys of a sweep with values, quoted for Hydra, and those of each of its runs, as far as they are
     known before; RequestError for what is wrong with them."""
@@ -116,8 +124,7 @@ def _of_sweep(keys: list[str]) -> tuple[list[str], list[list[str]]]:
         if one.key_or_group == "hydra/launcher":
             check_launcher(str(one.value()))
     # runs are named by what they do not share
-    shared = ",".join(one.key_or_group for one in parsed if not one.is_sweep_override())
-    quoted.append(f"hydra.job.config.override_dirname.exclude_keys=[{shared}]")
+    quoted.append(_in_no_name(one.key_or_group for one in parsed if not one.is_sweep_override()))
     if any(one.key_or_group.startswith(("hydra/sweeper", "hydra.sweeper")) for one in parsed):
         return quoted, []
     return quoted, [run for batch in BasicSweeper.split_arguments(parsed, None) for run in batch]

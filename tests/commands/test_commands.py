@@ -244,6 +244,8 @@ def test_paths_begin_where_they_were_typed_and_at_home(command, tmp_path, monkey
     if not flags:  # the text is found again
         done = command("train.py", "resume=~/runs", "train.epochs=3", "data.path=~/../mine.txt")
         assert done.returncode == 0, done.stderr
+        (resumed,) = (tmp_path / "outputs").glob("*/*")  # named by what was typed, not by all it was before
+        assert resumed.name.partition("_")[2] == "data.path-mine.txt_resume-runs_train.epochs-3"
 
 
 def test_other_texts(command, tmp_path):
