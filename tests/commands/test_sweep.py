@@ -158,14 +158,13 @@ LM = ["task=lm", "model.hidden=12", "model.layers=1", "train.batch=6", "train.wi
 LM += ["train.lr=0.01", "train.budget=null", "train.dropout.hidden=0.1", "train.dropout.weight=0.1"]
 LM += ["precision=float32", "tensorboard=false", "eval.baselines=false", "save.every=null", "save.steps=50"]
 RUNS = {1: "0_seed-1", 2: "1_seed-2"}
-LAUNCHED = []
 
 
 def launch(folder, launcher, seeds="1,2", *more):
     """A sweep in a process group of its own, as a terminal starts it."""
     (folder / "text").write_text(resuming.text(4000))
     keys = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *LM, "data.path=text", f"seed={seeds}"]
-    begun = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, str(PROJECT / "train.py"), "--multirun", *keys, *more],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -173,15 +172,15 @@ def launch(folder, launcher, seeds="1,2", *more):
         text=True,
         process_group=0,
     )
-    LAUNCHED.append(begun)
-    return begun
 
 
 @pytest.fixture(autouse=True)
-def end_what_was_launched():
+def nobody_stays(tmp_path):
+    """A test that fails leaves no process either."""
     yield
-    while LAUNCHED:
-        LAUNCHED.pop().kill()  # and what serves it follows
+    for process in working_in(tmp_path):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def all_saved(folder):
