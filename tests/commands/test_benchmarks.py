@@ -18,7 +18,7 @@ SMALLEST = {
     "by_hand size=2x16 batch=4 seconds=1": "plain torch is",
     "together steps=2 size=1x8": "2 x 1 thread",
     "threads size=1x8 busy=1 late=1": "beside that of one thread",
-    "corpus megabytes=20": "mixed: the large text takes ",
+    "corpus megabytes=20": "mixed: each byte of a text takes ",
     "training rounds=1 size=1x128": "1x128",
     "quality seeds=1 recipe=names train.steps=50": "mean",
     "beside path=data/cities.txt seconds=3": "charlstm ",
