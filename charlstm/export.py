@@ -29,7 +29,6 @@ IN_ONNX: dict[str, tuple[str, dict[str, Any]]] = {  # operator and attributes
 ORDER = {"lstm": ("input", "output", "forget", "cell"), "gru": ("update", "reset", "new")}  # of ONNX's gates
 RECURRENT = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?$")
 NEVER = -1e4  # a score whose probability is 0
-URL = "https://pypi.org/project/charlstm/"
 
 
 def plain(trained: Checkpoint) -> Arrays:
@@ -86,7 +85,7 @@ tags: [charlstm, character-level, {model.cell}]
 ---
 # A character-level language model
 
-A {network}, made by [charlstm]({URL}) {__version__}.
+A {network}, made by charlstm {__version__}.
 `charlstm.load` reads this folder; `config.json` has its characters, in the order of their ids, which the
 start and the end token follow.
 
