@@ -167,7 +167,10 @@ def ours(path: Path, seconds: float) -> str:
 def main(path: str, seconds: float, only: str) -> None:
     """Print a row for each."""
     print(f"{describe()}; {path}, {seconds:g} s each\n{'':9} {'parameters':>10} {'steps':>7} {'nats':>7}")
-    text = Path(path).read_text(encoding="utf-8")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: path = {path}: {error}; name a text file, such as path=book.txt")
     ids = torch.tensor(list(map(sorted(set(text)).index, text)))
     train, test = ids[: int(0.9 * len(ids))], ids[int(0.95 * len(ids)) :]
     for name, trained in {"nanoGPT": nanogpt, "char-rnn": char_rnn}.items():
