@@ -102,6 +102,7 @@ def prepare(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # saturated gates make denormals, which slow the kernels 20 times
+    torch.backends.cudnn.allow_tf32 = False  # float32 is what was asked for
 
 
 def versions() -> dict[str, Any]:
@@ -117,6 +118,7 @@ def left_as_found() -> Iterator[None]:
 
     threads = torch.get_num_threads()
     flushes = sys.float_info.min / 2 == 0  # torch cannot be asked
+    rounds = torch.backends.cudnn.allow_tf32
     is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if is_used else ()
     try:
@@ -125,3 +127,4 @@ def left_as_found() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushes)
+        torch.backends.cudnn.allow_tf32 = rounds
