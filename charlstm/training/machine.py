@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -103,6 +104,8 @@ def prepare(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # saturated gates make denormals, which slow the kernels 20 times
     torch.backends.cudnn.allow_tf32 = False  # float32 is what was asked for
+    # of weights that dropout makes anew for every step
+    warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
 
 
 def versions() -> dict[str, Any]:
