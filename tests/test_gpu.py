@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
 from recurrences import CELLS
-from resuming import DROPOUT, LM, MEMORIZE, arrays_of, assert_same, go, numbers_of, plan, text
+from resuming import LM, MEMORIZE, arrays_of, assert_same, go, numbers_of, plan, text
 
 import charlstm
 from benchmarks.deviations import deviations
@@ -105,25 +104,16 @@ def test_weights_that_lie_in_no_one_piece_are_no_warning(tmp_path):
     assert (said.returncode, "Warning" in said.stderr) == (0, False), said.stderr
 
 
-def test_what_does_not_fit_its_memory_is_one_line(tmp_path):
-    keys = ["model.hidden=4096", "model.layers=3", "train.batch=4096", "train.window=4096", "train.steps=3"]
-    command = [
-        sys.executable,
-        "train.py",
-        *KEYS["lm"][-2:],
-        "task=lm",
-        *keys,
-        f"hydra.run.dir={tmp_path / 'r'}",
-    ]
-    said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert (said.returncode, said.stderr.count("\n")) == (2, 1), said.stderr
-    assert "memory" in said.stderr
+def test_its_memory_can_be_out():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**50, device=GPU)
+    assert machine.is_out_of_memory(error.value)
 
 
-def test_processes_meet_by_nccl(tmp_path):
-    """One, for want of a second GPU."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29513", "WORLD_SIZE": "1", "RANK": "0"}
-    env = {**os.environ, **place, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    command = [sys.executable, "train.py", *KEYS["lm"], *DROPOUT, f"hydra.run.dir={tmp_path / 'r'}"]
-    said = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
+def test_processes_have_a_gpu_each_or_train_on_the_cpu(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "99", "LOCAL_WORLD_SIZE": "99"}.items():
+        monkeypatch.setenv(name, value)
+    assert machine.choose_device("cpu") == torch.device("cpu")
+    for asked in ("auto", "cuda"):
+        with pytest.raises(ValueError, match=f"device = {asked}: 99 processes and .* use device=cpu"):
+            machine.choose_device(asked)

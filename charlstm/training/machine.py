@@ -29,12 +29,20 @@ HARDWARE: dict[Kernel, set[str]] = {
 
 
 def choose_device(name: Device) -> "torch.device":
-    """The torch device of a `device` setting: auto is CUDA if there is one; ValueError for cuda without."""
+    """The torch device of a `device` setting: auto is CUDA if there is one. Raises ValueError for cuda
+    without, and where processes that train together have not a GPU each."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = cuda: this machine or this torch has no CUDA device; use device=cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if processes.size() > 1 and not processes.have_gpus():
+        raise ValueError(
+            f"device = {name}: {processes.on_this_machine()} processes and {torch.cuda.device_count()} GPUs; "
+            "start one process for each GPU, or use device=cpu"
+        )
+    return torch.device("cuda")
 
 
 def capabilities(device: "torch.device") -> Collection[str]:

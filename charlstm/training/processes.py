@@ -62,6 +62,13 @@ def on_this_machine() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def have_gpus() -> bool:
+    """Whether there is a GPU for each of them."""
+    from torch import cuda
+
+    return cuda.is_available() and cuda.device_count() >= on_this_machine()
+
+
 def shares(streams: int, parts: int) -> list[slice]:
     """So many streams dealt out into so many parts, as evenly as can be."""
     return [slice(streams * k // parts, streams * (k + 1) // parts) for k in range(parts)]
@@ -152,9 +159,9 @@ class Processes:
 
         try:
             if not self.are_met:
-                if cuda.is_available():
+                if have_gpus():
                     cuda.set_device(int(os.environ["LOCAL_RANK"]))
-                kinds = "cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo"
+                kinds = "cpu:gloo,cuda:nccl" if have_gpus() else "gloo"
                 store, rank, size = next(rendezvous("env://", timeout=PATIENCE if self.rank else GATHERING))
                 store.set_timeout(PATIENCE)
                 distributed.init_process_group(

@@ -22,7 +22,14 @@ TEXT = "the quick brown fox jumps over the lazy dog, and then it sleeps. " * 60
 KEYS = [
     *("task=lm", "data.text", "model.layers=2", "model.hidden=12", "model.embedding=5", "train.batch=6"),
     *("train.window=7", "train.clip=0.1", "train.averaging=0.2", "train.budget=null", "eval.times=3"),
-    *("threads=1", "precision=float32", "tensorboard=false", "save.every=null", "eval.baselines=false"),
+    *(
+        "device=cpu",
+        "threads=1",
+        "precision=float32",
+        "tensorboard=false",
+        "save.every=null",
+        "eval.baselines=false",
+    ),
 ]
 KEYS[1] = f"data.text='{TEXT}'"
 NO_DROPOUT = ["train.dropout.hidden=0", "train.dropout.weight=0"]
