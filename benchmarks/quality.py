@@ -10,11 +10,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import describe
 from charlstm.files import PROJECT
 
 FIGURES = ("valid_nats", "valid_windows_nats")
+
+
+def short(result: dict[str, Any]) -> str:
+    """Where the first is no score of the whole part."""
+    return f" of its first {result['valid_symbols']:,} symbols" if "valid_symbols" in result else ""
 
 
 def main(seeds: int, recipe: str, keys: list[str]) -> None:
@@ -35,7 +41,7 @@ def main(seeds: int, recipe: str, keys: list[str]) -> None:
             scores = " ".join(f"{result.get(name) or float('nan'):18.4f}" for name in FIGURES)
             print(
                 f"{seed:5} {result['steps']:8,} {result['train_seconds']:8.1f} "
-                f"{result['chars_per_second']:9,.0f} {scores}",
+                f"{result['chars_per_second']:9,.0f} {scores}{short(result)}",
                 flush=True,
             )
     means = [statistics.mean(r.get(name) or float("nan") for r in results) for name in FIGURES]

@@ -58,7 +58,8 @@ def carried(
     Every symbol is scored exactly once. For speed a long part is read as parallel streams, whose number
     depends on its length alone; each but the first begins 500 symbols before the first one that it scores.
     Where the last 100 of these do not cost it what they cost the stream before it, to 1e-3 nats in the mean,
-    it is read again from that one's last state, until all are one: at the worst one after the other.
+    it is read again from that one's last state, till it goes on as before, until all are one: at the worst
+    one after the other.
 
     Args:
         ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
@@ -108,37 +109,48 @@ def _one_stream(
     model: Model, ids: Ids, start: int, first: int | None, hop: int, is_late: Callable[[], bool], once: bool
 ) -> NDArray[np.float64]:
     """The nats of each stretch of ids, read as streams of `hop` symbols each of which continues the last."""
-    begins = np.arange(0, len(ids), hop)
+    begins, device = np.arange(0, len(ids), hop), next(model.parameters()).device
     sums = np.empty((len(begins), hop // STRETCH))
-    before = torch.zeros(COMPARED, 1, device=next(model.parameters()).device)
-    state, ends = None, None
+    # the nats at the end of each stretch, and of what is read before the first one
+    ends = torch.zeros(hop // STRETCH, COMPARED, len(begins), device=device)
+    before, state, last = ends[0].clone(), None, None
     if len(begins) > 1:
-        before, state = _read(model, ids, start, begins - RUN_IN, RUN_IN, None, first)
-        before = before[-COMPARED:]
+        nats, state = _read(model, ids, start, begins - RUN_IN, RUN_IN, None, first)
+        before = nats[-COMPARED:]
         for part in state:
             part[:, 0] = 0
-    after = torch.empty_like(before)
     again = np.arange(len(begins))
     while len(again):
-        here = None if state is None else tuple(part[:, again] for part in state)
+        left, is_first = again, last is None
+        here = None if state is None else tuple(part[:, left] for part in state)
         for k in range(hop // STRETCH):
-            nats, here = _read(model, ids, start, begins[again] + k * STRETCH, STRETCH, here)
-            sums[again, k] = nats.double().sum(0).cpu()
+            nats, here = _read(model, ids, start, begins[left] + k * STRETCH, STRETCH, here)
+            sums[left, k] = nats.double().sum(0).cpu()
+            changed = is_first | (_differences(nats[-COMPARED:], ends[k][:, left]) > AGREEMENT)
+            ends[k][:, left] = nats[-COMPARED:]
+            # what follows was read already, where it comes out the same
+            left, here = left[changed], tuple(part[:, changed] for part in here)
+            if not len(left):
+                break
         assert here is not None
-        ends = ends or tuple(map(torch.clone, here))
-        after[:, again] = nats[-COMPARED:]
-        for part, new in zip(ends, here, strict=True):
-            part[:, again] = new
-        differences = (before[:, 1:] - after[:, :-1]).abs().mean(0)
-        again = 1 + np.flatnonzero((differences > AGREEMENT).cpu())
+        last = last or tuple(map(torch.clone, here))
+        for part, new in zip(last, here, strict=True):
+            part[:, left] = new
+        again = 1 + np.flatnonzero(_differences(before[:, 1:], ends[-1][:, :-1]) > AGREEMENT)
         if once:
             break
         if len(again) and is_late():
             return sums[: again[0]].ravel()
-        before[:, again] = after[:, again - 1]
-        for part, end in zip(state or (), ends, strict=False):
+        before[:, again] = ends[-1][:, again - 1]
+        for part, end in zip(state or (), last, strict=False):
             part[:, again] = end[:, again - 1]
     return sums.ravel()
+
+
+def _differences(one: Tensor, other: Tensor) -> NDArray[np.float64]:
+    """Of the nats `(T, B)` of streams in the mean, `(B,)`."""
+    means: NDArray[np.float64] = (one - other).abs().double().mean(0).cpu().numpy()
+    return means
 
 
 def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Score:

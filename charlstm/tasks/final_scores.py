@@ -53,6 +53,8 @@ def final_scores(plan: LanguageModelPlan, model: Model) -> Figures:
                 f"Time was short: the score of the {name} part is of its first {score.read:,} symbols."
             )
         figures.update(score_figures(name, score.nats, data.extent(begin, begin + score.read)))
+        if score.read < len(getattr(data, name)):
+            figures[f"{name}_symbols"] = score.symbols
         return score
 
     valid = data.valid[: plan.most_scored]

@@ -43,7 +43,7 @@ TEMPERATURES, LOGGED = (0.5, 0.8, 1.0), 0.8  # of what it writes at its end; of 
 SAMPLE_CHARACTERS = 200  # in TensorBoard, at each
 SHORT, SHORT_LINES = 160, 6  # in the log
 LINES = ("uniform", "unigram", "5-gram", "xz")  # of the simpler models, in TensorBoard
-REREAD = 1.2  # as often a part is read for its score, about: some of its streams once more
+REREAD = 1.5  # as often a part is read for its score, about: the beginnings of its streams once more
 FRESH = 0.8  # of that time takes a symbol of the windows that begin anew
 
 

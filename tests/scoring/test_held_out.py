@@ -220,6 +220,33 @@ def test_streams_that_are_lost_are_read_again_from_the_one_before(length):
     assert model.read > length * (1 if length < 2 * STREAM else 2)  # some of it more than once
 
 
+class Slow(Successor):
+    """It is wrong for 900 symbols after it began anywhere but with the text."""
+
+    def __init__(self, ids, start):
+        super().__init__(ids, start)
+        self.start, self.read = start, 0
+
+    def forward(self, ids, state):
+        self.read += ids.numel()
+        before = torch.zeros(1, ids.shape[1], 1)
+        if state is not None:
+            before = state[0].where(ids[:1, :, None] != self.start, 1000)
+        count = before + torch.arange(1, len(ids) + 1)[:, None, None]
+        scores, _ = super().forward(ids, None)
+        return torch.where(count < 900, -scores, scores), (count[-1:],)
+
+
+def test_a_stream_is_read_again_until_it_goes_on_as_before():
+    ids = np.arange(7000, dtype=np.uint16)
+    model = Slow(ids, 7000)
+    score = held_out.carried(model, ids, 7000)
+    assert score == (pytest.approx(0, abs=1e-9), 7000, pytest.approx(0, abs=1e-9), 0, 7000)
+    streams = 7000 // STREAM
+    whole = streams * (3 * STRETCH + held_out.RUN_IN)
+    assert model.read == whole + (streams - 1) * STRETCH  # the first one is right, and the others are soon
+
+
 def test_out_of_time_the_score_is_of_what_one_unbroken_stream_has_read():
     ids = np.arange(7000, dtype=np.uint16)
     late = held_out.carried(Keyed(ids, 7000), ids, 7000, is_late=lambda: True)

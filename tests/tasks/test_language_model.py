@@ -36,6 +36,7 @@ from charlstm.training.clock import Clock
 
 RUNS = ("first run", "second")
 TINY = ["task=lm", "train.steps=30", "model.hidden=16", "train.batch=4", "train.window=16", "eval.times=3"]
+TINY += ["device=cpu"]
 ONE_THREAD = [*TINY, "threads=1", "precision=float32"]
 
 RESULT_KEYS = [
@@ -448,6 +449,7 @@ def test_of_a_short_budget_the_beginnings_of_the_parts_are_scored(tmp_path, capl
         assert len(ids) > few
         bits = surprisal.bits(trained.model(), trained.vocabulary, ids[:few])
         assert result[f"{part}_bpc"] == pytest.approx(bits.mean(), abs=0.005)
+        assert result[f"{part}_symbols"] == few
         assert f"first {few:,} symbols of the {part} part, state carried" in caplog.text
     simple = baselines.ngrams(parts.train, ids[:few], parts.alphabet, trained.vocabulary.start)
     assert {name: result["baselines_bpc"][name] for name in simple} == pytest.approx(simple)
