@@ -69,6 +69,7 @@ IN_BROWSER = "tests/page/test_page.py"
 CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
 COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
 BATCHES = ("charlstm/training/windows.py", "tests/training/test_windows.py")
+BY_HEART = ("charlstm/training/recipe.py", "tests/training/test_windows.py")
 RECIPE = ("charlstm/training/recipe.py", "tests/training/test_recipe.py")
 INITIAL = ("charlstm/runs/initial.py", "tests/runs/test_initial.py")
 TRAINER = ("charlstm/training/loop.py", "tests/training/test_loop.py")
@@ -256,12 +257,12 @@ MUTATIONS = [
     Mutation("recipe: as wide whatever the text", *RECIPE, "math.sqrt(symbols / 130_000)", "1.0"),
     Mutation("recipe: what is given is not taken", *RECIPE, 'attrgetter(key)(settings) == "auto"', "key"),
     Mutation(
-        "recipe: no more dropout for more passes",
-        *RECIPE,
-        "per_doubling * math.log2(",
-        "per_doubling * (lambda x: 2)(",
+        "recipe: no more dropout for more passes", *RECIPE, "per_doubling * doublings", "per_doubling * 2"
     ),
     Mutation("recipe: AdamW for wide nets, too", *RECIPE, "hidden >= MUON_HIDDEN", "False"),
+    Mutation("recipe: no weight decay", *RECIPE, "0.06 * doublings", "0.0 * doublings"),
+    Mutation("recipe: what fills the net by Muon, too", *BY_HEART, "and bits < ROOM * parameters", ""),
+    Mutation("recipe: narrow nets by Muon, too", *BY_HEART, "hidden >= BY_HEART_HIDDEN and", ""),
     Mutation("recipe: steps of Muon take no longer", *RECIPE, "2 * hidden / chars * is_muon", "0"),
     # learning by heart
     Mutation(
@@ -304,7 +305,7 @@ MUTATIONS = [
     ),
     Mutation("muon: no look ahead", *MUON, "gradient.add_(momentum, alpha=self.MOMENTUM)", "momentum"),
     Mutation("muon: the same step for all shapes", *MUON, "0.2 * max(shape) ** 0.5", "0.2"),
-    Mutation("muon: no weight decay", *MUON, "1 - rate * self.config.weight_decay", "1 - 0 * rate"),
+    Mutation("muon: no weight decay", *MUON, "1 - rate * self.weight_decay", "1 - 0 * rate"),
     Mutation(
         "muon: one norm for all gates",
         *MUON,

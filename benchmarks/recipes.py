@@ -1,11 +1,13 @@
-"""`python -m benchmarks.recipes [seeds=4] [size=1x16]`: which recipe learns a text of which length.
+"""`python -m benchmarks.recipes [seeds=4] [size=1x16] [path=book.txt]`: which recipe learns a text how soon.
 
-Random texts over 33 symbols, each seed with a text and first weights of its own, by each recipe within 1,500
-epochs or 10 seconds: how many were recalled, after how many epochs, and the median time. One thread.
+Random texts over 33 symbols, or parts of a book, each seed with a text and first weights of its own, by each
+recipe within 1,500 epochs or 10 seconds (of a book 30): how many were recalled, after how many epochs, and in
+which median time. One thread.
 """
 
 import statistics
 import sys
+from pathlib import Path
 
 import charlstm
 from benchmarks.machine import describe
@@ -13,26 +15,38 @@ from charlstm.limits.capacity import random_text
 from charlstm.training import recipe
 
 TEXTS = ["1x4 60", "1x4 150", "1x6 200", "1x16 100", "1x16 300", "2x16 300", "2x128 60", "2x128 300"]
+BOOK = ["1x32 1000", "1x64 1000", "1x64 4000", "2x128 200", "2x128 1000", "2x128 4000", "1x256 4000"]
 SYMBOLS = 33
 RECIPES = {
     "one sequence, AdamW": {"train.layout": "sequence", "train.optimizer": "adamw"},
     "one sequence, SOAP": {"train.layout": "sequence", "train.optimizer": "soap"},
     "segments, SOAP": {"train.layout": "segments", "train.optimizer": "soap"},
+    "segments, Muon": {"train.layout": "segments", "train.optimizer": "muon"},
 }
 
 
-def main(seeds: int, size: str) -> None:
+def main(seeds: int, size: str, path: str) -> None:
     """Print a row for each text and recipe."""
     print(describe())
-    for text in TEXTS:
+    book = Path(path).read_text(encoding="utf-8") if path else ""
+
+    def part(length: int, seed: int) -> str:
+        return book[seed * length :][:length] if book else random_text(length, SYMBOLS, seed)
+
+    for text in BOOK if book else TEXTS:
         shape, length = text.split()
         layers, hidden = map(int, shape.split("x"))
         for name, keys in RECIPES.items():
             streams = recipe.segments(int(length) + 2) if keys["train.layout"] == "segments" else 1
-            limits = {"train.epochs": 1500, "train.budget": "10s", "train.batch": streams, "threads": 1}
+            limits = {
+                "train.epochs": 1500,
+                "train.budget": "30s" if book else "10s",
+                "train.batch": streams,
+                "threads": 1,
+            }
             found = [
                 charlstm.train(
-                    text=random_text(int(length), SYMBOLS, seed),
+                    text=part(int(length), seed),
                     layers=layers,
                     hidden=hidden,
                     seed=seed,
@@ -51,4 +65,4 @@ def main(seeds: int, size: str) -> None:
 
 if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    main(int(given.get("seeds", 4)), given.get("size", ""))
+    main(int(given.get("seeds", 4)), given.get("size", ""), given.get("path", ""))

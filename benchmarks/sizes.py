@@ -101,7 +101,7 @@ def compared(text: str | None, keys: dict[str, Any], tries: int) -> tuple[dict[s
         fixed = {"train.steps": steps_in(seconds, tried["model.hidden"]), "threads": 1, "eval.times": 8}
         return charlstm.train(text, task="lm", overrides=keys | weight | tried | fixed).figures
 
-    sizes = ("model.hidden", "train.optimizer", "train.lr", "train.dropout.hidden")
+    sizes = ("model.hidden", "train.optimizer", "train.lr", "train.dropout.hidden", "train.weight_decay")
     auto = figures({key: chosen[key] for key in sizes})
     keys["eval.baselines"] = False
     best: tuple[dict[str, Any], dict[str, Any]] | None = None

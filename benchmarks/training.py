@@ -48,7 +48,7 @@ def main(rounds: int, size: str) -> None:
             continue
         overrides = [f"model.layers={layers}", f"model.hidden={hidden}"]
         overrides += [f"train.batch={batch}", f"train.window={window}"]
-        overrides += ["task=lm", "train.optimizer=adamw", "train.lr=0.01"]
+        overrides += ["task=lm", "train.optimizer=adamw", "train.lr=0.01", "train.weight_decay=0"]
         settings = command_line.compose("train", TrainSettings, overrides)
         model = Model(settings.model, V + 2)
         products = sum(w.numel() for name, w in model.named_parameters() if w.dim() > 1 and "emb" not in name)

@@ -37,6 +37,7 @@ LM = [
     *(
         "train.optimizer=adamw",
         "train.lr=0.01",
+        "train.weight_decay=0",
         "train.budget=5m",
         "train.averaging=0.2",
         "train.decay=cosine",

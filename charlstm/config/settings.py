@@ -114,7 +114,7 @@ class TrainConfig:
     beta2: Annotated[float, Range(0, 0.999999)]
     clip: Annotated[float, Range(0, 1e9)]
     forget_bias: Annotated[float, Range(-100, 100)] | Literal["chrono"]
-    weight_decay: Annotated[float, Range(0, 1)]
+    weight_decay: Annotated[float, Range(0, 1)] | Auto
     warmup: Annotated[int, Range(0, 10**9)]
     decay: Literal["auto", "none", "linear", "cosine", "loss"]
     averaging: Annotated[float, Range(0, 0.5)]

@@ -77,6 +77,7 @@ def overrides(settings: LimitSettings, shape: Shape, length: int, text: Path) ->
         "model.embedding": settings.model.embedding,
         "model.head": settings.model.head,
         "train.layout": "segments",
+        "train.optimizer": "soap",
         "train.batch": recipe.segments(length + 2),  # the start and the end token
         "train.epochs": settings.train.epochs,
         "train.budget": settings.train.budget or "null",

@@ -10,7 +10,7 @@ from charlstm import checkpoint
 from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 from charlstm.config.compose import downloads, groups, literal, quote_free_text, typed
 from charlstm.config.convert import keys_of, values_of
-from charlstm.config.settings import TrainSettings
+from charlstm.config.settings import Optimizer, TrainSettings
 from charlstm.files import PROJECT
 from charlstm.runs import directory
 from charlstm.state import Machine, TrainingState
@@ -38,6 +38,16 @@ class Saved:
         """What else was saved."""
         assert self.trained.training is not None
         return self.trained.training
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The one that was asked for or, by what it left, chosen: other versions choose others."""
+        kinds, asked = (
+            {name.partition("/")[0] for name in self.trained.arrays},
+            self.state.settings.train.optimizer,
+        )
+        chosen: Optimizer = "muon" if "muon" in kinds else "soap" if "soap" in kinds else "adamw"
+        return chosen if asked == "auto" else asked
 
     def values(self) -> dict[str, Any]:
         """The settings by dotted key, but for those that say how to resume; a relative path to a text or a

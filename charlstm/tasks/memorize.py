@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from charlstm.config.settings import TrainSettings
 from charlstm.config.values import refuse
+from charlstm.model.numpy_model import parameter_count
 from charlstm.runs.initial import read_text
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
@@ -29,8 +30,11 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     settings, corpus, initial = read_text(settings, data, saved)
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
-    bits = recipe.information(ids)
-    config = recipe.for_text(settings.train, len(ids), settings.model.width, bits)
+    asked = settings.train
+    if saved is not None and asked.optimizer == "auto":
+        asked = replace(asked, optimizer=saved.optimizer)
+    bits, parameters = recipe.information(ids), parameter_count(settings.model, len(vocabulary))
+    config = recipe.for_text(asked, len(ids), settings.model.width, bits, parameters)
     return MemorizePlan(
         settings=settings,
         config=config,

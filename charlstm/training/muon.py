@@ -68,7 +68,7 @@ class Muon(Optimizer):
             step = orthogonal(gradient.add_(momentum, alpha=self.MOMENTUM), self.products)
             step = step.to(gradient.dtype).mul_(rate * (0.2 * max(shape) ** 0.5))
             for k, part in zip(indices, self._split(step, indices), strict=True):
-                self.parameters[k].mul_(1 - rate * self.config.weight_decay).sub_(part)
+                self.parameters[k].mul_(1 - rate * self.weight_decay).sub_(part)
 
     def _split(self, stacked: Tensor, indices: list[int]) -> list[Tensor]:
         """Views of gates `(N, H, I)`, as each parameter `(G*H, I)` has them."""

@@ -80,6 +80,8 @@ class Optimizer(ABC):
     ) -> None:
         self.names, self.parameters = map(list, zip(*named_parameters, strict=True))
         self.config = config
+        assert not isinstance(config.weight_decay, str)  # a plan has decided it
+        self.weight_decay = config.weight_decay
         self.scale = scale
         self.tensors = self._first_tensors() | ({} if scale is None else {"scale": scale.tensor})
 
@@ -134,7 +136,7 @@ class AdamW(Optimizer):
         self.second_moments = [torch.zeros_like(p) for p in self.parameters]
         counts = torch.zeros(len(self.parameters), device=self.parameters[0].device)
         self.steps = list(counts.unbind())
-        indices, decay = range(len(self.parameters)), self.config.weight_decay
+        indices, decay = range(len(self.parameters)), self.weight_decay
         matrices = [k for k in indices if self.parameters[k].dim() > 1] if decay else []
         others = [k for k in indices if k not in matrices]
         # each is a call of the fused kernel, so there are no more of them than needed

@@ -47,6 +47,12 @@ LITTLE, MOST_AT_ONCE = 0.5, 20_000
 """Bits of a symbol below which a text of no more than so many symbols has nothing to learn by heart but when
 something happens, so that gradients must flow through all of it."""
 
+ROOM, BY_HEART_HIDDEN, BY_HEART_LR = 0.4, 64, 0.03
+"""A text of fewer bits a parameter than that is learnt by heart by Muon, from so many units on, at this rate:
+200 to 20,000 characters of a play by 2 x 128 in a quarter to a half of SOAP's time, at 0.02 and 0.05 a little
+later. What fills the net, or a narrow one, SOAP learns in fewer epochs: 20,000 random characters, 0.44 bits a
+parameter, in 36, Muon in 61."""
+
 HARDEST_LR = 0.4
 """The share of SOAP's usual rate for `train.loss=hardest`: with all of it 3,000 letters took 793 epochs in
 place of 99, with half of this share 127."""
@@ -57,7 +63,9 @@ def information(ids: Ids) -> float:
     return 8.0 * len(zlib.compress(ids.tobytes(), 9))
 
 
-def for_text(config: TrainConfig, symbols: int, hidden: int, bits: float = math.inf) -> TrainConfig:
+def for_text(
+    config: TrainConfig, symbols: int, hidden: int, bits: float = math.inf, parameters: int = 0
+) -> TrainConfig:
     """The same with all that is `auto` decided, to learn a text by heart. Raises ValueError if the layout
     cannot cut that text into `train.batch` streams.
 
@@ -68,7 +76,8 @@ def for_text(config: TrainConfig, symbols: int, hidden: int, bits: float = math.
     Args:
         symbols: ids of the text, the start and end token included.
         hidden: units of a layer, H.
-        bits: of the text.
+        bits: of the text (`information`).
+        parameters: of the model.
     """
     layout, batch = config.layout, config.batch
     is_free = layout == "auto" and batch == 1 and config.loss == "cross_entropy" and not config.forget_bias
@@ -82,12 +91,14 @@ def for_text(config: TrainConfig, symbols: int, hidden: int, bits: float = math.
             batch = segments(symbols)
     optimizer, lr, decay = config.optimizer, config.lr, config.decay
     if optimizer == "auto":
-        by_soap = is_hardest or (layout == "segments" and config.loss == "cross_entropy")
-        optimizer = "soap" if by_soap else "adamw"
+        is_long = layout == "segments" and config.loss == "cross_entropy"
+        by_muon = is_long and hidden >= BY_HEART_HIDDEN and bits < ROOM * parameters
+        optimizer = "muon" if by_muon else "soap" if is_long or is_hardest else "adamw"
     if lr == "auto":
-        lr = (HARDEST_LR if is_hardest else 1.0) * (soap_lr(hidden) if optimizer == "soap" else 0.01)
+        rates = {"soap": soap_lr(hidden), "muon": BY_HEART_LR, "adamw": 0.01}
+        lr = (HARDEST_LR if is_hardest else 1.0) * rates[optimizer]
     if decay == "auto":
-        decay = "loss" if optimizer == "soap" and not is_hardest else "none"
+        decay = "none" if optimizer == "adamw" or is_hardest else "loss"
     if layout == "sequence" and batch != 1:
         raise ValueError(
             f"train.batch = {batch}: train.layout=sequence reads the text as one sequence, so it "
@@ -125,9 +136,9 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
     """Key -> value of what is `auto` for a language model of `symbols` ids of V, and where it ends.
 
     Weights are in proportion to the text, or fewer if time is short; wider nets learn at a lower rate, and by
-    Muon, which learns by heart sooner, too; more passes over the text take more dropout. Time is that of a
-    usual core, so that a text gets the same net everywhere. The numbers were found on texts like those of
-    `benchmarks.sizes`."""
+    Muon, which learns by heart sooner, too; more passes over the text take more dropout and weight decay.
+    Time is that of a usual core, so that a text gets the same net everywhere. The numbers were found on texts
+    like those of `benchmarks.sizes`."""
     model, train = settings.model, settings.train
     per_pass, chars = steps_per_epoch(for_corpus(train, symbols), symbols), train.batch * train.window
     is_free, most = train.budget == "auto" and train.steps is None, train.steps or train.epochs * per_pass
@@ -143,14 +154,17 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
         optimizer = "muon" if hidden >= MUON_HIDDEN and model.cell == "lstm" else "adamw"
     is_muon = optimizer == "muon"
     in_time = seconds / (chars * (1e-6 + 6e-11 * weights) * (1 + 2 * hidden / chars * is_muon))
-    per_doubling, lr = (0.09, 0.2) if is_muon else (0.06, 0.3)
-    dropout = round(min(max(per_doubling * math.log2(min(steps, in_time) / per_pass), 0.0), 0.5), 2)
+    doublings = max(math.log2(min(steps, in_time) / per_pass), 0.0)
+    per_doubling, lr = (0.09, 0.4) if is_muon else (0.06, 0.3)
+    dropout = round(min(per_doubling * doublings, 0.5), 2)
+    decay = round(0.06 * doublings, 2) if is_muon else 0.0
     values: dict[str, Any] = {
         "model.hidden": hidden,
         "train.optimizer": optimizer,
         "train.lr": round(min(lr / math.sqrt(hidden), 0.02) * (FINE_TUNING if settings.init else 1), 4),
         "train.dropout.hidden": dropout,
         "train.dropout.weight": dropout / 2,
+        "train.weight_decay": decay,
         "train.budget": None if steps <= in_time else LONGEST,
     }
     values = {key: value for key, value in values.items() if attrgetter(key)(settings) == "auto"}
@@ -204,7 +218,7 @@ def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
 
 
 DECIDED = {"decay": ["memorize"]} | {key: ["memorize", "lm"] for key in ("optimizer", "lr")}
-DECIDED |= {key: ["lm"] for key in ("dropout.hidden", "dropout.weight", "budget")}
+DECIDED |= {key: ["lm"] for key in ("dropout.hidden", "dropout.weight", "weight_decay", "budget")}
 """Keys of `train` that are decided by the text, and the tasks that do it."""
 
 

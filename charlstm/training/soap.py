@@ -63,7 +63,7 @@ class Soap(Optimizer):
         widths = [p.shape[1] if p.dim() > 1 else 1 for p in parameters]
         for parameter, part in zip(parameters, torch.split(update, widths, dim=1), strict=True):
             if parameter.dim() > 1:
-                parameter.mul_(1 - lr * self.config.weight_decay)
+                parameter.mul_(1 - lr * self.weight_decay)
             parameter.sub_(part.reshape(parameter.shape), alpha=lr)
 
     def _update(self, name: str, gradient: Tensor, step: int) -> Tensor:

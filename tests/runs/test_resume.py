@@ -26,6 +26,10 @@ from charlstm.text.vocabulary import Vocabulary
 from charlstm.training import machine, speed
 from charlstm.training.clock import Clock
 
+PROSE = (
+    "It is what it was, and it was what it is; so it will be what it has been, and has been what it will be. "
+)
+
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
@@ -55,6 +59,21 @@ def test_all_values_are_taken_over(stopped, task):
         assert vars(chosen) == vars(compose(*overrides)) | {"resume": str(path)}
         found, said = differences(chosen, stopped / task)
         assert (found.changed, said, found.other_data, found.same_place) == ({}, [], False, True)
+
+
+def test_what_was_chosen_before_stays_whatever_would_be_chosen_now(tmp_path):
+    keys = ["model.layers=1", "model.hidden=64", f"data.text='{PROSE * 2}'", "save.every=null", "threads=1"]
+    assert plan(*keys).config.optimizer == "muon"
+    by_soap = go(
+        tmp_path / "soap", *keys, "train.optimizer=soap", "train.epochs=2", "train.stop_at_recall=false"
+    )
+    trained = checkpoint.load(by_soap / "last.safetensors")
+    train = replace(trained.training.settings.train, optimizer="auto")  # as a version that chose SOAP had it
+    training = replace(trained.training, settings=replace(trained.training.settings, train=train))
+    checkpoint.save(replace(trained, training=training), by_soap / "last.safetensors")
+    again = plan(f"resume={by_soap}")
+    assert (again.settings.train.optimizer, again.config.optimizer) == ("auto", "soap")
+    assert again.config.lr == plan(*keys, "train.optimizer=soap").config.lr
 
 
 ANEW = {

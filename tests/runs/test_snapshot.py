@@ -18,7 +18,8 @@ V, START = 11, 9
 def training_of(task="lm", seed=0, autocast=None, *overrides):
     torch.set_num_threads(1)
     layout = "segments" if task == "segments" else "streams"
-    overrides = ("train.lr=0.01", "train.optimizer=adamw", *overrides) if task == "lm" else overrides
+    decided = ("train.lr=0.01", "train.optimizer=adamw", "train.weight_decay=0.1")
+    overrides = (*decided, *overrides) if task == "lm" else overrides
     chosen = compose(
         f"task={'lm' if task == 'lm' else 'memorize'}", "model.hidden=7", "model.embedding=4",
         "train.batch=3", "train.window=5", f"train.layout={layout}", *DROPOUT, *overrides,

@@ -29,6 +29,7 @@ STEPS = 50
 def training(optimizer: str, accumulate: int = 1) -> Training:
     torch.manual_seed(0)
     keys = ["task=lm", "train.batch=6", "train.window=7", "train.clip=0.1", "model.hidden=12"]
+    keys += ["train.weight_decay=0.1"]
     settings = compose(
         "train", TrainSettings, [*keys, "model.layers=2", "model.embedding=5", "train.lr=0.01"]
     )

@@ -13,6 +13,7 @@ from charlstm.training import recipe
 LM = ["task=lm", "eval.baselines=false", "train.batch=4", "threads=1", "precision=float32"]
 V = 80
 SIZES = {"model.hidden", "train.optimizer", "train.lr", "train.dropout.hidden", "train.dropout.weight"}
+SIZES |= {"train.weight_decay"}
 
 
 def chosen(symbols, *overrides):
@@ -24,8 +25,9 @@ def test_a_text_gets_what_is_good_for_its_length():
     found = [chosen(2 * 10**k) for k in range(3, 8)]
     assert [one["model.hidden"] for one in found] == [64, 192, 512, 512, 512]
     assert [one["train.optimizer"] for one in found] == ["adamw", "adamw", "muon", "muon", "muon"]
-    assert [one["train.lr"] for one in found] == [0.02, 0.02, 0.0088, 0.0088, 0.0088]
+    assert [one["train.lr"] for one in found] == [0.02, 0.02, 0.0177, 0.0177, 0.0177]
     assert [one["train.dropout.hidden"] for one in found] == [0.4, 0.28, 0.34, 0.04, 0]
+    assert [one["train.weight_decay"] for one in found] == [0, 0, 0.23, 0.03, 0]
     assert [one["train.budget"] for one in found] == [None, None, "5m", "5m", "5m"]
     assert [one.get("train.epochs") for one in found] == [100, 25, None, None, None]
 
@@ -45,12 +47,15 @@ def test_wide_lstms_get_muon_with_a_lower_rate_more_dropout_and_fewer_steps():
     assert of["gru"].pop("train.optimizer") == "adamw"
     assert of["auto"] == of["muon"]
     assert of["gru"]["train.lr"] == of["adamw"]["train.lr"]
-    assert [of[name]["train.lr"] for name in ("adamw", "muon")] == [0.0133, 0.0088]
+    assert [of[name]["train.lr"] for name in ("adamw", "muon")] == [0.0133, 0.0177]
     steps = {"adamw": 7200 / 0.1535, "muon": 7200 / 0.1535 / 1.5}  # of 2,048 characters, 1.23 million weights
     for per_doubling, name in ((0.06, "adamw"), (0.09, "muon")):
         passes = steps[name] * 2048 / 10**6
         expected = min(per_doubling * math.log2(passes), 0.5)
         assert of[name]["train.dropout.hidden"] == pytest.approx(expected, abs=0.006)  # rounded to 0.01
+    passes = steps["muon"] * 2048 / 10**6
+    assert of["muon"]["train.weight_decay"] == pytest.approx(0.06 * math.log2(passes), abs=0.006)
+    assert of["adamw"]["train.weight_decay"] == 0
     assert chosen(10**6, "model.hidden=256")["train.optimizer"] == "muon"
     assert chosen(10**6, "model.hidden=255")["train.optimizer"] == "adamw"
 
@@ -82,6 +87,7 @@ def test_what_is_given_is_taken():
         "train.lr=0.3",
         "train.dropout.hidden=0.4",
         "train.dropout.weight=0.1",
+        "train.weight_decay=0.2",
     ]
     assert chosen(5000, *given, "train.budget=9s") == {}
     assert chosen(5000, *given) == {"train.budget": None, "train.epochs": 50}
@@ -115,6 +121,7 @@ def test_what_was_chosen_stays_when_a_run_is_resumed(tmp_path):
         ("model.hidden=auto",): "model.hidden = auto: works with task=lm; give a number",
         ("train.budget=auto",): "train.budget = auto: works with task=lm; leave it out",
         ("train.dropout.weight=auto",): "train.dropout.weight = auto: works with task=lm; leave it out",
+        ("train.weight_decay=auto",): "train.weight_decay = auto: works with task=lm; leave it out",
         ("task=copy", "train.lr=auto"): "train.lr = auto: works with task=memorize or lm; leave it out",
         (
             "task=copy",

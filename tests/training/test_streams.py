@@ -22,6 +22,7 @@ from charlstm.training.schedule import learning_rate
 
 V, START = 11, 9
 DECIDED = ["train.optimizer=adamw", "train.lr=0.01", "train.dropout.hidden=0.1", "train.dropout.weight=0.05"]
+DECIDED += ["train.weight_decay=0"]
 SMALL = [*("task=lm", "model.hidden=13", "model.embedding=5", "train.batch=3", "train.window=7"), *DECIDED]
 PLAIN = ["train.dropout.hidden=0", "train.dropout.weight=0"]
 

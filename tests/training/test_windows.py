@@ -137,6 +137,21 @@ def test_the_layout_follows_from_the_length(overrides, symbols, layout, batch):
     assert recipe.for_text(config, symbols, 35) == config
 
 
+@pytest.mark.parametrize(
+    ("overrides", "hidden", "bits", "optimizer"),
+    [
+        ([], 64, 3999, "muon"),
+        ([], 64, 4000, "soap"),
+        ([], 63, 3999, "soap"),
+        (["train.layout=sequence"], 64, 3999, "adamw"),
+        (["train.loss=mse"], 64, 3999, "adamw"),
+    ],
+)
+def test_wide_nets_learn_by_muon_what_they_have_room_for(overrides, hidden, bits, optimizer):
+    config = recipe.for_text(settings(*overrides).train, 1000, hidden, bits, parameters=10_000)
+    assert config.optimizer == optimizer
+
+
 LINE = "all work and no play\n"
 
 
@@ -162,7 +177,7 @@ def test_a_text_that_says_little_is_read_at_once_for_its_hardest_part(text, over
     if counts:
         assert (config.layout, config.batch, config.optimizer) == ("sequence", 1, "soap")
     else:
-        assert config == recipe.for_text(asked, len(ids), 64)
+        assert config.layout == recipe.for_text(asked, len(ids), 64).layout
     assert recipe.for_text(config, len(ids), 64, bits=recipe.information(ids)) == config
 
 
@@ -279,6 +294,7 @@ def test_shifted_streams_are_read_from_disk_window_by_window(tmp_path):
         (["train.optimizer=adamw"], 35, "adamw", 0.01, "none"),
         (["train.lr=0.3", "train.decay=linear"], 35, "soap", 0.3, "linear"),
         (["train.layout=sequence", "train.optimizer=soap"], 64, "soap", 0.05, "loss"),
+        (["train.optimizer=muon"], 64, "muon", 0.03, "loss"),
     ],
 )
 def test_optimiser_and_learning_rate_follow_from_the_layout(overrides, hidden, optimizer, lr, decay):
