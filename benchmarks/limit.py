@@ -22,7 +22,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 from benchmarks.machine import describe
 from charlstm import checkpoint
 from charlstm.files import PROJECT
-from charlstm.limits import precision
+from charlstm.limits import trial
 from charlstm.limits.capacity import random_text
 
 SYMBOLS = 33
@@ -53,9 +53,9 @@ def row(text: str, seed: int, folder: Path, keys: list[str], is_random: bool) ->
     weight_bits: int | None = None
     if same:
         trained = checkpoint.load(run)
-        weight_bits, rounded = precision.rounded_most(trained, trained.vocabulary.encode(text))
-        checkpoint.save(rounded, run / precision.FILE)
-        same = ran("sample.py", f"ckpt={run / precision.FILE}") == text.encode()
+        weight_bits, rounded = trial.rounded_most(trained, trained.vocabulary.encode(text))
+        checkpoint.save(rounded, run / trial.ROUNDED)
+        same = ran("sample.py", f"ckpt={run / trial.ROUNDED}") == text.encode()
         verified = ran("benchmarks/verify.py", run / checkpoint.BEST, file)
         same &= verified.startswith(b"yes")
     # what a text that can be understood has in bits, nobody knows

@@ -67,7 +67,7 @@ UNITS = ("charlstm/scoring/units.py", "tests/scoring/test_units.py")
 DOCUMENT = ("charlstm/page/document.py", "tests/page/test_document.py")
 IN_BROWSER = "tests/page/test_page.py"
 CAPACITY = ("charlstm/limits/capacity.py", "tests/limits/test_search.py")
-COPYING = ("charlstm/tasks/copy_sequences.py", "tests/tasks/test_copying.py")
+COPYING = ("charlstm/tasks/copying.py", "tests/tasks/test_copying.py")
 BATCHES = ("charlstm/training/windows.py", "tests/training/test_windows.py")
 BY_HEART = ("charlstm/training/recipe.py", "tests/training/test_windows.py")
 RECIPE = ("charlstm/training/recipe.py", "tests/training/test_recipe.py")
@@ -329,7 +329,7 @@ MUTATIONS = [
     Mutation("muon: products in the weights' dtype", *MUON, ".to(products or X.dtype)", ""),
     Mutation(
         "precision: one scale for a matrix",
-        "charlstm/limits/precision.py",
+        "charlstm/limits/trial.py",
         "tests/limits/test_search.py -k fewest",
         "max(axis=-1, keepdims=True)",
         "max()",

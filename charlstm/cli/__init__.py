@@ -2,7 +2,7 @@
 
 arguments.py     the words of a command line -> keys and flags
 command_line.py  a request -> settings; the run directory, by Hydra
-sweep.py         a run as Hydra calls for it, and those of a sweep, wherever it has them made
+sweep.py         a run as Hydra calls for it, and those of a sweep, wherever it has them made; best first
 terminal.py      how commands are typed; standard output, and what happens when nobody reads it
 train.py, sample.py, talk.py, score.py, look.py, page.py, runs.py, export.py, limit.py
                  a file for each command, import beside export

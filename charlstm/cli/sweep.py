@@ -1,7 +1,9 @@
 """A run as Hydra calls for it: alone, or one of a sweep, in this process or in another that a launcher of
 Hydra has started."""
 
+import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -21,17 +23,60 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from charlstm import files
 from charlstm.cli.terminal import Terminal, give_up_output, print_error, show
 from charlstm.config.compose import settings_of
 from charlstm.config.settings import TrainSettings
 from charlstm.runs.directory import check_unused, holds_a_run
-from charlstm.runs.ranking import Sweep
 from charlstm.runs.report import Outcome, quoted, shown
 from charlstm.runs.resume import Saved, find
 from charlstm.runs.signals import StopSignals, noted_interrupts, serve
+from charlstm.scoring.report import escaped
 
 EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """The extra of charlstm that brings a launcher of Hydra."""
+
+FINAL = {
+    "memorize": {"free_run": -1, "epochs": 1},
+    "lm": {"test_bpc": 1, "valid_bpc": 1},
+    "copy": {"longest": -1, "bits_per_hidden_unit": -1},
+}
+"""The figures of `result.json` by which the runs of each task are ranked; 1: the smaller the better."""
+
+
+class Sweep:
+    """The runs that have ended: for each what it is ranked by, and what is shown of it, by name."""
+
+    def __init__(self) -> None:
+        self._ended: list[tuple[list[float], dict[str, str]]] = []
+
+    def add(self, values: str, directory: Path) -> str:
+        """Take in what a run with these values left in its directory; returns a line about it."""
+        try:
+            result = json.loads((directory / "result.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            result = {}
+        signs = FINAL.get(result.get("task"), {})
+        found = {name: result[name] for name in signs if result.get(name) is not None}
+        row = {name: f"{value:.5g}" for name, value in found.items()}
+        rank = [signs[name] * value for name, value in found.items()] or [math.inf]
+        self._ended.append((rank, row | {"values": values, "directory": str(shown(directory))}))
+        return f"{values}: {', '.join(map(' '.join, row.items())) or 'no result'}"
+
+    def lines(self, folder: Path) -> list[str]:
+        """A table with a row for each run, if any, which is left in `summary.tsv`, too. Raises OSError."""
+        if not self._ended:
+            return []
+        rows = [row for _, row in sorted(self._ended, key=lambda one: one[0])]
+        names = sorted(
+            dict.fromkeys(name for row in rows for name in row), key=["values", "directory"].__contains__
+        )
+        table = [names, *([row.get(name, "-") for name in names] for row in rows)]
+        with files.whole(folder / "summary.tsv") as file:
+            for cells in table:
+                file.write("\t".join(map(escaped, cells)).encode(errors="backslashreplace") + b"\n")
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
 
 
 def check_launcher(name: str) -> None:

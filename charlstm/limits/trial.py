@@ -3,26 +3,34 @@
 import json
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from charlstm import checkpoint, files
+from charlstm.checkpoint import Checkpoint
 from charlstm.config import compose
 from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import LimitSettings
-from charlstm.limits import capacity, precision
+from charlstm.limits import capacity
 from charlstm.limits.capacity import Shape, Trial
 from charlstm.runs import directory, resume
 from charlstm.runs.report import heard_by
+from charlstm.sampling import writer
 from charlstm.scoring import surprisal
 from charlstm.tasks import table
+from charlstm.text.vocabulary import Ids
 from charlstm.training import recipe
 
-TEXT = "text.txt"
+TEXT, ROUNDED = "text.txt", "rounded.safetensors"
+
+BITS = (16, 12, 10, 9, 8, 7, 6, 5, 4, 3)
+"""To which the weights of a model that knows its text are rounded, to see how many each needs."""
 
 
 class TrialError(Exception):
@@ -108,8 +116,8 @@ def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
     ids = trained.vocabulary.encode((path / TEXT).read_text(encoding="utf-8"))
     weight_bits = None
     if result["recalled"]:
-        weight_bits, smallest = precision.rounded_most(trained, ids)
-        checkpoint.save(smallest, path / precision.FILE)
+        weight_bits, smallest = rounded_most(trained, ids)
+        checkpoint.save(smallest, path / ROUNDED)
     return Trial(
         shape=shape,
         length=len(ids),
@@ -123,3 +131,26 @@ def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
         directory=str(path),
         weight_bits=weight_bits,
     )
+
+
+def rounded(weights: Mapping[str, NDArray[np.floating[Any]]], bits: int) -> dict[str, NDArray[np.float32]]:
+    """Weights that could be stored in so many bits each, the sign included, and a float for each row of a
+    matrix and each vector: whole multiples of that, the largest of them 2^(bits - 1) - 1 times as large."""
+    found = {}
+    for name, weight in weights.items():
+        scale = np.abs(weight).max(axis=-1, keepdims=True) / (2 ** (bits - 1) - 1)
+        found[name] = np.rint(weight / np.where(scale, scale, 1)) * scale
+    return {name: weight.astype(np.float32) for name, weight in found.items()}
+
+
+def rounded_most(model: Checkpoint, ids: Ids) -> tuple[int | None, Checkpoint]:
+    """The fewest of `BITS` to which the weights of a model can be rounded so that it still writes a text, ids
+    `(N,)` without start and end token, by heart; and the model then. None and the model itself if the most
+    are too few."""
+    fewest, best, framed = None, model, model.vocabulary.framed(ids)
+    for bits in BITS:
+        tried = replace(model, weights=rounded(model.weights, bits), training=None, arrays={})
+        if writer.recall(tried.model(), tried.vocabulary, framed) < len(framed) - 1:
+            break
+        fewest, best = bits, tried
+    return fewest, best

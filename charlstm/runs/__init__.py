@@ -10,6 +10,5 @@ signals.py    SIGINT, SIGTERM and SIGUSR1
 tracker.py    TensorBoard's curves and the progress bar
 initial.py    a trained model -> the first weights of a run of another text
 inside.py     what TensorBoard shows of gates, cells, predictions and weights
-ranking.py    the runs of a sweep beside each other
 report.py     `result.json`, and what to do next
 """

@@ -8,9 +8,8 @@ from pathlib import Path
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.runs.run import EXCERPT, Run, Weights
 from charlstm.state import CopyState, TaskState
-from charlstm.tasks import copy_sequences
-from charlstm.tasks.copy_sequences import EXAMINATION, PASSED, PROOF, TRAINING
-from charlstm.tasks.copying import CopyPlan
+from charlstm.tasks import copying
+from charlstm.tasks.copying import EXAMINATION, PASSED, PROOF, TRAINING, CopyPlan
 from charlstm.tasks.memorize_run import WORTH_A_FREE_RUN
 from charlstm.text.vocabulary import Ids
 from charlstm.training.loop import Training
@@ -39,7 +38,7 @@ class Copy(Run):
 
     def _windows(self, epoch: int) -> list[Window]:
         seeds = (self.settings.seed, TRAINING, epoch)
-        return [copy_sequences.window(self.vocabulary, self.stands.length, self.settings.train.batch, seeds)]
+        return [copying.window(self.vocabulary, self.stands.length, self.settings.train.batch, seeds)]
 
     def state(self) -> CopyState:
         return self.stands
@@ -66,30 +65,28 @@ class Copy(Run):
     @property
     def excerpt(self) -> Ids:
         length = min(max(self.stands.longest, 1), EXCERPT // 2)
-        return copy_sequences.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))[:, 0]
+        return copying.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))[:, 0]
 
     def closing_seconds(self) -> float:
         # one more examination of the length in hand and the next one, twice each, and the proof
-        steps = (
-            4 * copy_sequences.SEQUENCES / copy_sequences.PROVEN_ON * copy_sequences.steps(self.stands.length)
-        )
-        return self.proof_step * (steps + copy_sequences.steps(max(self.stands.longest, 1)))
+        steps = 4 * copying.SEQUENCES / copying.PROVEN_ON * copying.steps(self.stands.length)
+        return self.proof_step * (steps + copying.steps(max(self.stands.longest, 1)))
 
     @cached_property
     def proof_step(self) -> float:
         """Seconds that a step of all the sequences of a proof takes."""
         begin = self.plan.clock.now()
         model = NumpyModel(self.settings.model, self._averaged())
-        ids = copy_sequences.sequences(self.vocabulary, 1, copy_sequences.PROVEN_ON, (0, 0))
-        copy_sequences.right(model, self.vocabulary, ids)
-        return (self.plan.clock.now() - begin) / copy_sequences.steps(1)
+        ids = copying.sequences(self.vocabulary, 1, copying.PROVEN_ON, (0, 0))
+        copying.right(model, self.vocabulary, ids)
+        return (self.plan.clock.now() - begin) / copying.steps(1)
 
     def _examine(self, progress: Progress) -> None:
         """Go on to the first length that the model does not pass."""
         weights, seeds = self._averaged(), (self.settings.seed, EXAMINATION, progress.epoch)
         model = NumpyModel(self.settings.model, weights)
         with self.signals.breaking_off():
-            *passed, failed = copy_sequences.climb(model, self.vocabulary, self.stands.length, seeds)
+            *passed, failed = copying.climb(model, self.vocabulary, self.stands.length, seeds)
         self.stands = replace(self.stands, length=failed[0], share=failed[1])
         if passed:
             old, before = self._passed(self.stands.longest), self.stands.longest
@@ -103,7 +100,7 @@ class Copy(Run):
     def _figures(self, share: float = PASSED) -> Figures:
         """With this share of the symbols right; before the proof, with no more than what it will ask for."""
         longest, symbols, model = self.stands.longest, self.settings.copy.symbols, self.settings.model
-        bits = copy_sequences.bits(longest, symbols, share)
+        bits = copying.bits(longest, symbols, share)
         own = {"longest": longest, "symbols": symbols, "bits": bits}
         return self.figures({**own, "bits_per_hidden_unit": bits / (model.layers * model.width)})
 
@@ -125,7 +122,7 @@ class Copy(Run):
         # what passed one of many examinations may have passed by luck
         config, seed, length = self.settings.model, self.settings.seed, max(self.stands.longest, 1)
         with self.signals.breaking_off():
-            longest, share = copy_sequences.prove(
+            longest, share = copying.prove(
                 lambda tried: NumpyModel(config, self._passed(tried)), self.vocabulary, length, seed
             )
         self.stands = replace(self.stands, longest=longest)
@@ -138,7 +135,7 @@ class Copy(Run):
     def prompt(self) -> str:  # type: ignore[override]
         """Symbols to write back."""
         length = max(self.stands.longest, 1)
-        ids = copy_sequences.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))
+        ids = copying.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))
         return self.vocabulary.decode(ids[: length + 2, 0])
 
     def _verdict(self, figures: Figures) -> str:

@@ -22,17 +22,8 @@ from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState, TaskState
-from charlstm.tasks import worker
-from charlstm.tasks.final_scores import (
-    before_and_after,
-    final_scores,
-    say_before_and_after,
-    score_figures,
-    simpler_models,
-    valid_extent,
-)
+from charlstm.tasks import final_scores, worker
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
-from charlstm.tasks.verdict import table, verdict
 from charlstm.text.vocabulary import Extent, Ids
 from charlstm.training.loop import DivergedError
 from charlstm.training.progress import Figures, Progress
@@ -214,18 +205,18 @@ class LanguageModel(Run):
 
     def _figures(self) -> Figures:
         nats = self.found.nats if self.plan.sample else None
-        own = {**score_figures("valid", nats, self.sampled), "best_step": self.found.step}
+        own = {**final_scores.score_figures("valid", nats, self.sampled), "best_step": self.found.step}
         return self.figures({**own, "averaged": self.found.averaged})
 
     @cached_property
     def sampled(self) -> Extent:
         """What evaluations score."""
-        return valid_extent(self.plan, self.plan.sample)
+        return final_scores.valid_extent(self.plan, self.plan.sample)
 
     @cached_property
     def baselines(self) -> Figures:
         """What simpler models make of the last part."""
-        return simpler_models(self.plan) if self.plan.with_baselines else {}
+        return final_scores.simpler_models(self.plan) if self.plan.with_baselines else {}
 
     def conclude(self) -> Figures:
         assert self.progress is not None
@@ -238,24 +229,24 @@ class LanguageModel(Run):
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
             # what is kept from here on is what comes after the scores
             self.plan.clock.reserve -= self.latest + self.per_symbol * REREAD * self._held_out()
-            figures = self._figures() | final_scores(self.plan, self.read)
+            figures = self._figures() | final_scores.of_weights(self.plan, self.read)
             self.wait.what = "n-grams and compressors, to compare with"
             figures |= self.baselines
-            figures |= before_and_after(self.plan, self.plan.corpus, self.scored)
+            figures |= final_scores.before_and_after(self.plan, self.plan.corpus, self.scored)
             written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}
         self.keep_best(figures)
         for temperature, text in written_at.items():
             lines = text.split("\n")[:SHORT_LINES]
             log.info("\n".join([f"\ntemperature {temperature}:", *lines]))
         self._say_scores(figures)
-        say_before_and_after(figures)
+        final_scores.say_before_and_after(figures)
         return figures
 
     def _say_scores(self, figures: Figures) -> None:
         """Say what it is worth, beside simpler models."""
         best = self.found.nats
         rise = self.last / best if self.last and best else 1.0
-        log.info(f"\n{verdict(figures, self.since_best, rise)}\n", extra={"bold": True})
+        log.info(f"\n{final_scores.verdict(figures, self.since_best, rise)}\n", extra={"bold": True})
         most = self.plan.most_scored
         names = {
             part: f"first {most:,} symbols of the {part} part"
@@ -263,7 +254,7 @@ class LanguageModel(Run):
             else f"{part} part"
             for part in ("valid", "test")
         }
-        for line, is_own in table(figures, names):
+        for line, is_own in final_scores.table(figures, names):
             log.info(line, extra={"bold": is_own})
         seconds, speed = figures["train_seconds"], figures["chars_per_second"]
         which = "their average" if figures["averaged"] else "the weights"

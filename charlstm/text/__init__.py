@@ -1,7 +1,6 @@
 """A file, a folder or a pipe -> ids in three parts, whatever the task. Needs no torch.
 
-source.py      what `data.text` and `data.path` name -> bytes
-download.py    a known file from the network, once
+source.py      what `data.text` and `data.path` name -> bytes; a file from the network, once
 decoding.py    bytes -> characters, and what to say where they are none
 records.py     characters -> symbols, with a mark at both ends of each record
 vocabulary.py  characters <-> ids, and the start, end and unknown token

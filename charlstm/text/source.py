@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import functools
 import hashlib
+import os
 import re
 import stat
 import sys
@@ -17,9 +18,10 @@ from pathlib import Path
 
 from charlstm.config.settings import DataConfig
 from charlstm.files import PROJECT
-from charlstm.text import download
+from charlstm.progress_bar import progress_bar
 from charlstm.text.decoding import check_unicode
 
+BLOCK = 1 << 16  # bytes that are downloaded at a time
 MOST = 10_000  # files of a folder that are looked at to say what it holds
 
 
@@ -151,4 +153,38 @@ def _downloaded(path: str, url: str, sha256: str | None) -> Path:
         raise ValueError(f"data.url = {url}: needs data.sha256, to know what was downloaded")
     with contextlib.suppress(ValueError):
         return locate(path, "data.path")
-    return download.fetch(url, sha256, PROJECT / path)
+    return _fetched(url, sha256, PROJECT / path)
+
+
+def _fetched(url: str, wanted: str, place: Path) -> Path:
+    """The file of a URL: from the cache, which `CHARLSTM_CACHE` may name, or from the network, which fills
+    the cache. Raises ValueError if it cannot be downloaded, or it is another file.
+
+    Args:
+        wanted: its SHA-256, in small hexadecimal digits.
+        place: where people can put the file themselves, for the message that says so.
+    """
+    import pooch  # type: ignore[import-untyped]  # here: only who downloads waits for it
+
+    def download(url: str, temporary: str, pup: object) -> None:
+        as_it_lies_there = {"Accept-Encoding": "identity"}
+        with progress_bar(None, url):
+            pooch.HTTPDownloader(False, BLOCK, headers=as_it_lies_there)(url, temporary, pup)
+        Path(temporary).chmod(0o644)  # or nobody else could read it in a cache that is shared
+
+    mend = f"download it by other means and save it as {place}"
+    pooch.get_logger().setLevel("WARNING")
+    cache = Path(os.environ.get("CHARLSTM_CACHE") or pooch.os_cache("charlstm"))
+    try:
+        return Path(pooch.retrieve(url, f"sha256:{wanted}", wanted, cache / "downloads", None, download))
+    except OSError as error:  # as all that requests raises
+        raise ValueError(f"data.url = {url}: cannot be downloaded: {_reason(error)}; {mend}") from None
+    except ValueError as error:
+        raise ValueError(f"data.url = {url}, data.sha256: {str(error).rstrip('.')}; {mend}") from None
+
+
+def _reason(error: BaseException) -> object:
+    """What was wrong in the first place: requests and urllib3 wrap errors in errors."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or error

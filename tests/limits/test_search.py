@@ -21,7 +21,7 @@ from charlstm import checkpoint
 from charlstm.config import compose
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.files import PROJECT
-from charlstm.limits import capacity, plot, precision, report, search, trial
+from charlstm.limits import capacity, plot, report, search, trial
 from charlstm.limits.capacity import Limit, Shape, Trial
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.torch_model import Model
@@ -272,7 +272,7 @@ def in_bits(weights, bits):
 
 
 def test_the_fewest_bits_of_a_weight(searched, command):
-    assert precision.rounded({"a": np.float32([[0.5, -1, 0.24], [0, 0, 0]])}, 3)["a"] == pytest.approx(
+    assert trial.rounded({"a": np.float32([[0.5, -1, 0.24], [0, 0, 0]])}, 3)["a"] == pytest.approx(
         np.array([[2 / 3, -1, 1 / 3], [0, 0, 0]])  # steps of a third; 1.5 of them is 2, as 0.72 is 1
     )
     folder, _ = searched
@@ -281,19 +281,19 @@ def test_the_fewest_bits_of_a_weight(searched, command):
     assert len({t["weight_bits"] for t in recalled}) > 1
     for done in recalled:
         path = folder / done["directory"]
-        trained, small = checkpoint.load(path), checkpoint.load(path / precision.FILE)
+        trained, small = checkpoint.load(path), checkpoint.load(path / trial.ROUNDED)
         framed = trained.vocabulary.framed(trained.vocabulary.encode((path / "text.txt").read_text()))
-        for bits in [bits for bits in precision.BITS if bits >= done["weight_bits"]]:
+        for bits in [bits for bits in trial.BITS if bits >= done["weight_bits"]]:
             weights = in_bits(trained.weights, bits)
             model = NumpyModel(trained.config, weights)
             assert writer.recall(model, trained.vocabulary, framed) == len(framed) - 1
         for name, weight in weights.items():
             np.testing.assert_array_equal(small.weights[name], weight)
-        fewer = [bits for bits in precision.BITS if bits < done["weight_bits"]][:1]
+        fewer = [bits for bits in trial.BITS if bits < done["weight_bits"]][:1]
         for bits in fewer:
             model = NumpyModel(trained.config, in_bits(trained.weights, bits))
             assert writer.recall(model, trained.vocabulary, framed) < len(framed) - 1
-    assert command("sample.py", f"ckpt={path / precision.FILE}").stdout == (path / "text.txt").read_text()
+    assert command("sample.py", f"ckpt={path / trial.ROUNDED}").stdout == (path / "text.txt").read_text()
 
 
 def test_a_trial_can_be_repeated(searched, command, tmp_path):

@@ -25,7 +25,7 @@ from charlstm.files import PROJECT
 from charlstm.runs import directory, tracker
 from charlstm.runs.tracker import Tracker
 from charlstm.scoring import baselines, held_out
-from charlstm.tasks import language_model_run, memorize_run
+from charlstm.tasks import final_scores, memorize_run
 from charlstm.training import machine
 
 
@@ -266,7 +266,7 @@ def test_a_signal_at_the_very_end_leaves_nothing_out(whole, corpus, tmp_path, mo
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(language_model_run, "final_scores", stopped)
+        patch.setattr(final_scores, "of_weights", stopped)
         run = go(tmp_path / "run", *of("lm", corpus), code=143)
     assert not (run / "result.json").exists()
     assert_same(go(run, f"resume={run}"), whole / "lm")

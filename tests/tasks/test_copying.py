@@ -14,7 +14,7 @@ from resuming import assert_same, compose, go, plan
 from charlstm.checkpoint import load, save
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.model.torch_model import Model
-from charlstm.tasks import copy_sequences
+from charlstm.tasks import copying
 from charlstm.text.corpus import Fingerprint
 from charlstm.training.loop import Training
 
@@ -63,34 +63,34 @@ def delay_line(vocabulary, length):
 
 
 def test_a_sequence_is_symbols_twice_between_tokens():
-    vocabulary = copy_sequences.vocabulary(5)
+    vocabulary = copying.vocabulary(5)
     assert vocabulary.characters == "abcde>"
-    ids = copy_sequences.sequences(vocabulary, 7, 300, (3, 1))
+    ids = copying.sequences(vocabulary, 7, 300, (3, 1))
     assert ids.shape == (17, 300)
     assert (ids[[0, 8, 16]] == np.array([[6], [5], [7]])).all()  # start, separator, end
     assert np.array_equal(ids[1:8], ids[9:16])
     # each of the five is drawn equally often: 420 times of 2,100, give or take five standard deviations
     assert np.abs(np.bincount(ids[1:8].ravel(), minlength=5) - 420).max() < 92
-    assert np.array_equal(ids, copy_sequences.sequences(vocabulary, 7, 300, (3, 1)))
+    assert np.array_equal(ids, copying.sequences(vocabulary, 7, 300, (3, 1)))
     for others in ((3, 2), (4, 1)):
-        assert not np.array_equal(ids, copy_sequences.sequences(vocabulary, 7, 300, others))
+        assert not np.array_equal(ids, copying.sequences(vocabulary, 7, 300, others))
 
 
 def test_only_what_comes_after_the_separator_is_a_target():
-    vocabulary = copy_sequences.vocabulary(4)
-    ids = copy_sequences.sequences(vocabulary, 3, 6, (1, 2, 5))
-    inputs, targets, *_ = copy_sequences.window(vocabulary, 3, 6, (1, 2, 5))
+    vocabulary = copying.vocabulary(4)
+    ids = copying.sequences(vocabulary, 3, 6, (1, 2, 5))
+    inputs, targets, *_ = copying.window(vocabulary, 3, 6, (1, 2, 5))
     assert np.array_equal(inputs, ids[:8])
     assert np.array_equal(targets, ids[5:])
-    assert len(inputs) == copy_sequences.steps(3)
+    assert len(inputs) == copying.steps(3)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_training_scores_the_targets_alone(loss):
     chosen = settings(*TINY, f"train.loss={loss}", "train.lr=1e-9")
-    vocabulary = copy_sequences.vocabulary(2)
+    vocabulary = copying.vocabulary(2)
     model = Model(chosen.model, len(vocabulary))
-    window = copy_sequences.window(vocabulary, 3, 16, (0,))
+    window = copying.window(vocabulary, 3, 16, (0,))
     training = Training(model, lambda _: [window], chosen.train, steps=1)
     (progress,) = training.figures()
     inputs, targets = (torch.from_numpy(part.astype("int64")) for part in window[:2])
@@ -105,54 +105,52 @@ def test_training_scores_the_targets_alone(loss):
 
 
 def test_the_examination_counts_symbols_in_their_place():
-    vocabulary = copy_sequences.vocabulary(4)
-    model, ids = delay_line(vocabulary, 5), copy_sequences.sequences(vocabulary, 5, 50, (7,))
-    assert copy_sequences.right(model, vocabulary, ids) == pytest.approx(1)
+    vocabulary = copying.vocabulary(4)
+    model, ids = delay_line(vocabulary, 5), copying.sequences(vocabulary, 5, 50, (7,))
+    assert copying.right(model, vocabulary, ids) == pytest.approx(1)
     # a for b and b for a
     model.head[0][:, [0, 1]] = model.head[0][:, [1, 0]]
-    share = copy_sequences.right(model, vocabulary, ids)
+    share = copying.right(model, vocabulary, ids)
     assert share == pytest.approx((ids[1:6] > 1).mean())
     assert 0.3 < share < 0.7
 
 
 def test_it_reads_what_it_wrote_and_not_what_is_right():
-    vocabulary = copy_sequences.vocabulary(4)
-    ids = copy_sequences.sequences(vocabulary, 4, 200, (7,))
+    vocabulary = copying.vocabulary(4)
+    ids = copying.sequences(vocabulary, 4, 200, (7,))
     # 2 steps before the first is the third symbol, then the fourth, the separator, and what was written first
     written = np.stack([ids[3], ids[4], np.full(200, vocabulary.end), ids[3]])
     model = delay_line(vocabulary, 2)
-    assert copy_sequences.right(model, vocabulary, ids) == pytest.approx((written == ids[1:5]).mean())
+    assert copying.right(model, vocabulary, ids) == pytest.approx((written == ids[1:5]).mean())
 
 
 def test_a_model_climbs_to_the_first_length_that_it_fails():
-    vocabulary = copy_sequences.vocabulary(4)
+    vocabulary = copying.vocabulary(4)
     model = delay_line(vocabulary, 5)
-    (length, share), (next_length, next_share) = copy_sequences.climb(model, vocabulary, 5, (0,))
+    (length, share), (next_length, next_share) = copying.climb(model, vocabulary, 5, (0,))
     assert (length, next_length, share) == (5, 6, pytest.approx(1))
     assert next_share < 0.5
-    ((length, share),) = copy_sequences.climb(model, vocabulary, 3, (0,))
+    ((length, share),) = copying.climb(model, vocabulary, 3, (0,))
     assert length == 3
     assert share < 0.5
     # by a twentieth
-    assert [
-        length for length, _ in copy_sequences.climb(delay_line(vocabulary, 40), vocabulary, 40, (0,))
-    ] == [
+    assert [length for length, _ in copying.climb(delay_line(vocabulary, 40), vocabulary, 40, (0,))] == [
         40,
         42,
     ]
 
 
 def test_a_proof_steps_down_to_what_it_passes():
-    vocabulary = copy_sequences.vocabulary(4)
+    vocabulary = copying.vocabulary(4)
     tried, model = [], delay_line(vocabulary, 5)
 
     def asked(length):
         tried.append(length)
         return model
 
-    assert copy_sequences.prove(asked, vocabulary, 8, seed=1) == (5, pytest.approx(1))
+    assert copying.prove(asked, vocabulary, 8, seed=1) == (5, pytest.approx(1))
     assert tried == [8, 7, 6, 5]
-    length, share = copy_sequences.prove(asked, vocabulary, 2, seed=1)
+    length, share = copying.prove(asked, vocabulary, 2, seed=1)
     assert (length, tried[4:]) == (0, [2, 1])
     assert share < 0.5
 
@@ -160,27 +158,27 @@ def test_a_proof_steps_down_to_what_it_passes():
 @pytest.mark.parametrize("symbols", [2, 3, 26])
 def test_bits_of_known_values(symbols):
     V = symbols
-    assert copy_sequences.bits(11, V, 1.0) == pytest.approx(11 * math.log2(V), rel=1e-12)
-    assert copy_sequences.bits(11, V, 1 / V) == pytest.approx(0, abs=1e-12)  # as by guessing
+    assert copying.bits(11, V, 1.0) == pytest.approx(11 * math.log2(V), rel=1e-12)
+    assert copying.bits(11, V, 1 / V) == pytest.approx(0, abs=1e-12)  # as by guessing
     # the mutual information of the symmetric channel, from its table of joint probabilities
     error = 0.012
     joint = np.full((V, V), error / (V - 1) / V)
     np.fill_diagonal(joint, (1 - error) / V)
     known = (joint * np.log2(joint * V * V)).sum()
-    assert copy_sequences.bits(11, V, 1 - error) == pytest.approx(11 * known, rel=1e-9)
+    assert copying.bits(11, V, 1 - error) == pytest.approx(11 * known, rel=1e-9)
 
 
 def test_an_examination_that_is_passed_by_luck_sets_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(copy_sequences, "EXAMINED", 0.6)
+    monkeypatch.setattr(copying, "EXAMINED", 0.6)
     directory = go(tmp_path / "run", *TINY, "tensorboard=false")
     result, examined = result_of(directory), load(directory / "last.safetensors").training.task.longest
     assert result["longest"] < examined
-    vocabulary, length = copy_sequences.vocabulary(2), max(result["longest"], 1)
-    fresh = copy_sequences.sequences(vocabulary, length, 10_000, (77,))
-    share = copy_sequences.right(load(directory / "best.safetensors").model(), vocabulary, fresh)
+    vocabulary, length = copying.vocabulary(2), max(result["longest"], 1)
+    fresh = copying.sequences(vocabulary, length, 10_000, (77,))
+    share = copying.right(load(directory / "best.safetensors").model(), vocabulary, fresh)
     assert share == pytest.approx(result["accuracy"], abs=0.01)  # of some 10,000 symbols
     assert (result["longest"] > 0) == (result["accuracy"] >= 0.99)
-    assert result["bits"] == copy_sequences.bits(result["longest"], 2, result["accuracy"])
+    assert result["bits"] == copying.bits(result["longest"], 2, result["accuracy"])
 
 
 def test_a_run_that_kept_the_weights_of_one_length_alone_goes_on(whole, tmp_path):
@@ -199,21 +197,21 @@ def test_a_run_finds_out_how_much_it_can_copy(whole):
     longest = result["longest"]
     assert longest >= 2
     assert result["task"] == "copy"
-    assert result["bits"] == copy_sequences.bits(longest, 2, result["accuracy"])
+    assert result["bits"] == copying.bits(longest, 2, result["accuracy"])
     assert result["bits_per_hidden_unit"] == result["bits"] / 16
     assert result["steps"] == 260
     # the model that is kept is the one that was examined, on symbols that it never saw
-    vocabulary = copy_sequences.vocabulary(2)
+    vocabulary = copying.vocabulary(2)
     assert best.vocabulary == vocabulary
-    fresh = copy_sequences.sequences(vocabulary, longest, 1000, (12345,))
-    assert copy_sequences.right(best.model(), vocabulary, fresh) > 0.98
-    proof = copy_sequences.sequences(vocabulary, longest, 10_000, (0, copy_sequences.PROOF, longest))
-    assert result["accuracy"] == copy_sequences.right(best.model(), vocabulary, proof) >= 0.99
+    fresh = copying.sequences(vocabulary, longest, 1000, (12345,))
+    assert copying.right(best.model(), vocabulary, fresh) > 0.98
+    proof = copying.sequences(vocabulary, longest, 10_000, (0, copying.PROOF, longest))
+    assert result["accuracy"] == copying.right(best.model(), vocabulary, proof) >= 0.99
 
 
 def test_sample_writes_a_prompt_back(whole, command):
     longest = result_of(whole)["longest"]
-    ids = copy_sequences.sequences(copy_sequences.vocabulary(2), longest, 1, (5,))
+    ids = copying.sequences(copying.vocabulary(2), longest, 1, (5,))
     prompt = "".join("ab"[i] for i in ids[1 : longest + 1, 0]) + ">"
     done = command("sample.py", f"ckpt={whole}", f"prompt={prompt}", "echo=false")
     assert done.stdout == prompt[:-1]

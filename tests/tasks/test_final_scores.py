@@ -1,6 +1,6 @@
 import pytest
 
-from charlstm.tasks.verdict import table, verdict
+from charlstm.tasks.final_scores import table, verdict
 
 FIGURES = {
     "valid_bpc": 2.5,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from charlstm.runs.ranking import Sweep
+from charlstm.cli.sweep import Sweep
 
 
 @pytest.mark.parametrize(
