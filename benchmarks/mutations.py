@@ -180,8 +180,8 @@ MUTATIONS = [
     Mutation(
         "checkpoint: use it before the hash",
         *HOSTILE,
-        "    number, at = begin\n    if",
-        "    number, at = begin\n    unpack(blob)\n    if",
+        "    if _digest(blob, at) !=",
+        "    unpack(blob)\n    if _digest(blob, at) !=",
     ),
     Mutation("checkpoint: no shape check", *STATE, " or not _fits(array, wanted[1])", ""),
     Mutation("checkpoint: no dtype check", *STATE, "array.dtype.str[1:] != wanted[0] or ", ""),
@@ -442,7 +442,7 @@ MUTATIONS = [
         "budget: forget what was spent before",
         "charlstm/tasks/table.py",
         "tests/runs/test_resume.py -k clock",
-        "state.driver.spent or state.numbers.seconds",
+        "before.driver.spent or before.numbers.seconds",
         "0.0",
     ),
     Mutation(
@@ -652,8 +652,8 @@ MUTATIONS = [
         "resume: read whatever a checkpoint names",
         "charlstm/runs/resume.py",
         "tests/runs/test_resume.py -k names",
-        "    if not is_within and not (is_one and",
-        "    if not is_one and not (is_one and",
+        "    if not is_within and corpora.",
+        "    if False and corpora.",
     ),
     Mutation(
         "terminal: let control characters through",

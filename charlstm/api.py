@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from charlstm import checkpoint
 from charlstm.cells.numpy_cells import Terms
-from charlstm.checkpoint import Checkpoint
 from charlstm.config.compose import compose, literal
 from charlstm.config.convert import convert
 from charlstm.config.settings import Cell, Task, TrainSettings
@@ -50,7 +49,7 @@ class Model:
         weights: float32 arrays under the names of PyTorch's parameters.
     """
 
-    def __init__(self, trained: Checkpoint, path: Path | None = None) -> None:
+    def __init__(self, trained: checkpoint.Checkpoint, path: Path | None = None) -> None:
         self.checkpoint, self.path = trained, path
         self.task, self.config, self.vocabulary = trained.task, trained.config, trained.vocabulary
         self.figures, self.weights = trained.figures, trained.weights
@@ -237,7 +236,6 @@ def _settings(text: str | None, given: Mapping[str, object]) -> TrainSettings:
 
 @functools.cache
 def _usual() -> dict[str, object]:
-    """What `conf/sample.yaml` says."""
     return asdict(compose("sample", SampleSettings, ()))
 
 

@@ -8,7 +8,6 @@ A digest finds damage, not malice: whoever makes a file can make its digest, too
 first, and after it everything else is still taken for a stranger's word: no array is made before its size,
 shape and type are what the settings ask for, and nothing in a file is ever executed.
 
-A save computes one digest, and compares what it reads back with what it wrote, byte for byte.
 """
 
 import hashlib
@@ -57,28 +56,18 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What sampling needs to know of a trained model and, if it is to be trained on, what that needs.
-
-    Attributes:
-        text_length: characters of the text that it was trained on.
-        figures: the last figures of its training.
-        provenance: the versions and the seed that made it.
-        weights: float32 arrays under the names of `model.Model`'s parameters.
-        training: what else is needed to resume its training; None: the model can only be used.
-        arrays: the same, that are arrays, by name.
-        records: what stood between a start and an end token of its text; None: the first files do not say.
-    """
+    """What sampling needs to know of a trained model and, if it is to be trained on, what that needs."""
 
     config: ModelConfig
     vocabulary: Vocabulary
     task: str
-    text_length: int
-    figures: Figures
-    provenance: Figures
-    weights: dict[str, NDArray[np.float32]]
-    training: TrainingState | None = None
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-    records: Records | None = None
+    text_length: int  # characters that it was trained on
+    figures: Figures  # the last of its training
+    provenance: Figures  # the versions and the seed that made it
+    weights: dict[str, NDArray[np.float32]]  # under the names of `model.Model`'s parameters
+    training: TrainingState | None = None  # what else resuming needs; None: it can only be used
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)  # the same, that are arrays
+    records: Records | None = None  # between a start and an end token; None: the first files do not say
 
     @property
     def ends(self) -> bool:
@@ -105,16 +94,12 @@ class Checkpoint:
         }
 
     def model(self) -> NumpyModel:
-        """The network, ready to write."""
         return NumpyModel(self.config, self.weights)
 
 
 def save(checkpoint: Checkpoint, path: Path, ready: Callable[[], object] = lambda: None) -> None:
-    """Write atomically: whoever looks at `path` finds the old file or the whole new one.
-
-    Args:
-        ready: called when the new file is complete, on the disk and read back, before it takes the place of
-            the old one.
+    """Write atomically: whoever looks at `path` finds the old file or the whole new one. `ready` is called
+    when that is complete, on the disk and read back, before it takes the place of the old one.
 
     Raises:
         CheckpointError: `load` would refuse it, such as for a weight that is not finite, and nothing is
@@ -142,16 +127,12 @@ def load(path: Path) -> Checkpoint:
             path = path / next((name for name in (BEST, LAST, MODEL) if (path / name).exists()), BEST)
         blob = _read(path)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no such checkpoint; give the file or run directory that train.py printed"
-        ) from None
+        raise CheckpointError(f"{path}: no such checkpoint; give the file or run directory") from None
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path}: cannot be read: {reason}; give another path or copy") from None
     except MemoryError:
-        raise CheckpointError(
-            f"{path}: larger than this machine's free memory; use a machine with more"
-        ) from None
+        raise CheckpointError(f"{path}: larger than this machine's memory; use one with more") from None
     return parse(blob, path)
 
 
@@ -168,9 +149,7 @@ def parse(blob: bytes | bytearray, path: Path) -> Checkpoint:
             "use another copy or train again"
         )
     if number != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {number}, this charlstm reads format {FORMAT}; upgrade charlstm"
-        )
+        raise CheckpointError(f"{path}: format {number}, this charlstm reads {FORMAT}; upgrade charlstm")
     with _answered(path):
         metadata, arrays = unpack(blob)
         return _checkpoint(read_json(metadata["charlstm"]), arrays)
@@ -272,7 +251,8 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
         resumable = state.training_state(training, facts.task)
         if resumable.settings.model != facts.model:
             raise ValueError("the model of its training is another one")
-        state.check_arrays(of_training, weights, resumable)
+        wanted = state.kept_arrays(of_training, weights, resumable)
+        state.check(of_training, wanted, "the array {} of its training")
     elif of_training:
         raise ValueError("it has arrays of a training, but no training")
     return Checkpoint(
@@ -291,8 +271,6 @@ def _checkpoint(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Ch
 
 @dataclass(frozen=True, kw_only=True)
 class _Facts:
-    """The part of the metadata whose types are known."""
-
     task: Task
     model: ModelConfig
     characters: str

@@ -156,17 +156,13 @@ def take_in(path: Path, characters: str | None) -> Checkpoint:
     an `nn.Linear` and, if need be, an `nn.Embedding`, under any names that end as torch's do. Raises
     ValueError if it is not such a file.
 
-    Args:
-        characters: in the order of their ids; None: those in the file's metadata, as `to_torch` writes them.
-            Two ids more are the start and the end token. A model without them gets some: a start token whose
-            input is zeros, and an end token that never comes.
-    """
+    The characters are in the order of their ids; None: those in the file's metadata, as `to_torch` writes
+    them. Two ids more are the start and the end token. A model without them gets some: a start token whose
+    input is zeros, and an end token that never comes."""
     arrays, said = _read(path)
     characters = said.get("characters") if characters is None else characters
     if not isinstance(characters, str):
-        raise ValueError(
-            "characters: missing, and the file does not say them; give them in the order of their ids"
-        )
+        raise ValueError("characters: missing, in the file as well; give them in the order of their ids")
     recurrent = {found[0]: array for name, array in arrays.items() if (found := RECURRENT.search(name))}
     others = {name: array for name, array in arrays.items() if not RECURRENT.search(name)}
     weights = {f"rnn.{name}": array for name, array in recurrent.items()}

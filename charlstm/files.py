@@ -20,19 +20,12 @@ UNFINISHED = re.compile(r"\.charlstm-[0-9a-f]{16}\.part")
 @contextmanager
 def whole(path: Path, ready: Callable[[Path], object] | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which is at `path` when the context ends well: whoever looks there finds the old
-    file or the whole new one, however many write at once, and after a loss of power, too.
+    file or the whole new one, however many write at once, and after a loss of power, too. It takes the place
+    of a link, and leaves alone what that led to. `ready` gets the complete new file, under its temporary
+    name, before it takes the place of the old one, which it does not if this raises.
 
-    It has the permissions of any new file. Where `path` is a link, the file takes the place of the link and
-    leaves alone what it led to.
-
-    Args:
-        ready: gets the complete new file, under its temporary name, before it takes the place of the old one,
-            which it does not if this raises.
-
-    Raises:
-        OSError: it cannot be written, and the old file is untouched; or all but the last step is done, to
-            make it last: then the new file is there and whole, but a loss of power may bring back the old.
-    """
+    Raises OSError if it cannot be written, and the old file is untouched; or if all is done but to make it
+    last: then the new file is there and whole, but a loss of power may bring back the old."""
     # In the same directory: a rename is atomic only within one file system. The name is not made of that of
     # the path, which may be as long as a name can be, and no other program has such names.
     temporary = path.parent / f".charlstm-{os.urandom(8).hex()}.part"
@@ -68,11 +61,8 @@ def written_to(out: str, what: str = "written") -> Iterator[None]:
 
 
 def clear_stale(directory: Path) -> None:
-    """Remove what writers of `whole` files left in a directory when they were killed.
-
-    A writer that is alive loses its file, too: only who makes sure that there is none, by a lock on the
-    directory, may call this. OSError if the directory cannot be read, or a file not be removed.
-    """
+    """Remove what writers of `whole` files left in a directory when they were killed; for who makes sure, by
+    a lock on it, that none is alive. OSError if it cannot be read, or a file not be removed."""
     for path in sorted(directory.iterdir()):
         if UNFINISHED.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
             path.unlink(missing_ok=True)

@@ -18,13 +18,8 @@ def progress_bar(total: float | None, what: str) -> "Bar":
 class Bar:
     """A bar on standard error, seen after `delay` seconds, while it is used as a context; `tell` gets a line
     every 10 s where that is no terminal. Whoever waits sets its attributes, at no cost: it has a thread that
-    draws it, in long calls, too.
-
-    Attributes:
-        total, n: units in all, and those that are done.
-        what: is waited for, or the latest figures.
-        left: seconds, infinite if nobody knows; None: as the share says. `state` stands in place of it.
-    """
+    draws it, in long calls, too. `n` units of `total` are done; `left` are seconds, infinite if nobody knows,
+    None as the share says, and `state` stands in place of it."""
 
     def __init__(
         self, tell: Callable[[str], object], total: float | None = 1.0, what: str = "", delay: float = DRAWN
@@ -47,7 +42,6 @@ class Bar:
             self._drawn.close()
 
     def update(self, n: float = 1) -> None:
-        """So many more units are done."""
         self.n += n
 
     def draw(self) -> None:

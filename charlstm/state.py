@@ -1,9 +1,5 @@
-"""What a checkpoint keeps to resume a training, by type; the arrays are checked, too. Needs no torch.
-
-It is stored as JSON by `dataclasses.asdict` and read by the strict converter of the settings: what is
-missing, surplus, of another type or out of range is refused. A field that comes later gets a default, and so
-every older file is read.
-"""
+"""What a checkpoint keeps to resume a training, by type, read by the strict converter of the settings; the
+arrays are checked, too. A field that comes later gets a default, so that every older file is read."""
 
 import re
 from collections.abc import Mapping
@@ -28,8 +24,7 @@ Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a training runs on: torch's device, the precision of its products, CPU threads of each process,
-    processes."""
+    """What a training runs on: torch's device, the precision of products, processes, CPU threads of each."""
 
     device: str
     precision: str
@@ -41,7 +36,6 @@ class Machine:
 
     @property
     def shown_threads(self) -> str:
-        """Their number in words."""
         threads = f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
         return threads if self.processes == 1 else f"{self.processes} processes with {threads} each"
 
@@ -73,14 +67,10 @@ class Numbers:
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """Where a run stands: figures that were not dealt with to the end, whether the task has come to its end,
-    how often training went back to a good state, and the seconds that all took since the first command
-    began; None in older files."""
-
-    pending: Progress | None
-    finished: bool
-    returns: Count
-    spent: Nonnegative | None = None
+    pending: Progress | None  # figures that were not dealt with to the end
+    finished: bool  # the task has come to its end
+    returns: Count  # of the training to a good state
+    spent: Nonnegative | None = None  # seconds since the first command began; older files do not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +84,6 @@ class Proven:
 
 @dataclass(frozen=True, kw_only=True)
 class MemorizeState:
-    """What `task=memorize` has to know to be resumed."""
-
     recalled_at_epoch: Count | None
     proof: Proven
 
@@ -111,24 +99,18 @@ class BestScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What was measured for a language model, or follows from that; `ahead` as in `Training`.
-
-    With a budget, `steps` are an estimate. `sample` symbols of the valid part are scored while training; None
-    in older files: all.
-    """
+    """What was measured for a language model, or follows from that."""
 
     precision: Kernel
     threads: Threads
     seconds_per_step: Annotated[float, Range(0, 1e9, above=True)]
-    steps: Annotated[int, Range(1, 10**12)]
-    ahead: Annotated[int, Range(-(10**12), 10**12)] = 0
-    sample: Count | None = None
+    steps: Annotated[int, Range(1, 10**12)]  # an estimate, with a budget
+    ahead: Annotated[int, Range(-(10**12), 10**12)] = 0  # as in `Training`
+    sample: Count | None = None  # symbols of the valid part that are scored while training; older files: all
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelState:
-    """What `task=lm` has to know to be resumed."""
-
     best: BestScore
     since_best: Count
     decided: Decided
@@ -136,14 +118,10 @@ class LanguageModelState:
 
 @dataclass(frozen=True, kw_only=True)
 class CopyState:
-    """What `task=copy` has to know to be resumed: the length in hand, the longest that was passed, the share
-    of symbols right in the latest examination, and what was passed before the longest, with weights that are
-    kept, too."""
-
-    length: Annotated[int, Range(1, 10**9)]
-    longest: Count
-    share: Annotated[float, Range(0, 1)]
-    before: Count = 0
+    length: Annotated[int, Range(1, 10**9)]  # in hand
+    longest: Count  # that was passed
+    share: Annotated[float, Range(0, 1)]  # of symbols right in the latest examination
+    before: Count = 0  # passed before the longest, with weights that are kept, too
 
 
 TaskState = MemorizeState | LanguageModelState | CopyState
@@ -198,12 +176,6 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
 Shape = tuple[int | None, ...]
 
 
-def check_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> None:
-    """Check what else a training keeps: moments, averages, the carried state, generators, running sums.
-    Raises as `check`."""
-    check(arrays, _expected(arrays, weights, state), "the array {} of its training")
-
-
 def check(arrays: Arrays, expected: Mapping[str, tuple[str, Shape]], called: str) -> None:
     """Check arrays against the types and shapes that there have to be, by name; None stands for any size.
     Raises ValueError if one, which is `called` so, is missing, surplus, another one or not finite."""
@@ -223,8 +195,9 @@ def _fits(array: NDArray[Any], shape: Shape) -> bool:
     )
 
 
-def _expected(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str, tuple[str, Shape]]:
-    """Name -> type and shape of the arrays that there have to be; None for any size."""
+def kept_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str, tuple[str, Shape]]:
+    """Name -> type and shape, None for any size, of what a training has to keep besides its numbers: moments,
+    averages, the carried state, generators, running sums."""
     model = state.settings.model
     expected: dict[str, tuple[str, Shape]] = {
         "figures/sums": ("f8", (6,)),

@@ -19,7 +19,7 @@ from warm import PYTHON
 
 import charlstm
 from charlstm.cells.numpy_cells import gru_step, lstm_step
-from charlstm.checkpoint import CheckpointError
+from charlstm.checkpoint import Checkpoint, CheckpointError
 from charlstm.config.convert import RequestError
 from charlstm.files import PROJECT
 from charlstm.text.vocabulary import UnknownCharacterError
@@ -414,7 +414,7 @@ def test_connectivity_is_the_gradient(embedding):
     table = weights["embedding.weight"] if embedding else np.eye(len(trained.vocabulary))
 
     def log_probability(ids):
-        network = charlstm.api.Checkpoint.model(replace(trained, weights=weights))
+        network = Checkpoint.model(replace(trained, weights=weights))
         scores = network(np.array([trained.vocabulary.start, *ids[:-1]]))[0][-1]
         return scores[ids[-1]] - np.log(np.exp(scores).sum())
 

@@ -30,14 +30,11 @@ Matrix = TypeVar("Matrix", bound=Any)  # an array of NumPy's or of torch's
 
 
 def gate(matrix: Matrix, cell: str, name: str) -> Matrix:
-    """The rows of one gate in a weight `(G*H, ...)` or bias `(G*H,)`, as a view: `(H, ...)` or `(H,)`.
+    """The rows of one gate in a weight `(G*H, ...)` or bias `(G*H,)`, as a view, which reads and writes:
+    `(H, ...)` or `(H,)`.
 
-    Being a view it reads and writes, input to hidden and hidden to hidden alike:
-
-        gate(weights["weight_hh_l0"], "lstm", "cell")                    # read: (H, H)
-        gate(weights["bias_ih_l0"], "lstm", "forget")[...] = 1.0         # write, NumPy
-        with torch.no_grad():                                            # write, torch
-            gate(model.bias_ih_l0, "lstm", "forget")[...] = 1.0
+        gate(weights["weight_hh_l0"], "lstm", "cell")               # (H, H)
+        gate(weights["bias_ih_l0"], "lstm", "forget")[...] = 1.0    # of torch within torch.no_grad()
     """
     names = _gates_of(cell)
     if name not in names:
@@ -74,10 +71,7 @@ def parameter_shapes(
     bias: bool = True,
     bidirectional: bool = False,
 ) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every parameter of torch.nn's RNN, GRU or LSTM, in torch.nn's order.
-
-    Layer 0 reads the input, every layer above it the D*H outputs of the layer below.
-    """
+    """Name -> shape of every parameter of torch.nn's RNN, GRU or LSTM, in torch.nn's order."""
     rows = len(_gates_of(cell)) * hidden_size
     if min(input_size, hidden_size, num_layers) < 1:
         raise ValueError(f"sizes start at 1; got {input_size=}, {hidden_size=}, {num_layers=}")
@@ -90,8 +84,6 @@ def parameter_shapes(
 
 
 class Sizes(NamedTuple):
-    """What `parameter_shapes` asks for besides the cell."""
-
     input_size: int
     hidden_size: int
     num_layers: int

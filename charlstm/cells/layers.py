@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 A = TypeVar("A", bound=Any)  # np.ndarray or torch.Tensor
 State = tuple[A, ...]
 Step = Callable[..., State[A]]
-Join = Callable[[tuple[A, A]], A]
 
 
 def affine(x: A, weight: A, bias: A | None) -> A:
@@ -24,10 +23,8 @@ def affine(x: A, weight: A, bias: A | None) -> A:
 def layer(step: Step[A], x: Sequence[A], state: State[A], weights: Sequence[A]) -> tuple[list[A], State[A]]:
     """state_t = step(x_t, state_{t-1}),  output_t = h_t
 
-    T inputs `(B, I)` -> T outputs `(B, H)` and the final state, from which the sequence goes on. Every
-    step makes its own products: one product for the whole sequence would be faster, but BLAS rounds
-    products of other shapes otherwise, and then a sequence that is cut would not give the same bits.
-    """
+    T inputs `(B, I)` -> T outputs `(B, H)` and the final state. One product for the whole sequence would be
+    faster, but BLAS rounds products of other shapes otherwise: cut sequences would not give the same bits."""
     output = []
     for x_t in x:
         state = step(x_t, state, *weights)
@@ -40,7 +37,7 @@ def stack(
     x: Sequence[A],
     states: Sequence[State[A]],
     weights: Sequence[Sequence[A]],
-    join: Join[A] | None = None,
+    join: Callable[[tuple[A, A]], A] | None = None,
 ) -> tuple[Sequence[A], list[State[A]]]:
     """Layers upon layers, each reading the output of the one below.
 

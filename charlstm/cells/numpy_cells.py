@@ -1,4 +1,4 @@
-"""The recurrences in plain NumPy: one step, then a sequence, a batch, a stack, both directions.
+"""The recurrences in plain NumPy.
 
 Letters are those of the equations: x input, h hidden state, c cell state, W weight, b bias, `*` the
 elementwise product, a prime for the next step. A state is a tuple of arrays, `(h,)` or for the LSTM
@@ -23,10 +23,7 @@ Step = Callable[..., State]
 
 
 def sigmoid(x: ArrayLike) -> Array:
-    """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2
-
-    The right-hand side is what is computed: tanh saturates where exp overflows, so every x is safe.
-    """
+    """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2, which saturates where exp overflows."""
     return np.asarray(0.5 * np.tanh(np.multiply(x, 0.5)) + 0.5)
 
 
@@ -146,8 +143,7 @@ class Recurrent:
     """torch.nn's RNN, GRU or LSTM, time first, from its weights alone: L, D, H, I and bias are read off them.
 
     `weights` maps exactly torch.nn's names to arrays of one dtype, float32 or float64, in which all is
-    computed. The arrays are not copied: a gate that is written later is the gate that runs.
-    """
+    computed. They are not copied: a gate that is written later is the gate that runs."""
 
     def __init__(self, cell: str, weights: Mapping[str, ArrayLike]) -> None:
         arrays = {name: np.asarray(weight) for name, weight in weights.items()}

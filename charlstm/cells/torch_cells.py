@@ -1,8 +1,5 @@
-"""The recurrences in plain torch operations: differentiable, and with the parameters of torch.nn.
-
-The same equations, letters and shapes as in `numpy_cells.py`, in the same order: four cells, then the
-module that runs one of them through a layer, a reversed layer, both directions or a stack (`layers.py`).
-"""
+"""The recurrences in plain torch operations, differentiable and with the parameters of torch.nn: the same
+equations, letters and shapes as in `numpy_cells.py`, where their sources stand."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,10 +24,7 @@ def rnn_cell(
     bias_ih: Bias = None,
     bias_hh: Bias = None,
 ) -> State:
-    """h' = activation(W_ih x + b_ih + W_hh h + b_hh)
-
-    Elman 1990, "Finding structure in time". tanh bounds h; a ReLU, max(0, a), does not, and may overflow.
-    """
+    """h' = activation(W_ih x + b_ih + W_hh h + b_hh)"""
     (h,) = state
     return (activation(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)),)
 
@@ -42,9 +36,6 @@ def gru_cell(
     z  = sigmoid(W_iz x + b_iz + W_hz h + b_hz)         update gate
     n  = tanh(W_in x + b_in + r * (W_hn h + b_hn))      new value
     h' = (1 - z) * n + z * h
-
-    Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder". The paper applies the
-    reset gate before the recurrent product, W_hn (r * h); torch.nn, and so this, after it.
     """
     (h,) = state
     r_in, z_in, n_in = affine(x, weight_ih, bias_ih).chunk(3, dim=-1)
@@ -64,10 +55,6 @@ def lstm_cell(
     o  = sigmoid(W_io x + b_io + W_ho h + b_ho)      output gate: how much of c is shown
     c' = f * c + i * g
     h' = o * tanh(c')
-
-    Hochreiter & Schmidhuber 1997, "Long short-term memory"; the forget gate is of Gers et al. 2000,
-    "Learning to forget"; for its bias see Jozefowicz et al. 2015, "An empirical exploration of
-    recurrent network architectures".
     """
     h, c = state
     i, f, g, o = (affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)).chunk(4, dim=-1)

@@ -1,9 +1,5 @@
-"""The command line -> typed settings, by Hydra, with our answers to what is wrong.
-
-Hydra alone stops at the first problem, advises `+key` for a typo, makes the run directory before anything
-is checked, and reads `data.text=a,b` as a sweep. So every request is composed and checked once before Hydra
-runs it, and values of keys that take free text are quoted for Hydra's grammar first.
-"""
+"""The command line -> typed settings, by Hydra, with our answers to what is wrong: every request is checked
+before Hydra, which stops at the first problem and makes the run directory first, runs it."""
 
 import os
 import re
@@ -63,16 +59,11 @@ def run(
     carry_out: Callable[[Any, Path], Outcome],
 ) -> None:
     """Plan the training that is asked for, let Hydra make the run directory, and carry the plan out in it:
-    once, or with `--multirun` once for each choice.
+    once, or with `--multirun` once for each choice. `doc` is as for `ask`.
 
-    Args:
-        doc: as for `ask`.
-        plan: gets the settings, the state of the run that is resumed, when the command began, None for a job
-            of a sweep, which begins when it is planned, and the keys with values that were typed; raises
-            ValueError for all that can be wrong, before any directory is made; None: there is nothing to
-            carry out.
-        carry_out: gets the plan and the run directory.
-    """
+    `plan` gets the settings, the state of the run that is resumed, when the command began, None for a job of
+    a sweep, which begins when it is planned, and the keys with values that were typed. It raises ValueError
+    for all that can be wrong, before any directory is made; None: there is nothing to carry out."""
     job = Job(plan, carry_out)
     is_multirun = bool({"-m", "--multirun"} & {*sys.argv})
     with _interrupted(*((signal.SIGTERM,) if is_multirun else ())), output(), files_read_once():

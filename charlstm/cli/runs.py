@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 
 from charlstm import checkpoint
-from charlstm.checkpoint import BEST, LAST
 from charlstm.cli import command_line, terminal
 from charlstm.config.tool_settings import RunsSettings
 from charlstm.runs.directory import RUNS, owned, saved_in
@@ -39,7 +38,8 @@ def main() -> None:
 
 def described(run: Path) -> str:
     """What is in a run directory, in two lines."""
-    state, result = run / (LAST if (run / LAST).exists() else BEST), run / "result.json"
+    last, result = run / checkpoint.LAST, run / "result.json"
+    state = last if last.exists() else run / checkpoint.BEST
     head = f"{run}  {datetime.fromtimestamp(state.stat().st_mtime):%Y-%m-%d %H:%M}"
     try:
         trained = checkpoint.load(state)
@@ -58,7 +58,6 @@ def described(run: Path) -> str:
 
 
 def _is_owned(run: Path) -> bool:
-    """Whether a process writes there."""
     with suppress(OSError):  # it cannot be read
         try:
             with owned(run):

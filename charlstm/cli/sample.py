@@ -40,12 +40,8 @@ def main() -> None:
 
 
 def write(settings: SampleSettings) -> Iterator[str]:
-    """What a request writes to standard output, piece by piece.
-
-    Raises:
-        ValueError: the request is wrong.
-        KeyboardInterrupt: of SIGINT, after the text so far.
-    """
+    """What a request writes to standard output, piece by piece. Raises ValueError if it is wrong, and
+    KeyboardInterrupt of SIGINT, after the text so far."""
     request = Request(settings)
     if request.vocabulary.unit == "byte" and settings.format == "text":
         terminal.let_bytes_through()

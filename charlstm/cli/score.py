@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import checkpoint
-from charlstm.checkpoint import Checkpoint
 from charlstm.cli import command_line, terminal
 from charlstm.config.settings import Records
 from charlstm.config.tool_settings import ScoreSettings
@@ -60,12 +59,9 @@ def checkpoint_names(ckpt: str) -> list[str]:
 
 
 def read_files(text: str | None, path: str | None, encoding: str, anything: bool) -> dict[str, str]:
-    """The texts of a request by name: `text` itself, a file, a folder's *.txt files, `-` standard input.
-    Raises ValueError if there is none, one is empty, cannot be read or is not text in `encoding`.
-
-    Args:
-        anything: whether a file need be no text: a byte that is no UTF-8 is a lone surrogate in its text.
-    """
+    """The texts of a request by name: `text` itself, a file, a folder's *.txt files, `-` standard input; with
+    `anything` a file need be no text: a byte that is no UTF-8 is a lone surrogate. Raises ValueError if there
+    is none, one is empty, cannot be read or is not text in `encoding`."""
     if (text is None) == (not path):
         raise ValueError(
             "path: give it or text, one of the two: path=FILE, path=FOLDER (its .txt files), "
@@ -104,7 +100,7 @@ def _paths(path: str) -> dict[str, str]:
 
 
 def _measure(
-    models: Sequence[tuple[str, Checkpoint]], files: Mapping[str, str], records: Records
+    models: Sequence[tuple[str, checkpoint.Checkpoint]], files: Mapping[str, str], records: Records
 ) -> list[dict[str, NDArray[np.float64]]]:
     """For each checkpoint the bits of the characters of each file; NaN of what separates records."""
     found = {file: places(text, records) for file, text in files.items()}

@@ -1,5 +1,4 @@
-"""A run as Hydra calls for it: alone, or one of a sweep, in this process or in another that a launcher of
-Hydra has started."""
+"""A run as Hydra calls for it: alone, or one of a sweep, in this process or in one of a launcher of Hydra."""
 
 import json
 import logging
@@ -36,12 +35,11 @@ from charlstm.scoring.report import escaped
 EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """The extra of charlstm that brings a launcher of Hydra."""
 
-FINAL = {
+FINAL = {  # figures of `result.json` by which runs are ranked; 1: the smaller the better
     "memorize": {"free_run": -1, "epochs": 1},
     "lm": {"test_bpc": 1, "valid_bpc": 1},
     "copy": {"longest": -1, "bits_per_hidden_unit": -1},
 }
-"""The figures of `result.json` by which the runs of each task are ranked; 1: the smaller the better."""
 
 
 class Sweep:
@@ -88,30 +86,21 @@ def check_launcher(name: str) -> None:
 
 @dataclass
 class Job:
-    """Hydra calls it for each run, in a process that a launcher has started a copy of it.
-
-    Attributes:
-        plan, carry_out: as `command_line.run` has them.
-        of: how many runs the sweep has, `?` if nobody knows; 0: it is none.
-        saved, began, planned: what `plan` gets, and the plan if it is made.
-        codes: of the runs that have ended.
-        home, started: the process that all began with, and how that was called.
-        beside: so many runs share this machine's cores; 0: it is not that of `home`.
-        going: a file in the sweep's directory that is there while `home` wants the runs of other processes.
-    """
+    """Hydra calls it for each run, in a process that a launcher has started a copy of it. `plan` gets `saved`
+    and `began`, as `command_line.run` has them."""
 
     plan: Callable[[Any, Saved | None, float | None, Sequence[str]], Any]
     carry_out: Callable[[Any, Path], Outcome]
-    of: int | str = 0
+    of: int | str = 0  # how many runs the sweep has, `?` if nobody knows; 0: it is none
     saved: Saved | None = None
     began: float | None = None
-    planned: Any = None
-    codes: list[int] = field(default_factory=list)
+    planned: Any = None  # if it is made
+    codes: list[int] = field(default_factory=list)  # of the runs that have ended
     sweep: Sweep = field(default_factory=Sweep)
-    home: int = field(default_factory=os.getpid)
-    started: str = field(default_factory=lambda: sys.argv[0])
-    beside: int = 0
-    going: Any = None
+    home: int = field(default_factory=os.getpid)  # the process that all began with
+    started: str = field(default_factory=lambda: sys.argv[0])  # how that was called
+    beside: int = 0  # so many runs share this machine's cores; 0: it is not that of `home`
+    going: Any = None  # a file of the sweep that is there while `home` wants the runs of other processes
 
     def __call__(self, config: DictConfig) -> Outcome:
         hydra, is_home = HydraConfig.get(), os.getpid() == self.home

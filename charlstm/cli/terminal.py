@@ -1,5 +1,4 @@
-"""The terminal: how this process was started there, what goes to standard output and standard error, and what
-happens when nobody takes it."""
+"""The terminal: how this process was started, what goes to standard output and error, and who takes it."""
 
 import io
 import logging
@@ -110,8 +109,7 @@ def output() -> Iterator[bool]:
 
 
 def let_bytes_through() -> None:
-    """Write what a model of bytes writes to standard output as it is, be it UTF-8 or not, unless people
-    watch."""
+    """Write what a model of bytes writes to standard output as it is, unless people watch."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(errors="surrogateescape")
 

@@ -103,9 +103,8 @@ def carried_out(plan: Plan, path: Path) -> Outcome:
 
 
 def _keep_command(plan: Plan, path: Path, made: dict[str, object]) -> None:
-    """Write to `config/again.sh` what gives the same run again, with what was chosen for this machine. Of a
-    language model with a budget it gives one of as many steps as were `made`, with a learning rate that falls
-    by steps and not by time."""
+    """Write to `config/again.sh` what gives the same run again, with what was chosen for this machine; of a
+    language model with a budget one of as many steps as were `made`."""
     folder = path / str(HydraConfig.get().output_subdir)
     if not folder.is_dir():  # hydra.output_subdir=null
         return

@@ -132,8 +132,8 @@ def _misfit(path: Path, before: str, problem: str) -> RequestError:
 
 def quote_free_text(arguments: Sequence[str], settings_type: type[Any], several: bool = False) -> list[str]:
     """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged, and its
-    directories, but for interpolations; left are those that ask for a run each where there may be several, as
-    'a','b' or choice(a,b), and directories in quotes."""
+    directories, but for interpolations; left are directories in quotes and, where there may be several, what
+    asks for a run each, as 'a','b' or choice(a,b)."""
     free = {key for key, hint in keys_of(settings_type).items() if takes_text(hint)}
     quoted = []
     for argument in arguments:

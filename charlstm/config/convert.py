@@ -1,5 +1,5 @@
 """Plain nested dictionaries -> dataclasses such as those of `settings.py`, strictly: every problem is found
-and named, and a wrong key is answered with the nearest right one. Knows neither Hydra nor torch."""
+and named, and a wrong key is answered with the nearest right one."""
 
 import dataclasses
 import difflib
@@ -52,7 +52,6 @@ def values_of(settings: Any) -> dict[str, Any]:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The answer to a key that does not exist."""
     known = list(known)
     group = [name for name in known if name.startswith(f"{key}.")]
     if group:
@@ -148,7 +147,6 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 def _values(hint: Any, value: Any) -> tuple[Any, ...]:
-    """A value, or each of a list, as the type `hint`."""
     several = value if isinstance(value, list | tuple) else [value]
     try:
         return tuple(_value(hint, item) for item in several)

@@ -1,8 +1,5 @@
-"""What can be set: the types and allowed ranges of every key of `conf/`. The values live there, not here.
-
-It imports no torch, so that a wrong request is answered at once, and each dataclass is the only one that the
-part it configures ever sees. A default is what a checkpoint means that is older than its key.
-"""
+"""What can be set: the types and allowed ranges of every key of `conf/`. The values live there, not here. A
+default is what a checkpoint means that is older than its key."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -69,8 +66,7 @@ class ModelConfig:
         return self.hidden
 
     def fit_vocabulary(self, size: int) -> None:
-        """ValueError unless its width is decided and fits a vocabulary of `size` ids (V): without a head H
-        must equal V."""
+        """ValueError unless its width is decided and, without a head, is the `size` of the vocabulary (V)."""
         if self.hidden == "auto":
             raise ValueError("model.hidden = auto: works with task=lm; give a number")
         if self.head == "none" and self.hidden != size:
@@ -153,8 +149,6 @@ class SaveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """All that `train.py` takes."""
-
     task: Task
     data: DataConfig
     copy: CopyConfig = CopyConfig()

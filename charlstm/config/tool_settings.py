@@ -1,5 +1,4 @@
-"""What can be set of the tools that read a checkpoint or drive the training: as in `settings.py`, types and
-ranges without values, and no torch."""
+"""What can be set of the other commands, as in `settings.py`: all that each takes."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,8 +9,6 @@ from charlstm.config.values import Duration, Range
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
-    """All that `sample.py` takes."""
-
     ckpt: str | None
     prompt: str
     prompt_file: str | None
@@ -47,8 +44,6 @@ class ReadingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings(ReadingSettings):
-    """All that `python -m charlstm score` takes."""
-
     records: Records | None
     per: Literal["char", "word", "line", "file"] | None
     sort: bool
@@ -57,8 +52,6 @@ class ScoreSettings(ReadingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PageSettings(ReadingSettings):
-    """All that `charlstm page` takes."""
-
     length: Annotated[int, Range(1, 100_000)]
     weights: Literal["float16", "int8"]
     out: str
@@ -66,8 +59,6 @@ class PageSettings(ReadingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class LookSettings(ReadingSettings):
-    """All that `charlstm look` takes."""
-
     length: Annotated[int, Range(1, 100_000)]
     unit: Annotated[int, Range(0, 65535)] | None
     layer: Annotated[int, Range(0, 99)]
@@ -77,8 +68,6 @@ class LookSettings(ReadingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """All that `charlstm export` takes."""
-
     ckpt: str | None
     format: Literal["torch", "hf", "onnx"]
     out: str | None
@@ -86,8 +75,6 @@ class ExportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
-    """All that `charlstm import` takes."""
-
     path: str | None
     characters: str | None
     out: str | None
@@ -95,8 +82,6 @@ class ImportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunsSettings:
-    """All that `python -m charlstm runs` takes."""
-
     path: str | None
 
 
@@ -113,16 +98,12 @@ class LimitModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitTrainConfig:
-    """What a trial may cost."""
-
     epochs: Annotated[int, Range(1, 10**9)]
     budget: Annotated[str, Duration()] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:
-    """All that `python -m charlstm limit` takes."""
-
     model: LimitModelConfig
     train: LimitTrainConfig
     symbols: Annotated[int, Range(2, 1000)]

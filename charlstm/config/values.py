@@ -52,7 +52,6 @@ class Duration:
 
     @classmethod
     def seconds(cls, text: str) -> float:
-        """A time in seconds."""
         matched = cls.PATTERN.fullmatch(text)
         assert matched is not None
         return float(matched[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[matched[2]]

@@ -24,21 +24,17 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 # Letters up to the end of the Armenian alphabet: all of one code point, and written from left to right.
-CHARACTERS = (
+CHARACTERS = (  # of random texts: one of V symbols has the first V
     string.ascii_lowercase
     + string.digits
     + string.ascii_uppercase
     + string.punctuation
     + "".join(filter(str.isalpha, map(chr, range(0xC0, 0x590))))
 )
-"""What random texts are made of: a text of V symbols has the first V of these."""
 
 
 def random_text(length: int, symbols: int, seed: int) -> str:
-    """A text of so many characters, each one of `symbols` with the same probability.
-
-    Texts of a seed begin alike: a longer one goes on where a shorter one ends.
-    """
+    """A text of characters that are equally probable, each one of `symbols`; texts of a seed begin alike."""
     # one double a character: integers(...) would not promise the same beginning
     drawn = (np.random.default_rng(seed).random(length) * symbols).astype(np.uint16)
     return np.frombuffer(CHARACTERS.encode("utf-32-le"), "<u4")[drawn].tobytes().decode("utf-32-le")
@@ -58,45 +54,27 @@ class Shape:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a model and a random text.
-
-    Attributes:
-        shape: of the model.
-        length: characters of the text, N.
-        symbols: of its alphabet, V.
-        seed: of the text and of the first weights.
-        parameters: trainable ones, P.
-        needed_bits: what the text costs the trained model: -log2 of the probability that it gives to each
-            character after the true ones before it, summed; the state begins at zero and is carried
-            throughout.
-        exposures: how often each character was seen: epochs.
-        seconds: of training.
-        recalled: whether the model wrote the text back, and its end, from the start token alone.
-        directory: of the run.
-        weight_bits: the fewest to which its weights could be rounded and it still wrote the text back; None:
-            it did not, or only with those of a float.
-    """
+    """What came of a model and a random text: `recalled` says whether it wrote the text back, and its end,
+    from the start token alone, `needed_bits` what the text costs the trained model, its state carried."""
 
     shape: Shape
-    length: int
-    symbols: int
-    seed: int
-    parameters: int
+    length: int  # characters of the text, N
+    symbols: int  # of its alphabet, V
+    seed: int  # of the text and of the first weights
+    parameters: int  # trainable ones, P
     needed_bits: float
-    exposures: int
-    seconds: float
+    exposures: int  # how often each character was seen: epochs
+    seconds: float  # of training
     recalled: bool
-    directory: str
-    weight_bits: int | None = None
+    directory: str  # of the run
+    weight_bits: int | None = None  # the fewest with which it still recalls; None: none, or those of a float
 
     @property
     def bits(self) -> float:
-        """N log2 V if the text was recalled, else 0."""
         return self.length * math.log2(self.symbols) if self.recalled else 0.0
 
     @property
     def bits_per_parameter(self) -> float:
-        """Exact recall: `bits` over the parameters."""
         return self.bits / self.parameters
 
     @property
@@ -105,7 +83,6 @@ class Trial:
         return max(self.length * math.log2(self.symbols) - self.needed_bits, 0.0) / self.parameters
 
     def figures(self) -> dict[str, Any]:
-        """All of it, by name."""
         values = asdict(self)
         shape, bits, soft = values.pop("shape"), self.bits_per_parameter, self.soft_bits_per_parameter
         return {**shape, **values, "bits_per_parameter": bits, "soft_bits_per_parameter": soft}
@@ -119,7 +96,6 @@ class Limit:
 
     @property
     def longest(self) -> Trial | None:
-        """The longest text that was recalled."""
         return next((t for t in reversed(self.trials) if t.recalled), None)
 
     @property
@@ -152,13 +128,7 @@ class Limit:
         return self.longest or self.trials[0]
 
     @property
-    def bits_per_parameter(self) -> float:
-        """Exact recall of the model."""
-        return self.shown.bits_per_parameter
-
-    @property
     def soft_bits_per_parameter(self) -> float:
-        """Soft capacity of the model: the most over its trials."""
         return max(trial.soft_bits_per_parameter for trial in self.trials)
 
     def figures(self) -> dict[str, Any]:
@@ -187,10 +157,7 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def lengths(precision: float) -> Sequence[int]:
-    """Those that a search tries: each at most `precision` times as long as the one before, or one longer.
-
-    They are the same for all searches, wherever they start.
-    """
+    """Those that searches try: each at most `precision` times as long as the one before, or one longer."""
     longest = 10**9  # no search gets there
     if precision < 1.0001:
         return range(1, longest)  # needs no memory
@@ -203,14 +170,9 @@ def lengths(precision: float) -> Sequence[int]:
 def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
     """The longest of `lengths` that `recalls` was seen to be true of; 0 if there is none.
 
-    From `start` on lengths are doubled up to the first failure, or halved down to the first success; then
-    the space between the two is bisected. One failure may be bad luck: two lengths in a row end the search.
-
-    Args:
-        start: the first length, at least 1; the next of `lengths` below is taken.
-        precision: at least 1.
-        recalls: asked once for each length.
-    """
+    From `start` on, at least 1, lengths are doubled up to the first failure, or halved down to the first
+    success; then the space between the two is bisected. One failure may be bad luck: two lengths in a row end
+    the search."""
     grid, recalls = lengths(precision), cache(recalls)
     k = bisect_right(grid, start) - 1
     longest, failure = -1, len(grid)

@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PUBLISHED = {
+PUBLISHED = {  # bits per parameter that others measured
     5.0: "5: RNNs\n(Collins et al. 2016)",
     3.6: "3.6: transformers\n(Morris et al. 2025)",
     2.0: "2: facts in transformers\n(Allen-Zhu, Li 2024)",
 }
-"""Bits per parameter that others measured."""
 
 AXES = {"hidden": "hidden units", "layers": "layers", "cell": "cell"}
 Points = tuple[Sequence[float], Sequence[float]]
@@ -30,7 +29,6 @@ NEEDED = (
 
 
 def available() -> bool:
-    """Whether pictures can be drawn."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -87,9 +85,9 @@ def _by(panel: "Axes", axis: str, found: Sequence[Limit], others: Sequence[str])
     for k, (name, group) in enumerate(curves.items()):
         group.sort(key=lambda limit: getattr(limit.shown.shape, axis))
         places = [values.index(getattr(limit.shown.shape, axis)) for limit in group]
-        exact, soft = zip(*((g.bits_per_parameter, g.soft_bits_per_parameter) for g in group), strict=True)
-        _curves(panel, k, name, (places, exact), (places, soft))
-        least = [g.bits_per_parameter * min(g.by_seed.values()) / max(g.shown.length, 1) for g in group]
+        exact = [limit.shown.bits_per_parameter for limit in group]
+        _curves(panel, k, name, (places, exact), (places, [g.soft_bits_per_parameter for g in group]))
+        least = [g.shown.bits_per_parameter * min(g.by_seed.values()) / g.shown.length for g in group]
         panel.vlines(places, least, exact, color=f"C{k % 10}")  # from the worst seed to the best
     panel.set_xticks(range(len(values)), [str(value) for value in values])
     panel.set(xlabel=AXES[axis], title=f"Each model's limit, by {AXES[axis]}: {MARKS}", xmargin=0.3)

@@ -37,7 +37,6 @@ COLUMNS = {
 
 
 def header() -> str:
-    """The headings of the columns."""
     return "  ".join(f"{name:>{width}}" for name, width, _ in COLUMNS.values())
 
 
@@ -71,8 +70,7 @@ def recorded(settings: LimitSettings) -> dict[str, Any]:
 
 
 def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
-    """Write `limit.tsv`, the same for TensorBoard and, where it can be drawn, `limit.png`; raises OSError if
-    that fails."""
+    """Write `limit.tsv`, the same for TensorBoard and, where it can be drawn, `limit.png`. Raises OSError."""
     rows = [trial.figures() for trial in trials]
     with files.whole(out / TABLE) as file:
         for cells in [list(rows[0]), *(list(figures.values()) for figures in rows)]:
@@ -102,7 +100,7 @@ def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] 
                 writer.add_scalar(f"bits_per_parameter/{shape}", exact, length)
                 writer.add_scalar(f"soft_bits_per_parameter/{shape}", soft, length)
             name = f"{shape.cell}_{shape.layers}"
-            writer.add_scalar(f"limit_by_hidden/{name}", limit.bits_per_parameter, shape.hidden)
+            writer.add_scalar(f"limit_by_hidden/{name}", limit.shown.bits_per_parameter, shape.hidden)
             writer.add_scalar(f"soft_limit_by_hidden/{name}", limit.soft_bits_per_parameter, shape.hidden)
         if picture is not None:
             writer.add_image("limit", picture, dataformats="HWC")

@@ -14,8 +14,6 @@ from charlstm.config.settings import ModelConfig, TrainSettings
 from charlstm.config.tool_settings import LimitSettings
 from charlstm.limits import capacity, plot, report, trial
 from charlstm.limits.capacity import Shape, Trial
-from charlstm.limits.report import RECORD
-from charlstm.limits.trial import TrialError
 from charlstm.model.numpy_model import parameter_count
 from charlstm.runs import directory, signals
 from charlstm.tasks import table
@@ -34,7 +32,7 @@ def shapes(settings: LimitSettings) -> list[Shape]:
 
 def first_length(settings: LimitSettings, shape: Shape) -> int:
     """Characters of the first trial: as asked, or the fewest with 1 bit per parameter. Raises ValueError if
-    `model.head=none` and the hidden units are not as many as the vocabulary has ids."""
+    the hidden units do not fit `model.head=none`."""
     V = settings.symbols + 2  # the start and the end token
     model = settings.model
     config = ModelConfig(**vars(shape), embedding=model.embedding, head=model.head, engine="fused")
@@ -43,9 +41,7 @@ def first_length(settings: LimitSettings, shape: Shape) -> int:
 
 
 def check(settings: LimitSettings) -> None:
-    """Look at all of a request that can be wrong before anything is made. Imports no torch, unless CUDA is
-    asked for. Raises ValueError if head and symbols do not fit together, a first trial does not fit into
-    memory, or `out` is no folder for this search."""
+    """Raise ValueError for all of a request that can be wrong, before anything is made."""
     for shape in shapes(settings):
         text = capacity.random_text(first_length(settings, shape), settings.symbols, settings.seed)
         wanted = trial.overrides(settings, shape, len(text), Path(trial.TEXT))
@@ -67,7 +63,7 @@ def check(settings: LimitSettings) -> None:
 def _fit(settings: LimitSettings, out: Path) -> None:
     """Check against the settings of the search that is continued."""
     try:
-        before = json.loads((out / RECORD).read_text(encoding="utf-8"))["settings"]
+        before = json.loads((out / report.RECORD).read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(f"out = {out}: holds something other than a search; name a new folder") from None
     for key, value in report.recorded(settings).items():
@@ -81,12 +77,8 @@ def _fit(settings: LimitSettings, out: Path) -> None:
 def find(settings: LimitSettings, program: Callable[[str], str]) -> int:
     """Search for the limit of each model; says and saves what comes of it in `settings.out`. Returns the exit
     code: that of a run that was stopped, which ends the search, or 1 if one went wrong, which ends that
-    model's. `program` is as for `report.conclusion`.
-
-    Raises:
-        ValueError: another process searches there, or what is there is damaged.
-        OSError: there is no such folder, or it cannot be written.
-    """
+    model's. `program` is as for `report.conclusion`. Raises ValueError if another process searches there, or
+    what is there is damaged, and OSError if there is no such folder, or it cannot be written."""
     out, trials, code = Path(settings.out), list[Trial](), 0
     with directory.owned(out, "out"), signals.noted_interrupts() as received:
 
@@ -109,7 +101,7 @@ def find(settings: LimitSettings, program: Callable[[str], str]) -> int:
 
             try:
                 _search(settings, first_length(settings, shape), recalls)
-            except TrialError as error:
+            except trial.TrialError as error:
                 (code,) = error.args
             except KeyboardInterrupt:  # between two trials; they answer it themselves
                 code = 130

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from charlstm import checkpoint, files
-from charlstm.checkpoint import Checkpoint
 from charlstm.config import compose
 from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import LimitSettings
@@ -28,9 +27,7 @@ from charlstm.text.vocabulary import Ids
 from charlstm.training import recipe
 
 TEXT, ROUNDED = "text.txt", "rounded.safetensors"
-
-BITS = (16, 12, 10, 9, 8, 7, 6, 5, 4, 3)
-"""To which the weights of a model that knows its text are rounded, to see how many each needs."""
+BITS = (16, 12, 10, 9, 8, 7, 6, 5, 4, 3)  # to which weights that know a text are rounded
 
 
 class TrialError(Exception):
@@ -41,13 +38,9 @@ def done(
     settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
 ) -> Trial:
     """The figures of this trial, of one seed; trains it unless that is done. One that was stopped is resumed.
-    `before_training` is called when all is ready; what it raises is passed on.
-
-    Raises:
-        TrialError: training was stopped, or went wrong.
-        ValueError: it does not fit into memory, or what is there of it is damaged.
-        OSError: its directory cannot be written.
-    """
+    `before_training` is called when all is ready. Raises TrialError if training was stopped, or went wrong,
+    ValueError if it does not fit into memory, or what is there of it is damaged, and OSError if its directory
+    cannot be written."""
     path = Path(settings.out) / str(shape) / f"{length:06}_{settings.seed}"
     if _result(path) is None:
         path.mkdir(parents=True, exist_ok=True)
@@ -143,10 +136,9 @@ def rounded(weights: Mapping[str, NDArray[np.floating[Any]]], bits: int) -> dict
     return {name: weight.astype(np.float32) for name, weight in found.items()}
 
 
-def rounded_most(model: Checkpoint, ids: Ids) -> tuple[int | None, Checkpoint]:
+def rounded_most(model: checkpoint.Checkpoint, ids: Ids) -> tuple[int | None, checkpoint.Checkpoint]:
     """The fewest of `BITS` to which the weights of a model can be rounded so that it still writes a text, ids
-    `(N,)` without start and end token, by heart; and the model then. None and the model itself if the most
-    are too few."""
+    `(N,)` without tokens, by heart; and the model then. None and the model itself if the most are too few."""
     fewest, best, framed = None, model, model.vocabulary.framed(ids)
     for bits in BITS:
         tried = replace(model, weights=rounded(model.weights, bits), training=None, arrays={})

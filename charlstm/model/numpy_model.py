@@ -11,8 +11,7 @@ from charlstm.cells import gates
 from charlstm.cells.numpy_cells import Recurrent, Terms, trace
 from charlstm.config.settings import ModelConfig
 
-State = tuple[NDArray[np.floating[Any]], ...]
-"""`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`, or `(L, H)` for a single stream."""
+State = tuple[NDArray[np.floating[Any]], ...]  # `(h,)`, or of the LSTM `(h, c)`, each `(L, B, H)` or `(L, H)`
 
 
 def parameter_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
@@ -28,16 +27,12 @@ def parameter_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tup
 
 
 def parameter_count(config: ModelConfig, vocabulary_size: int) -> int:
-    """The number of trainable parameters of that network."""
     return sum(math.prod(shape) for shape in parameter_shapes(config, vocabulary_size).values())
 
 
 class NumpyModel:
-    """The network of `charlstm.model.torch_model.Model` on the cells written out in NumPy.
-
-    `weights` are arrays under the names of that model's parameters; ValueError unless names and shapes are
-    those that `config` asks for.
-    """
+    """The network of `torch_model.Model` on the cells written out in NumPy; ValueError unless names and
+    shapes of its parameters, `weights`, are those that `config` asks for."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[np.floating[Any]]]) -> None:
         self.embedding = weights.get("embedding.weight")
@@ -52,10 +47,8 @@ class NumpyModel:
     def __call__(
         self, ids: NDArray[np.integer[Any]], state: State | None = None
     ) -> tuple[NDArray[np.floating[Any]], State]:
-        """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last.
-
-        A single stream is `ids (T,)` with scores `(T, V)`. `state` None is the zero state.
-        """
+        """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last; a
+        single stream is `ids (T,)` with scores `(T, V)`. `state` None is the zero state."""
         output, after = self.recurrent(self._inputs(ids), state)
         if self.head is None:
             return output, after
@@ -68,10 +61,8 @@ class NumpyModel:
         return trace(self.recurrent, self._inputs(ids))
 
     def table(self, weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """The products `(V, N)` of a weight `(N, I)` with the input vector of every id.
-
-        With one-hot vectors these are its columns: no identity matrix of V * V numbers is needed.
-        """
+        """The products `(V, N)` of a weight `(N, I)` with the input vector of every id; with one-hot vectors
+        these are its columns."""
         return weight.T if self.embedding is None else self.embedding @ weight.T
 
     def _inputs(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.floating[Any]]:

@@ -23,10 +23,8 @@ from charlstm.model.numpy_model import NumpyModel
 
 class Stepper:
     """A model that reads a character of each of B streams at a time and keeps their `state`: h, or h and
-    c, of all layers one below the other, each `(L*H, B)`, at first zeros or what `after` has.
-
-    The weights are copied: what is written to them later is not seen.
-    """
+    c, of all layers one below the other, each `(L*H, B)`, at first zeros or what `after` has. The weights are
+    copied: what is written to them later is not seen."""
 
     def __init__(self, model: NumpyModel, streams: int = 1, after: Sequence[Array] = ()) -> None:
         recurrent, size = model.recurrent, model.recurrent.hidden_size
@@ -72,8 +70,8 @@ class Stepper:
 
 
 class Layer:
-    """A layer's step in place: it reads [input; state] `(2*H, B)`, in the first layer the state `(H, B)`
-    alone, and overwrites `state`, h or h and c, each `(H, B)`."""
+    """A layer's step in place, as that of its name in numpy_cells: it reads [input; state] `(2*H, B)`, in the
+    first layer the state `(H, B)` alone, and overwrites `state`, h or h and c, each `(H, B)`."""
 
     sigmoids: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -105,8 +103,6 @@ class Layer:
 
 
 class RnnTanh(Layer):
-    """`rnn_tanh_step` of numpy_cells."""
-
     others = ("hidden",)
 
     def activate(self) -> None:
@@ -114,15 +110,11 @@ class RnnTanh(Layer):
 
 
 class RnnRelu(RnnTanh):
-    """`rnn_relu_step` of numpy_cells."""
-
     def activate(self) -> None:
         np.maximum(self.pre, 0, out=self.state[0])
 
 
 class Lstm(Layer):
-    """`lstm_step` of numpy_cells."""
-
     sigmoids, others = ("input", "forget", "output"), ("cell",)
 
     def activate(self) -> None:

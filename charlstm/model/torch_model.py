@@ -20,8 +20,7 @@ from charlstm.cells.layers import stack
 from charlstm.config.settings import DropoutConfig, ModelConfig
 from charlstm.model.numpy_model import NumpyModel
 
-State = tuple[Tensor, ...]
-"""`(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`: a value that is passed in and returned."""
+State = tuple[Tensor, ...]  # `(h,)`, or `(h, c)` for the LSTM, each `(L, B, H)`
 
 FUSED: dict[str, Any] = {
     "lstm": nn.LSTM,
@@ -61,10 +60,8 @@ class Model(nn.Module):
         self.head = nn.Linear(config.width, vocabulary_size) if config.head == "linear" else nn.Identity()
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last.
-
-        `state` None is the zero state.
-        """
+        """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last;
+        `state` None is the zero state."""
         if self.embedding is None:
             x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
         else:
@@ -162,12 +159,9 @@ def locked_dropout(x: Tensor, p: float) -> Tensor:
 
 
 def drop_weights(weight: Tensor, p: float) -> Tensor:
-    """Zero each weight with probability p and scale up the others.
-
-    Eight weights share one random number of 64 bits, a byte each, and one whose byte does not decide gets
-    another: torch's own dropout draws one for each, which takes a CPU as long as a third of the LSTM's
-    backward pass.
-    """
+    """Zero each weight with probability p and scale up the others. Eight share one random number of 64 bits,
+    a byte each, and one whose byte does not decide gets another: torch's own dropout draws one for each,
+    which takes a CPU as long as a third of the LSTM's backward pass."""
     if not p or weight.is_cuda:  # a GPU would have to wait to hear how many are undecided
         return functional.dropout(weight, p) if p else weight
     draws = torch.empty(-(-weight.numel() // 8), dtype=torch.int64).random_(-(2**63), None)

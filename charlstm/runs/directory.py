@@ -19,14 +19,9 @@ except ImportError:  # Windows
 
 log = logging.getLogger("charlstm")
 
-MARKER = ".charlstm"
-"""An empty file that is in every directory that a run of ours made its own."""
-
-SWEPT = ".charlstm-sweep"
-"""The same in every directory that a sweep made its own."""
-
-RUNS = [Path("outputs"), Path("multirun"), Path("runs")]
-"""Where they are, as `conf/train.yaml` and the docs have it."""
+MARKER = ".charlstm"  # an empty file in every directory that a run of ours made its own
+SWEPT = ".charlstm-sweep"  # the same of a sweep
+RUNS = [Path("outputs"), Path("multirun"), Path("runs")]  # where they are, as `conf/train.yaml` has it
 
 _OWNED: set[Path] = set()  # by this process
 
@@ -65,12 +60,11 @@ def check_unused(directory: Path, key: str, resumed: Path | None = None) -> None
 
 @contextmanager
 def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
-    """Within this context no other process can own the directory; what killed processes left is cleared.
-    Raises ValueError if another process owns it.
+    """Within this context no other process can own the directory, which `key` names; what killed processes
+    left is cleared. Raises ValueError if another process owns it.
 
     The lock is the kernel's, on the directory itself: it ends with the process, whatever ends that. Whoever
-    owns it may enter again: the command does so before it writes the first file, and the run within that.
-    `key` is what the command line calls it."""
+    owns it may enter again, as a run does within its command."""
     path = directory.resolve()
     if path in _OWNED:
         yield
@@ -98,7 +92,7 @@ def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
 
 def holds_a_run(directory: Path) -> bool:
     """Whether there is a state to resume from, be it a good one or not."""
-    return (directory / LAST).exists() or bool(_older(directory))
+    return (directory / LAST).exists() or bool(older(directory))
 
 
 def saved_in(folders: Sequence[Path], asked: str) -> list[Path]:
@@ -115,8 +109,8 @@ def saved_in(folders: Sequence[Path], asked: str) -> list[Path]:
 
 
 def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | None = None) -> None:
-    """Make `trained` the last state of a run. The one before stays as `step_<number>.safetensors`, and so do
-    the newest `keep` of its kind.
+    """Make `trained` the last state of a run, and the one before one of the newest `keep` that stay as
+    `step_<number>.safetensors`.
 
     Nothing older is touched before the new file is complete, on the disk, and was read back and compared:
     OSError or CheckpointError if that cannot be. `before` is the step of the state that is there, if that is
@@ -135,17 +129,11 @@ def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | Non
                     shutil.copyfileobj(source, file)
 
     checkpoint.save(trained, last, keep_the_one_before)
-    older = [path for path in _older(directory) if path != _numbered(directory, trained.step)]
-    for path in older[keep:]:
+    for path in [path for path in older(directory) if path != _numbered(directory, trained.step)][keep:]:
         path.unlink(missing_ok=True)
 
 
-def states(path: Path) -> list[Path]:
-    """The files with a state to resume from, newest first, of a run directory; or this very file."""
-    return [path / LAST, *_older(path)] if path.is_dir() else [path]
-
-
-def _older(directory: Path) -> list[Path]:
+def older(directory: Path) -> list[Path]:
     """The checkpoints that are kept beside the last one, newest first."""
     return sorted(directory.glob("step_*.safetensors"), key=lambda path: (len(path.name), path.name))[::-1]
 

@@ -14,23 +14,16 @@ from charlstm.config.convert import keys_of, values_of
 from charlstm.config.settings import DataConfig, ModelConfig, TrainSettings
 from charlstm.runs.resume import Saved
 from charlstm.text import corpus as corpora
-from charlstm.text import source
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids, UnknownCharacterError, Vocabulary
 
-COMPARED = 20_000
-"""Symbols of either text that are scored before and after, at most."""
+COMPARED = 20_000  # symbols of either text that are scored before and after, at most
 
 
 @dataclass(frozen=True)
 class Initial:
-    """What a run begins with.
-
-    Attributes:
-        origin: the model that it came from, in words.
-        weights: of that model, with room for the new characters.
-        old: the text of that model with the ids of now; None: it is not to be had, and `missing` says why.
-    """
+    """What a run begins with: weights of a model whose `origin` is there in words, with room for the new
+    characters, and its old text with the ids of now; None: it is not to be had, and `missing` says why."""
 
     origin: str
     weights: dict[str, NDArray[np.float32]]
@@ -160,18 +153,10 @@ def _old_text(
         config = replace(config, path=place, url=url)
     split = (1.0, 0.0, 0.0) if trained.task == "memorize" else config.split
     try:
-        if sha256 is not None and not (_is_regular(config) and corpora.digest(config) == sha256):
+        if sha256 is not None and corpora.digest(config) != sha256:
             return None, f"the old text, {config.path}, is not what it was"
         return corpora.read(replace(config, split=split, alphabet=None, min_count=1), vocabulary), ""
     except ValueError as error:
         if named is not None:
             raise ValueError(f"data.old = {named}: {error}") from None
         return None, f"the old text cannot be had: {error}"
-
-
-def _is_regular(config: DataConfig) -> bool:
-    """Whether a text is no pipe, which might never end."""
-    if config.path in (None, "", "-") or config.text is not None or config.url is not None:
-        return config.text is not None or config.url is not None
-    place = source.locate(str(config.path), "data.path")
-    return place.is_file() or place.is_dir()

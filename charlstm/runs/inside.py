@@ -1,7 +1,4 @@
-"""What TensorBoard shows of a model's inside: gates, cells and predictions while it reads, its vectors.
-
-NumPy, and Pillow for the pictures.
-"""
+"""What TensorBoard shows of a model's inside: gates, cells and predictions while it reads, its vectors."""
 
 import unicodedata
 from pathlib import Path
@@ -133,8 +130,7 @@ def labels(vocabulary: Vocabulary) -> list[str]:
 def save_vectors(directory: Path, weights: Weights, vocabulary: Vocabulary) -> None:
     """Leave the characters' vectors for TensorBoard's projector: those of the embedding or, of one-hot input,
     the first layer's weights. `add_embedding` would write to standard output. Raises OSError."""
-    one_hot = weights["rnn.weight_ih_l0"].T
-    vectors = weights.get("embedding.weight", one_hot)
+    vectors = weights.get("embedding.weight", weights["rnn.weight_ih_l0"].T)
     vectors = vectors[: VECTORS // vectors.shape[1]]
     folder = directory / "projector"
     folder.mkdir(exist_ok=True)

@@ -22,31 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(ABC):
-    """What a run will do. It carries all that was read and decided, so that nothing is done twice.
+    """What a run will do. It carries all that was read and decided, so that nothing is done twice."""
 
-    Attributes:
-        config: the `train` settings with nothing left to be decided; `settings` are as they were asked for.
-        data: the text's size and SHA-256.
-        text_length: characters of the text that is trained on.
-        window: the most steps that gradients flow back through.
-        clock: the time that it may take, and what is spent of it.
-        initial: the model that it begins with; None: a new one.
-    """
-
-    settings: TrainSettings
-    config: TrainConfig
+    settings: TrainSettings  # as they were asked for
+    config: TrainConfig  # the same with nothing left to be decided
     vocabulary: Vocabulary
     data: Fingerprint
-    text_length: int
-    window: int
+    text_length: int  # characters that are trained on
+    window: int  # the most steps that gradients flow back through
     resumed: Resumed | None
     clock: Clock = field(default_factory=Clock, compare=False)
-    initial: Initial | None = None
+    initial: Initial | None = None  # None: a new model
 
     @cached_property
     def machine(self) -> Machine:
-        """What it is trained on: as was asked for, as before if a run is resumed, or as is best. Needs torch.
-        Raises ValueError if the machine has not what was asked for."""
+        """As was asked for, as before if a run is resumed, or as is best. Needs torch. Raises ValueError if
+        the machine has not what was asked for."""
         settings = self.settings
         threads = machine.choose_threads(settings.threads, settings.model.width, self.config.batch)
         if self.resumed is not None and self.resumed.unchanged("threads"):
@@ -74,7 +65,6 @@ class Plan(ABC):
 
     @property
     def parameters(self) -> int:
-        """How many trainable ones the network has."""
         return parameter_count(self.settings.model, len(self.vocabulary))
 
     @property
@@ -84,8 +74,7 @@ class Plan(ABC):
         return f"{model.cell} of {model.layers} x {model.hidden}, {self.parameters:,} parameters"
 
     def first_model(self, on: Machine | None = None) -> "Model":
-        """The network with its first weights. `on` is the machine, which is prepared for it; None: the one
-        that was chosen."""
+        """The network with its first weights, on a machine, by default the chosen one, which is prepared."""
         from charlstm.model.torch_model import Model
 
         on = on or self.machine

@@ -4,15 +4,12 @@ import json
 import logging
 import os
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlstm import files
-
-log = logging.getLogger("charlstm")
 
 
 @contextmanager
@@ -32,8 +29,7 @@ def heard_by(*handlers: logging.Handler, name: str = "charlstm") -> Iterator[Non
 
 
 def write_result(directory: Path, result: Mapping[str, Any], name: str = "result.json") -> None:
-    """Write final figures, all of them finite, to a JSON file, for programs. Raises OSError if it cannot be
-    written."""
+    """Write final figures, all of them finite, to a JSON file. Raises OSError."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     with files.whole(directory / name) as file:
         # a path may have a lone surrogate, whose escape is JSON's, too
@@ -57,33 +53,13 @@ def quoted(value: object) -> str:
     return f"$'{''.join(coded)}'"
 
 
-def continue_curves(before: Path, directory: Path) -> None:
-    """Take over the curves of the run in the directory `before`, where they can be had."""
-    if before.resolve() != directory.resolve():
-        for events in sorted(before.glob("events.out.tfevents.*")):
-            try:
-                shutil.copyfile(events, directory / events.name)
-            except OSError as error:
-                log.warning(f"{events}: not taken over: {error.strerror}")
-
-
 class Outcome(NamedTuple):
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        code: the exit code: 0 done, 1 failed, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP.
-        stopped: whether a signal stopped it, so that no other run is wanted after it.
-        checkpoint: that can be used from now on; None: none was saved.
-        resume: the keys to resume it with, besides its name; None: there is nothing to resume.
-        prompt: what the model needs to read before it can write.
-        steps: that were made, of a run that came to its end.
-        problems: what was said to be wrong.
-    """
-
-    code: int
-    stopped: bool = False
-    checkpoint: Path | None = None
-    resume: tuple[str, ...] | None = None
-    prompt: str = ""
-    steps: int | None = None
-    problems: tuple[str, ...] = ()
+    code: int  # 0 done, 1 failed, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP
+    stopped: bool = False  # by a signal, so that no other run is wanted after it
+    checkpoint: Path | None = None  # that can be used from now on; None: none was saved
+    resume: tuple[str, ...] | None = None  # keys besides its name; None: there is nothing to resume
+    prompt: str = ""  # what the model needs to read before it can write
+    steps: int | None = None  # that were made, of a run that came to its end
+    problems: tuple[str, ...] = ()  # what was said to be wrong

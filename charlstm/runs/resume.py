@@ -16,7 +16,6 @@ from charlstm.runs import directory
 from charlstm.state import Machine, TrainingState
 from charlstm.text import corpus as corpora
 from charlstm.text import source
-from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
 NOT_TAKEN_OVER = ("resume", "resume_with_other_data", "check")
@@ -24,10 +23,7 @@ NOT_TAKEN_OVER = ("resume", "resume_with_other_data", "check")
 
 @dataclass(frozen=True)
 class Saved:
-    """The newest good state of an earlier run, read and verified once.
-
-    `refusals` say what is wrong with newer ones.
-    """
+    """The newest good state of an earlier run, read and verified once; `refusals` are of newer ones."""
 
     path: Path
     trained: Checkpoint
@@ -62,10 +58,9 @@ class Saved:
 
 
 def find(path: Path) -> Saved:
-    """The newest state that can be resumed, of a run directory, or this very file. Raises CheckpointError if
-    there is none."""
+    """The newest state to resume of a run directory, or this very file. CheckpointError if there is none."""
     refusals = []
-    for candidate in directory.states(path):
+    for candidate in [path / LAST, *directory.older(path)] if path.is_dir() else [path]:
         try:
             trained = checkpoint.load(candidate)
         except CheckpointError as error:
@@ -82,8 +77,7 @@ def find(path: Path) -> Saved:
 
 def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[str], Saved | None]:
     """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them, and
-    its state is returned, too. Raises ValueError if there is no such run, or a group of values or another
-    task was asked for besides."""
+    its state is returned, too. Raises ValueError if there is no such run, or it cannot be resumed so."""
     quoted = quote_free_text(arguments, settings_type)
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if "resume" not in given or "resume" not in keys_of(settings_type):
@@ -115,10 +109,8 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[s
 
 @dataclass(frozen=True)
 class Resumed(Saved):
-    """An earlier run, as the one that resumes it sees it.
-
-    `changed` has the keys that are not as they were, with their values then and now.
-    """
+    """An earlier run, as the one that resumes it sees it; `changed` has the keys that are not as they were,
+    with their values then and now."""
 
     changed: dict[str, tuple[Any, Any]]
     other_data: bool
@@ -163,7 +155,7 @@ class Resumed(Saved):
 
 
 def resumed(
-    settings: TrainSettings, saved: Saved | None, vocabulary: Vocabulary, corpus: Corpus | None
+    settings: TrainSettings, saved: Saved | None, vocabulary: Vocabulary, corpus: corpora.Corpus | None
 ) -> Resumed | None:
     """What a run that goes on from `saved` takes over from it; None if nothing was saved. Raises ValueError
     if what was asked for cannot be had by resuming that run. `corpus` is None where the task has none."""
@@ -210,8 +202,7 @@ def _refuse_strange(saved: Saved, path: str | None, url: str | None) -> None:
             "give data.url, too"
         ) from None
     is_within = place.resolve().is_relative_to(Path.cwd().resolve()) and ".." not in Path(data.glob).parts
-    is_one = place.is_file() or place.is_dir()  # a pipe might never end
-    if not is_within and not (is_one and corpora.digest(data) == saved.state.data.sha256):
+    if not is_within and corpora.digest(data) != saved.state.data.sha256:
         raise ValueError(
             f"data.path = {path}: only the checkpoint names it, it is outside of the current folder, and it "
             "is not the text that was trained on; if it shall be read all the same, give data.path, too"

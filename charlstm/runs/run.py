@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import logging
 import math
+import shutil
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -20,10 +21,9 @@ from charlstm.progress_bar import Bar
 from charlstm.runs import directory, snapshot
 from charlstm.runs.initial import COMPARED
 from charlstm.runs.plan import Plan
-from charlstm.runs.report import Outcome, continue_curves, write_result
+from charlstm.runs.report import Outcome, write_result
 from charlstm.runs.saving import Saving, attempt
 from charlstm.runs.signals import Stopped, StopSignals
-from charlstm.runs.snapshot import Snapshot
 from charlstm.runs.tracker import Tracker
 from charlstm.state import Course, Provenance, TaskState, TrainingState
 from charlstm.text.vocabulary import Ids
@@ -45,18 +45,11 @@ LAST_FIGURES += ["longest", "bits_per_hidden_unit", "params", "steps", "train_se
 
 EXCERPT = 48  # ids, about, that pictures show the model reading
 
-Weights = dict[str, NDArray[np.float32]]
-"""Arrays by the names of the model's parameters."""
+Weights = dict[str, NDArray[np.float32]]  # by the names of the model's parameters
 
 
 class Run(ABC):
-    """One run of a plan in the directory `path`; the task says what becomes of its figures.
-
-    Attributes:
-        progress: the latest figures.
-        best: the best weights so far, of a task that has such.
-        tracker: the curves and the bar; wait: another one, after the training.
-    """
+    """One run of a plan in the directory `path`; the task says what becomes of its figures."""
 
     prompt = ""  # what `sample.py` needs for the model to write
     more: tuple[str, ...] | None = None  # the keys to resume it with, where that would be worth while
@@ -65,8 +58,8 @@ class Run(ABC):
         self.plan, self.path, self.training = plan, path, training
         self.settings, self.vocabulary, self.resumed = plan.settings, plan.vocabulary, plan.resumed
         self.signals = StopSignals(training.processes is None)
-        self.progress: Progress | None = None
-        self.best: Weights = {}
+        self.progress: Progress | None = None  # the latest figures
+        self.best: Weights = {}  # so far, of a task that has such
         self._pending: Progress | None = None
         self._finished = False
         self._unsaved_best: str | None = None
@@ -190,9 +183,8 @@ class Run(ABC):
                 self._go_back(error)
 
     def _loop(self) -> None:
-        """For each figure: show and score it, stop, or save. Every figure is dealt with exactly once, however
-        often the run is stopped and resumed: one that was not dealt with to its end is saved with the state,
-        and comes first when the run is resumed."""
+        """For each figure: show and score it, stop, or save. One that was not dealt with to its end is saved
+        with the state, and comes first when the run is resumed."""
         training, signals = self.training, self.signals
         for progress in itertools.chain([self._pending], training.figures(self._wants_pause)):
             self._pending = progress
@@ -249,7 +241,7 @@ class Run(ABC):
         resumed = self.resumed
         assert resumed is not None
         state, arrays = resumed.state, resumed.trained.arrays
-        taken = Snapshot(resumed.trained.weights, arrays, state.numbers)
+        taken = snapshot.Snapshot(resumed.trained.weights, arrays, state.numbers)
         snapshot.put_back(taken, self.training, resumed.same_place)
         self._pending = state.driver.pending
         self._finished = state.driver.finished and resumed.same_training  # what ended it may do so no more
@@ -258,10 +250,16 @@ class Run(ABC):
         self.put_back(state.task)
         if not resumed.unchanged("train.lr"):
             self.training.lr_factor, self.training.settling = 1.0, Settling()
-        continue_curves(resumed.path.parent, self.path)
+        before = resumed.path.parent  # whose curves are taken over, where they can be had
+        events = before.glob("events.out.tfevents.*") if before.resolve() != self.path.resolve() else ()
+        for file in sorted(events):
+            try:
+                shutil.copyfile(file, self.path / file.name)
+            except OSError as error:
+                log.warning(f"{file}: not taken over: {error.strerror}")
         return self.training.step + (self._pending is None)
 
-    def _as_checkpoint(self, state: Snapshot) -> Checkpoint:
+    def _as_checkpoint(self, state: snapshot.Snapshot) -> Checkpoint:
         best = {f"best/{name}": array for name, array in self.best.items()}
         figures = self.progress.figures(self.vocabulary.unit) if self.progress else {}
         return dataclasses.replace(

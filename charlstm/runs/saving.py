@@ -12,7 +12,6 @@ from charlstm.config.settings import TrainSettings
 from charlstm.config.values import Duration
 from charlstm.runs import directory, snapshot
 from charlstm.runs.resume import Resumed
-from charlstm.runs.snapshot import Snapshot
 from charlstm.training.loop import DivergedError, Training
 
 log = logging.getLogger("charlstm")
@@ -22,14 +21,8 @@ MEND = "try a smaller train.lr, or train.clip=1 if it is 0"
 
 
 class Saving:
-    """The last state of a run, on disk and in memory.
-
-    In `settings`, `save` says when to save, `train.on_nonfinite` what to do with numbers gone wrong.
-
-    Attributes:
-        returns: how often training went back to the last good state.
-        unsaved: why the latest save failed; None: it did not.
-    """
+    """The last state of a run, on disk and in memory. In `settings`, `save` says when to save,
+    `train.on_nonfinite` what to do with numbers gone wrong."""
 
     def __init__(
         self, training: Training, path: Path, settings: TrainSettings, resumed: Resumed | None = None
@@ -41,17 +34,17 @@ class Saving:
         self._last_step = resumed.last_step_in(path) if resumed is not None else None
         self._saved_at = time.monotonic()
         self._good = snapshot.take(training)
+        # how often training went back to the last good state
         self.returns = resumed.state.driver.returns if resumed is not None and resumed.same_training else 0
-        self.unsaved: str | None = None
+        self.unsaved: str | None = None  # why the latest save failed
 
     def is_due(self) -> bool:
-        """Whether it is time to save."""
         step = self._training.step
         in_steps = self._config.steps is not None and step % self._config.steps == 0
         in_time = self._every is not None and time.monotonic() - self._saved_at >= self._every
         return in_time or (in_steps and step != self._good.numbers.step)
 
-    def take(self) -> Snapshot:
+    def take(self) -> snapshot.Snapshot:
         """The present state, which is from now on the one to go back to. Raises DivergedError if a number in
         it is not finite."""
         state = snapshot.take(self._training)

@@ -43,8 +43,8 @@ def noted_interrupts(*others: int) -> Iterator[list[int]]:
 @functools.cache
 def serve(home: int, going: Path) -> Callable[[], bool]:
     """From now on this process works for the process `home` as long as the file `going` is there. When it is
-    not, or `home` or the parent has ended, whatever ended that, it gets SIGTERM, and it ends within 8 s of
-    them. What a terminal sends to all is for `home` to answer. Returns what says whether it is wanted."""
+    not, or `home` or the parent has ended, it gets SIGTERM, and it ends within 8 s of them. What a terminal
+    sends to all is for `home` to answer. Returns what says whether it is wanted."""
     parent = os.getppid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between two runs
     with suppress(OSError):
@@ -77,9 +77,8 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """Within this context SIGINT, SIGTERM and, unless it is ignored (`nohup`), SIGHUP set `received` in place
-    of ending the process, and `then` is called; the second one ends it, if it `is_alone`. SIGUSR1 sets
-    `save_wanted`."""
+    """Within this context SIGINT, SIGTERM and, unless it is ignored (`nohup`), SIGHUP set `received` and call
+    `then`; the second one ends the process, if it `is_alone`. SIGUSR1 sets `save_wanted`."""
 
     HANDLED = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, SIGHUP)))
 
@@ -115,8 +114,7 @@ class StopSignals:
             self._raises = False
 
     def exit_code(self) -> int:
-        """0, or as a shell reports a process that a signal ended: 130 for SIGINT, 143 for SIGTERM, 129 for
-        SIGHUP."""
+        """0, or as a shell reports it: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP."""
         return 0 if self.received is None else 128 + self.received
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:

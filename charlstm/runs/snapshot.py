@@ -23,17 +23,11 @@ OF_TRAINING = [field.name for field in fields(Numbers) if field.name != "state_d
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the next step depends on, but for data and settings; copies.
+    """What the next step depends on, but for data and settings; copies."""
 
-    Attributes:
-        weights: by the names of the model's parameters.
-        arrays: moments, averages, the carried state, generators, running sums.
-        numbers: the rest.
-    """
-
-    weights: dict[str, NDArray[np.float32]]
-    arrays: dict[str, NDArray[Any]]
-    numbers: Numbers
+    weights: dict[str, NDArray[np.float32]]  # by the names of the model's parameters
+    arrays: dict[str, NDArray[Any]]  # moments, averages, the carried state, generators, running sums
+    numbers: Numbers  # the rest
 
     def is_finite(self) -> bool:
         """Whether every number in it is."""
@@ -82,14 +76,11 @@ def share_of(training: Training) -> dict[str, NDArray[Any]]:
 
 @torch.no_grad()
 def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = True) -> None:
-    """Put a training of the same model where a snapshot was taken. Raises CheckpointError if an array is not
-    the one that this training has in its place.
+    """Put a training of the same model where a snapshot was taken; what that has not, such as averages, stays
+    as it is. Raises CheckpointError if an array is not the one that this training has in its place.
 
-    Args:
-        same_place: its data are the same, and cut in the same way; otherwise the epoch begins anew. What the
-            snapshot has not, such as averages, stays as it is.
-        snapshot: None in the processes that train along: they get that of rank 0.
-    """
+    `snapshot` is None in the processes that train along: they get that of rank 0. With `same_place` its data
+    are the same, and cut in the same way; otherwise the epoch begins anew."""
     own, streams = "", slice(None)
     if (processes := training.processes) is not None:
         if processes.rank == 0:

@@ -22,23 +22,16 @@ CHARTS = {
 # Control characters as pictures of themselves: Markdown and HTML would change them, or leave them out.
 VISIBLE = {code: chr(0x2400 + code) for code in range(32) if code not in b"\t\n"} | {127: "␡"}
 
-FINAL = ".final"
-"""The end of the name of those events that are of the end of a run; they go when it is resumed."""
+FINAL = ".final"  # ends the name of those events that are of the end of a run; they go when it is resumed
 
 
 class Tracker:
-    """The curves and the progress bar of one run; use it as a context.
+    """The curves and the progress bar of one run in its directory; use it as a context. Whatever goes wrong
+    with the curves, such as a full disk, is said once and ends them, not the run.
 
-    Whatever goes wrong with the curves, such as a full disk, is said once and ends them, not the run.
-
-    Args:
-        directory: the run directory, where TensorBoard finds its events.
-        standing: gives the share that is done, and the time left, for the bar.
-        from_step: of the curves that an earlier run left here, drop those points that have this step or a
-            later one. It is written even where there are none: TensorBoard takes the first such mark of a
-            directory for its beginning, and heeds those after it.
-        curves: false for a bar alone.
-    """
+    `standing` gives the share that is done, and the time left, for the bar. Of the curves that an earlier run
+    left here those points are dropped that have `from_step` or a later one; this is written even where there
+    are none: TensorBoard takes the first such mark of a directory for its beginning, and heeds the others."""
 
     def __init__(
         self,
@@ -115,7 +108,6 @@ class Tracker:
                 self._lose(error)
 
     def flush(self) -> None:
-        """Bring to the disk what was drawn so far."""
         self.draw(lambda writer: writer.flush())
 
     def go_back(self, step: int) -> None:

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from charlstm import checkpoint
-from charlstm.checkpoint import Checkpoint
 from charlstm.config.tool_settings import SampleSettings
 from charlstm.progress_bar import progress_bar
 from charlstm.sampling import writer
@@ -26,20 +25,13 @@ LONGEST = 10**6  # that any model does at all: it is a file that says how long i
 
 @dataclass(frozen=True)
 class Sample:
-    """One text that was written, and what it is worth.
-
-    Attributes:
-        prompt, text, seed: what the model read first, what it wrote, and with which seed.
-        ending: why it ended: `end` (the end token), `stop`, `length` or `interrupted`.
-        bits_per_char: -log2 of the probability that the model gave to the text, for each of its characters;
-            None where it has none.
-        bits_per_byte: the same for each of its bytes in UTF-8.
-    """
+    """One text that was written, and -log2 of the probability that the model gave it, for each character and
+    for each byte of UTF-8; None where it has none."""
 
     prompt: str
     text: str
     seed: int
-    ending: str
+    ending: str  # `end` (the end token), `stop`, `length` or `interrupted`
     bits_per_char: float | None
     bits_per_byte: float | None
 
@@ -48,7 +40,7 @@ class Request:
     """A request with all that was read for it: to the model `trained`, by default the one that `ckpt` names.
     Raises ValueError if the checkpoint, the prompt or what is asked of them is wrong."""
 
-    def __init__(self, settings: SampleSettings, trained: Checkpoint | None = None) -> None:
+    def __init__(self, settings: SampleSettings, trained: checkpoint.Checkpoint | None = None) -> None:
         if not (settings.ckpt or trained):
             raise ValueError("ckpt: missing; name a checkpoint or run directory, such as ckpt=outputs/...")
         self.trained = trained = trained or checkpoint.load(Path(settings.ckpt or ""))
@@ -74,12 +66,8 @@ class Request:
             known(prompt, settings.unknown, self.vocabulary, name.format(n))
             for n, prompt in enumerate(prompts_of(settings), 1)
         ]
+        self.prompt = self.prompts[0]
         self.interrupted = False
-
-    @property
-    def prompt(self) -> str:
-        """The only one, or the first of several."""
-        return self.prompts[0]
 
     def writer(self, seeds: Sequence[int], prompts: Sequence[str] = (), measure: bool = False) -> Writer:
         """Streams with these seeds, each of which has read its prompt, by default the only one."""
@@ -89,7 +77,6 @@ class Request:
         return Writer(self.model, self.vocabulary, self.strategy, seeds, ids, measure=measure)
 
     def passage(self) -> Passage:
-        """What says where one text ends."""
         return Passage(self.length, self.stops)
 
     def shown(self, text: str, prompt: str | None = None) -> str:
@@ -98,7 +85,6 @@ class Request:
 
     @property
     def total(self) -> int:
-        """How many samples are asked for."""
         return len(self.prompts) * self.settings.samples
 
 
@@ -143,23 +129,18 @@ def known(text: str, unknown: str, vocabulary: Vocabulary, source: str = "prompt
     return text
 
 
-def prompt_of(settings: SampleSettings) -> str:
-    """The prompt as it was given; ValueError if that is twice, or it cannot be read or is no text."""
-    if settings.prompt_file is None:
-        decoding.check_unicode(settings.prompt, "prompt", "prompt_file")
-        return settings.prompt
-    if settings.prompt:
-        raise ValueError("prompt and prompt_file: both are given; leave one of them out")
-    name = f"prompt_file = {settings.prompt_file}"
-    return decoding.decoded(source.contents(settings.prompt_file, name), name)
-
-
 def prompts_of(settings: SampleSettings) -> list[str]:
-    """The prompt, or with `each` every line of its file; raises as `prompt_of`."""
-    text = prompt_of(settings)
+    """The prompt, or with `each` the lines of its file; ValueError if it is given twice, or cannot be had."""
+    text, file = settings.prompt, settings.prompt_file
+    if file is None:
+        decoding.check_unicode(text, "prompt", "prompt_file")
+    elif text:
+        raise ValueError("prompt and prompt_file: both are given; leave one of them out")
+    else:
+        text = decoding.decoded(source.contents(file, f"prompt_file = {file}"), f"prompt_file = {file}")
     if settings.each is None:
         return [text]
-    if settings.prompt_file is None or settings.interactive:
+    if file is None or settings.interactive:
         raise ValueError("each = line: is for prompt_file, without interactive; leave it out")
     if not text:
         raise ValueError("each = line: the file has none; leave it out")
@@ -176,8 +157,7 @@ def _candidates(request: Request) -> Iterator[Sample]:
 
 
 def _side_by_side(request: Request, prompts: Sequence[str], seeds: Sequence[int]) -> list[Sample]:
-    """A sample for each prompt and seed, all written at once; what a stream writes after its end is thrown
-    away."""
+    """A sample for each prompt and seed, all written at once."""
     passages = [request.passage() for _ in seeds]
     pieces: list[list[str]] = [[] for _ in seeds]
     bits: list[Floats] = []

@@ -28,34 +28,20 @@ Booleans = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Strategy:
-    """What the choice of a character depends on; None, or a penalty of 1, leaves a step out.
+    """What the choice of a character depends on; None, or a penalty of 1, leaves a step out. `mask` is added
+    to the scores: `(V,)`, -inf where an id is never to be chosen and 0 elsewhere, or just 0."""
 
-    Attributes:
-        temperature: 0 or more.
-        top_k: 1 or more.
-        top_p: above 0, at most 1.
-        min_p: from 0 to 1.
-        repetition_penalty: above 0; below 1 it favours repetition.
-        repetition_window: how many of the latest characters it looks at, 1 or more.
-        mask: added to the scores: `(V,)`, -inf where an id is never to be chosen and 0 elsewhere, or just 0.
-    """
-
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    repetition_window: int = 64
+    temperature: float = 0.0  # 0 or more
+    top_k: int | None = None  # 1 or more
+    top_p: float | None = None  # above 0, at most 1
+    min_p: float | None = None  # from 0 to 1
+    repetition_penalty: float = 1.0  # above 0; below 1 it favours repetition
+    repetition_window: int = 64  # how many of the latest characters it looks at, 1 or more
     mask: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
 
     def choose(self, scores: Floats, uniform: Floats, repeated: Booleans | None = None) -> Integers:
-        """The next id of each stream, `(B,)`.
-
-        Args:
-            scores: `(B, V)`, unnormalised log-probabilities; left unchanged.
-            uniform: `(B,)`, random numbers from 0 to 1 (1 excluded), which make the choice.
-            repeated: `(B, V)`, the ids under the repetition penalty; None: no penalty.
-        """
+        """The next id of each stream, `(B,)`, of unnormalised log-probabilities, `scores (B, V)`, by random
+        numbers from 0 to 1 (1 excluded), `uniform (B,)`; `repeated (B, V)` are under the penalty."""
         if self.temperature == 0:
             return np.asarray(self._adjusted(scores, repeated).argmax(axis=1))
         cumulative = self.likelihoods(scores, repeated).cumsum(axis=1)
@@ -63,10 +49,7 @@ class Strategy:
         return np.asarray((cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=1))
 
     def likelihoods(self, scores: Floats, repeated: Booleans | None = None) -> NDArray[np.float64]:
-        """The probabilities `(B, V)` with which `choose` chooses, but for a factor: the likeliest has 1.
-
-        Arguments as there; the temperature must be above 0.
-        """
+        """The probabilities `(B, V)` of a temperature above 0, but for a factor: the likeliest has 1."""
         adjusted = self._adjusted(scores, repeated)
         adjusted -= adjusted.max(axis=1, keepdims=True)  # at most 0, so that nothing overflows
         with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, as it should

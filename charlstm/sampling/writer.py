@@ -14,21 +14,15 @@ from charlstm.text.vocabulary import Ids, Vocabulary
 
 
 def mask(vocabulary: Vocabulary, ban: str = "", *, ends: bool = True) -> NDArray[np.float64]:
-    """A strategy's mask `(V,)`: the start token, which is never a target of training, the unknown token,
-    which cannot be written, and what is banned. Raises ValueError if nothing is left to write.
-
-    Args:
-        ban: characters; those that the vocabulary has not are never written anyway.
-        ends: whether texts end: where they do not, the end token was no target either.
-    """
+    """A strategy's mask `(V,)`: the start token, which is never a target of training, nor is the end token
+    where no text `ends`; the unknown token, which cannot be written; and the characters of `ban`. Raises
+    ValueError if nothing is left to write."""
     tokens = [vocabulary.start, vocabulary.unknown, None if ends else vocabulary.end]
     banned = map(vocabulary.characters.find, vocabulary.units(ban))  # -1 where the vocabulary has it not
     mask = np.zeros(len(vocabulary))
     mask[[id_ for id_ in (*tokens, *banned) if id_ is not None and id_ >= 0]] = -np.inf
     if not np.isfinite(mask[: vocabulary.start]).any():
-        raise ValueError(
-            f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some to write"
-        )
+        raise ValueError(f"ban: bans all {vocabulary.start} characters of this checkpoint; leave some")
     return mask
 
 
@@ -40,11 +34,8 @@ class Writer:
         strategy: how the next character is chosen; may be changed at any time.
         seeds: one for each stream. It alone decides the stream's random numbers.
         prompts: what is read after the start token, ids `(T,)`: the same by all streams, or by each its own.
-        measure: whether to compute `bits`.
-
-    Attributes:
-        bits: `(B,)`, -log2 of the probabilities that the model itself, whatever the strategy, gave to what
-            was written last.
+        measure: whether to compute `bits (B,)`: -log2 of the probabilities that the model itself, whatever
+            the strategy, gave to what was written last.
     """
 
     def __init__(
@@ -92,10 +83,7 @@ class Writer:
             self._read(np.full(len(self._random), id_))
 
     def write(self) -> Integers:
-        """The next id of each stream, `(B,)`, chosen and fed back.
-
-        The end token is chosen like any character: whether to stop there is for the caller to say.
-        """
+        """The next id of each stream, `(B,)`, chosen and fed back, the end token like any other."""
         uniform = np.array([random.random() for random in self._random])
         repeated = None
         if self.strategy.repetition_penalty != 1:
@@ -111,22 +99,13 @@ class Writer:
         self._step += 1
         self._scores = self._stepper(ids)
         if not np.isfinite(self._scores).all():  # of a finite state the head may yet make more than a float
-            raise FloatingPointError(
-                "the model's scores are not finite: look for huge numbers in its weights"
-            )
+            raise FloatingPointError("the scores are not finite: look for huge numbers in the weights")
 
 
 class Passage:
-    """Where a text that comes character by character ends. It keeps none of it but what may be cut off.
-
-    Args:
-        length: characters at most.
-        stops: strings that end it, left out themselves; of several that end at the same character the
-            longest counts.
-
-    Attributes:
-        ending: why it ended: `end` (the end token), `stop` or `length`; None while it goes on.
-    """
+    """Where a text that comes character by character ends: after `length` of them, or before one of `stops`,
+    of several that end at the same character the longest. It keeps none of it but what may be cut off.
+    `ending` says why it ended: `end` (the end token), `stop` or `length`; None while it goes on."""
 
     def __init__(self, length: int, stops: Sequence[str] = ()) -> None:
         self.ending: str | None = None if length else "length"
@@ -162,10 +141,8 @@ class Passage:
 
 
 def stream(writer: Writer, vocabulary: Vocabulary, passage: Passage) -> Iterator[str]:
-    """What a writer of one stream writes, piece by piece, until the passage has ended.
-
-    Bytes come one by one, each above 127 as the lone surrogate that `surrogateescape` writes as that byte.
-    """
+    """What a writer of one stream writes, piece by piece, until the passage has ended; bytes one by one,
+    those above 127 as the lone surrogate that `surrogateescape` writes as that byte."""
     while passage.ending is None:
         (chosen,) = writer.write().tolist()
         piece = passage.add(None if chosen == vocabulary.end else vocabulary.characters[chosen])
@@ -179,11 +156,8 @@ def likeliest(model: NumpyModel, vocabulary: Vocabulary, length: int) -> str:
 
 
 def recall(model: NumpyModel, vocabulary: Vocabulary, text: Ids) -> int:
-    """How many symbols of a text come out right before the first error in a free run.
-
-    The model starts from the start token and a zero state and reads nothing but its own output. `text` has
-    the ids `(N,)` of the text between the start and the end token: N - 1 if all is known by heart.
-    """
+    """How many symbols of a text, ids `(N,)` between the start and the end token, come out right before the
+    first error in a free run, in which the model reads nothing but its own output: N - 1 if all do."""
     writer = Writer(model, vocabulary, Strategy(mask=mask(vocabulary)))
     for right, wanted in enumerate(text[1:].tolist()):
         if writer.write() != wanted:

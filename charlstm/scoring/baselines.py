@@ -1,7 +1,4 @@
-"""What a held-out part costs without a network: the bits that a model has to beat.
-
-NumPy and the standard library only.
-"""
+"""What a held-out part costs without a network: the bits that a model has to beat."""
 
 import bz2
 import lzma
@@ -23,17 +20,9 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"bz2": bz2.compress, "xz": l
 
 def ngrams(train: Ids, held_out: Ids, alphabet: int, start: int) -> dict[str, float]:
     """Bits per symbol of n-grams and of a uniform guess, by name. Raises ValueError if there is nothing to
-    score.
+    score. Of larger parts, ids `(M,)` and `(N,)`, the last `TRAIN` and the first `HELD_OUT` symbols are used.
 
-    So that the time is bounded whatever the corpus, at most the last 4,000,000 symbols of the training part
-    and the first 1,000,000 of the held-out part are used; on smaller parts the result is exact.
-
-    Args:
-        train: ids `(M,)`.
-        held_out: ids `(N,)`.
-        alphabet: how many symbols can follow, at any place: characters, and tokens if the text has them.
-        start: the start token's id; as in `held_out.py`, predicting it is not scored.
-    """
+    `alphabet` says how many symbols can follow, at any place; predicting the token `start` is not scored."""
     train, held_out = np.asarray(train[-TRAIN:]), np.asarray(held_out[:HELD_OUT])
     scored = held_out != start
     if not scored.any():
@@ -49,10 +38,8 @@ def compressed(train: bytes, held_out: bytes) -> dict[str, int]:
     """The bits that the held-out part adds to the compressed training part, by the compressor's name; of a
     part below 1,000 bytes nothing, for it would say more about the format than about the text.
 
-    Neither can be given a dictionary beforehand, so it is the size of both together less that of the first.
     xz finds again what it saw in the last 8 MiB. bz2 compresses blocks of 900 kB each on its own: of a longer
-    training part it knows only what shares a block with the held-out one.
-    """
+    training part it knows only what shares a block with the held-out one."""
     if len(held_out) < LEAST:
         return {}
     return {

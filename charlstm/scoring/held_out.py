@@ -1,8 +1,5 @@
-"""How well a model predicts a held-out part: with the state carried, or from empty contexts.
-
-Every function returns a `Score` and leaves the model's weights, its train and eval modes and all random
-generators as they were. None depends on how the model was trained: not on batch, window or interval.
-"""
+"""How well a model predicts a held-out part: with the state carried, or from empty contexts. Nothing here
+changes the model's weights, its mode or a random generator, or depends on how the model was trained."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -32,21 +29,13 @@ MOST_SCORES = 2**22  # numbers in a window's (T, B, V): 16 MiB, whatever the alp
 
 
 class Score(NamedTuple):
-    """What a held-out part costs.
+    """What a held-out part costs."""
 
-    Attributes:
-        nats: per scored symbol; not finite where the model's scores are not.
-        symbols: how many were scored.
-        worst: nats per symbol of the worst stretch of 1,000 symbols, or of all if they are fewer.
-        place: where that stretch begins.
-        read: how many ids of the part that is, with start tokens.
-    """
-
-    nats: float
-    symbols: int
-    worst: float = math.nan
-    place: int = 0
-    read: int = 0
+    nats: float  # per scored symbol; not finite where the model's scores are not
+    symbols: int  # how many were scored
+    worst: float = math.nan  # nats per symbol of the worst stretch of 1,000, or of all if they are fewer
+    place: int = 0  # where that stretch begins
+    read: int = 0  # how many ids of the part were read, with start tokens
 
 
 def carried(
@@ -65,8 +54,7 @@ def carried(
         ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
             and the start token.
         start: the start token's id. It always follows the end token, so predicting it is not scored.
-        is_late: asked before anything is read again; if so, the score ends where the
-            first stream begins that would have to be.
+        is_late: asked before anything is read again; if so, the score ends before the first such stream.
         once: streams are not compared, for a score that is soon there, and too high where some are lost.
     """
     whole_part = len(ids)
@@ -154,14 +142,12 @@ def _differences(one: Tensor, other: Tensor) -> NDArray[np.float64]:
 
 
 def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Score:
-    """nanoGPT's protocol: consecutive windows, each from an empty context, averaged over all positions.
-    Raises ValueError if there is nothing to score.
+    """nanoGPT's protocol: consecutive windows, each from an empty context, averaged over all positions but
+    the first. Raises ValueError if there is nothing to score. `ids` and `start` are as for `carried`.
 
-    A window reads `window` symbols from a zero state and predicts the symbol after each; the next one begins
-    where it ended. Every symbol but the first is scored, most of them with less context than `carried` gives
-    them. In a text without records the start token, which tells nothing, is read before each window, as in
+    In a text without records the start token, which tells nothing, is read before each window, as in
     training. nanoGPT itself (`estimate_loss` in its train.py) averages windows drawn at random, of which this
-    is the expectation but for the ends. `ids` and `start` are as for `carried`."""
+    is the expectation but for the ends."""
     begins = np.arange(1, len(ids), window)
     batch = min(max(MOST_SCORES // (window * model.vocabulary_size), 1), MOST_STREAMS)
     total, (first, _) = 0.0, _beginning(ids, start)

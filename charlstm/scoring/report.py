@@ -1,14 +1,12 @@
 """Scores -> what `python -m charlstm score` prints: a table for people, TSV, or JSON, piece by piece."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from charlstm.scoring.surprisal import Row, Total
-
-Report = Callable[[str | None, Sequence[Total], Iterable[Row]], Iterator[str]]
 
 FIGURES = ("bits_per_char", "bits_per_byte", "bits")
 
@@ -58,7 +56,7 @@ def as_json(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> It
     yield "]}\n"
 
 
-FORMATS: dict[str, Report] = {"text": as_text, "tsv": as_tsv, "json": as_json}
+FORMATS = {"text": as_text, "tsv": as_tsv, "json": as_json}
 
 
 def escaped(text: str) -> str:

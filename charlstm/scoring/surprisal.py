@@ -28,30 +28,20 @@ NATS_PER_BIT = math.log(2)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A piece of a text and what it cost.
+    """A piece of a text and what it cost."""
 
-    Attributes:
-        file: the name of the text.
-        line: where the piece begins, counted from 1.
-        position: characters of the text before it.
-        text: the piece itself.
-        bits: one number for each checkpoint.
-    """
-
-    file: str
-    line: int
-    position: int
-    text: str
-    bits: tuple[float, ...]
+    file: str  # the name of the text
+    line: int  # where the piece begins, counted from 1
+    position: int  # characters of the text before it
+    text: str  # the piece itself
+    bits: tuple[float, ...]  # one number for each checkpoint
 
     @property
     def bits_per_char(self) -> tuple[float, ...]:
-        """`bits` divided by the characters."""
         return tuple(bits / len(self.text) for bits in self.bits)
 
     @property
     def bits_per_byte(self) -> tuple[float, ...]:
-        """`bits` divided by the bytes of UTF-8."""
         size = len(self.text.encode("utf-8", "surrogateescape"))
         return tuple(bits / size for bits in self.bits)
 
@@ -67,12 +57,10 @@ class Total:
 
     @property
     def bits_per_char(self) -> float:
-        """`bits` divided by the characters."""
         return self.bits / self.characters
 
     @property
     def bits_per_byte(self) -> float:
-        """`bits` divided by the bytes."""
         return self.bits / self.bytes
 
 
@@ -91,17 +79,11 @@ def bits(
     chunk: int = 256,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.float64]:
-    """The bits of each character given all before it, `(T,)`, from the start token and a zero state. Raises
-    FloatingPointError if a state or a score is infinite or not a number.
+    """The bits of each character given all before it, `(T,)`, from the start token and a zero state, over all
+    V ids, as training does. Raises FloatingPointError if a state or a score is infinite or not a number.
 
-    Every character is scored exactly once, and over all V ids, as training does. The end token is no
-    character and is not scored.
-
-    Args:
-        ids: of the text, `(T,)`, without tokens.
-        chunk: steps at a time; costs memory, `chunk * V` numbers, and changes no bit of the result.
-        advance: told how many characters each chunk had, for a progress bar.
-    """
+    `ids (T,)` are without tokens. A `chunk` of steps at a time costs memory, `chunk * V` numbers, and changes
+    no bit of the result; `advance` is told how many characters each had, for a progress bar."""
     read = np.concatenate([np.array([vocabulary.start], vocabulary.dtype), ids[:-1]])
     result = np.empty(len(ids))
     state = None
@@ -148,14 +130,8 @@ def of_characters(bits_of_bytes: NDArray[np.float64], text: str) -> NDArray[np.f
 def rows(
     files: Mapping[str, str], scored: Sequence[Mapping[str, NDArray[np.float64]]], per: str
 ) -> Iterator[Row]:
-    """The pieces of every text, one of `PIECES`, in their order, without what has no bits.
-
-    Args:
-        files: texts by name.
-        scored: for each checkpoint, the bits `(T,)` of the characters of each text; NaN of what separates
-            records, which is no character.
-        per: a key of `PIECES`.
-    """
+    """The pieces of every text, one of `PIECES`, in their order. `scored` has for each checkpoint the bits
+    `(T,)` of the characters of each text; NaN of what separates records, which is left out."""
     for name, text in files.items():
         lines = [line.start() for line in PIECES["line"].finditer(text)]
         columns = [of_files[name] for of_files in scored]
@@ -182,7 +158,6 @@ def total(checkpoint: str, files: Mapping[str, str], of_files: Mapping[str, NDAr
 
 
 def _sum(*columns: NDArray[np.float64]) -> float:
-    """The sum of bits, but for NaN, without rounding on the way. Python's numbers, which take four times the
-    memory, are there but a block at a time."""
+    """The sum of bits, but for NaN, without rounding on the way, a block at a time for the memory."""
     blocks = (column[k : k + BLOCK] for column in columns for k in range(0, len(column), BLOCK))
     return math.fsum(bit for block in blocks for bit in block.tolist() if bit == bit)

@@ -62,8 +62,6 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
 
 
 class CopyPlan(Plan):
-    """A plan to learn to copy."""
-
     def describe_task(self) -> Iterator[str]:
         symbols, config = self.settings.copy.symbols, self.config
         yield f"sequences of {symbols} random symbols, to be written back"
@@ -97,11 +95,8 @@ def steps(length: int) -> int:
 
 
 def right(model: NumpyModel, vocabulary: Vocabulary, ids: Ids) -> float:
-    """The share of the symbols that a model writes back right, each in its place. Raises FloatingPointError
-    if a state is not finite.
-
-    It reads nothing but its own output after the separator, and takes the likeliest each time. `ids` are
-    those of `sequences`."""
+    """The share of symbols that a model writes back right, each in its place, reading nothing but its own
+    output after the separator, the likeliest each time. FloatingPointError if a state is not finite."""
     length, count = len(ids) // 2 - 1, ids.shape[1]
     stepper, never = Stepper(model, count), mask(vocabulary)
     for read in ids[: length + 2]:
@@ -133,13 +128,8 @@ def climb(
 def prove(
     model: Callable[[int], NumpyModel], vocabulary: Vocabulary, length: int, seed: int
 ) -> tuple[int, float]:
-    """The greatest length up to `length` at which a model passes on `PROVEN_ON` sequences that were used for
-    nothing else, and the share of symbols right; 0 if there is none, and the share of single symbols.
-
-    Args:
-        model: the one to examine, by the length.
-        length: at least 1.
-    """
+    """The greatest length up to `length`, at least 1, at which the `model` for it passes on `PROVEN_ON` new
+    sequences, and the share of symbols right; 0 if there is none, and the share of single symbols."""
     for tried in range(length, 0, -1):
         ids = sequences(vocabulary, tried, PROVEN_ON, (seed, PROOF, tried))
         share = right(model(tried), vocabulary, ids)
@@ -149,12 +139,9 @@ def prove(
 
 
 def bits(length: int, symbols: int, share: float) -> float:
-    """What a state holds at least that gives back L symbols out of V, this share of them right.
-
-    L (log2 V - H(e) - e log2(V - 1)), e the share of wrong ones and H the entropy of a coin that falls so: by
-    Fano's inequality fewer bits leave more errors (Cover & Thomas 2006, "Elements of information theory",
-    2.10).
-    """
+    """What a state holds at least that gives back L symbols out of V, this share of them right:
+    L (log2 V - H(e) - e log2(V - 1)), e the share of wrong ones and H the entropy of a coin that falls so, by
+    Fano's inequality (Cover & Thomas 2006, "Elements of information theory", 2.10)."""
     error = 1 - share
     entropy = -sum(p * math.log2(p) for p in (error, share) if p > 0)
     return length * (math.log2(symbols) - entropy - error * math.log2(symbols - 1))

@@ -133,7 +133,6 @@ class Copy(Run):
 
     @property
     def prompt(self) -> str:  # type: ignore[override]
-        """Symbols to write back."""
         length = max(self.stands.longest, 1)
         ids = copying.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))
         return self.vocabulary.decode(ids[: length + 2, 0])

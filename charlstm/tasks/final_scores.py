@@ -10,8 +10,6 @@ from charlstm.model.torch_model import Model
 from charlstm.runs.initial import judged
 from charlstm.runs.plan import Plan
 from charlstm.scoring import baselines, held_out
-from charlstm.scoring.baselines import COMPRESSORS
-from charlstm.scoring.held_out import Score
 from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.tasks.language_model import LanguageModelPlan
 from charlstm.text.corpus import Corpus
@@ -49,7 +47,7 @@ def of_weights(plan: LanguageModelPlan, model: Model) -> Figures:
     if not len(last):
         return figures
 
-    def scored(name: str, ids: Ids, begin: int) -> Score:
+    def scored(name: str, ids: Ids, begin: int) -> held_out.Score:
         score = held_out.carried(model, ids, start, lambda: plan.clock.left() < 0)
         if score.read < len(ids):
             log.warning(
@@ -95,9 +93,8 @@ def simpler_models(plan: LanguageModelPlan) -> Figures:
 
 
 def before_and_after(plan: Plan, corpus: Corpus, model: Model) -> Figures:
-    """With `init`, the bits per character of the new text, which is the corpus, and of the old one: of the
-    model that the run began with, and of this one. Of either text the first symbols of the part that decides.
-    """
+    """With `init`, the bits per character of the corpus and of the old text, by the first symbols of the part
+    that decides: of the model that the run began with, and of this one."""
     if plan.initial is None:
         return {}
     first, figures = copy.deepcopy(model), Figures()
@@ -123,13 +120,8 @@ def say_before_and_after(figures: Figures) -> None:
 
 
 def verdict(figures: Figures, since_best: int, rise: float) -> str:
-    """The score of the part that decides, beside the best simpler model, and what becomes of it.
-
-    Args:
-        figures: those of `result.json`.
-        since_best: evaluations of the valid part after the best one.
-        rise: the last of them, as a multiple of the best.
-    """
+    """The score of the part that decides, beside the best simpler model, and what becomes of it, by the
+    figures of `result.json`, the evaluations since the best one, and the last as a multiple of the best."""
     part, others = part_of(figures), figures.get("baselines_bpc", {})
     bits = figures[f"{part}_bpc"]
     if bits is None:
@@ -164,7 +156,7 @@ def table(figures: Figures, names: Mapping[str, str]) -> Iterator[tuple[str, boo
         for said, name in (own | rest).items()
     }
     for name, bits in figures.get("baselines_bpc", {}).items():
-        after = " after the training part" if name in COMPRESSORS else ""
+        after = " after the training part" if name in baselines.COMPRESSORS else ""
         costs[f"{names[part]}, {name}{after}"] = [bits, figures["baselines_bpb"][name]]
     known = {said: both for said, both in costs.items() if both[0] is not None}
     yield f"{'bits/char':>9} {'bits/byte':>9} {'nats/char':>9} {'perplexity':>10}", False

@@ -72,20 +72,16 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelPlan(Plan):
-    """A plan of a language model.
-
-    What an earlier run decided is taken over with it as far as the keys that matter are as they were: the
-    same steps in the same precision on as many threads give the same weights. `by_corpus` has the keys that
-    were `auto`, and what was decided by the text's length.
-    """
+    """A plan of a language model. What an earlier run decided is taken over with it as far as the keys that
+    matter are as they were: the same steps in the same precision on as many threads give the same weights."""
 
     corpus: Corpus
-    by_corpus: dict[str, Any]
+    by_corpus: dict[str, Any]  # what was decided by the text's length, by key
 
     @cached_property
     def decided(self) -> Decided:
-        """Steps, precision and threads: as asked for, as an earlier run at this speed chose where that is not
-        emulated here, or what is fastest here. Needs torch, and two seconds at most."""
+        """As asked for, as an earlier run at this speed chose where that is not emulated here, or what is
+        fastest here. Needs torch, and two seconds at most."""
         asked, before = self.settings.precision, self._decided_before(*SPEED)
         has = self.kernels if asked == "auto" else (asked,)
         if before and before.precision in has:
@@ -146,7 +142,6 @@ class LanguageModelPlan(Plan):
 
     @cached_property
     def device(self) -> "torch.device":
-        """The one that was asked for, or the best that there is."""
         return machine.choose_device(self.settings.device)
 
     @cached_property
@@ -167,8 +162,7 @@ class LanguageModelPlan(Plan):
 
     @property
     def every(self) -> int:
-        """Steps between two figures, however fast the machine is: a power of two. The valid part is scored
-        after some of them."""
+        """Steps between two figures, however fast the machine is: a power of two."""
         most = self.decided.steps // self.settings.eval.times // UPDATES_PER_EVALUATION
         return 1 << max(most.bit_length() - 1, 0)
 
@@ -182,7 +176,7 @@ class LanguageModelPlan(Plan):
 
     @property
     def sample(self) -> int:
-        """How many symbols of the valid part are scored while training, its first ones."""
+        """Of how many symbols of the valid part, its first, the scores while training are."""
         valid = len(self.corpus.valid)
         return valid if self.decided.sample is None else min(self.decided.sample, valid)
 

@@ -176,10 +176,8 @@ class LanguageModel(Run):
         return min(len(corpus.test), most) + min(len(corpus.valid), most)
 
     def _evaluate(self, progress: Progress) -> list[Scored]:
-        """The weights and their average, the better one on the valid part first.
-
-        Where there is no such part, the average is taken as it is, under the loss of the training.
-        """
+        """The weights and their average, the better one on the valid part first; where there is none, the
+        average is taken as it is, under the loss of the training."""
 
         def score(weights: Iterable[Tensor], averaged: bool) -> Scored:
             with torch.no_grad():
@@ -210,12 +208,10 @@ class LanguageModel(Run):
 
     @cached_property
     def sampled(self) -> Extent:
-        """What evaluations score."""
         return final_scores.valid_extent(self.plan, self.plan.sample)
 
     @cached_property
     def baselines(self) -> Figures:
-        """What simpler models make of the last part."""
         return final_scores.simpler_models(self.plan) if self.plan.with_baselines else {}
 
     def conclude(self) -> Figures:
@@ -243,7 +239,6 @@ class LanguageModel(Run):
         return figures
 
     def _say_scores(self, figures: Figures) -> None:
-        """Say what it is worth, beside simpler models."""
         best = self.found.nats
         rise = self.last / best if self.last and best else 1.0
         log.info(f"\n{final_scores.verdict(figures, self.since_best, rise)}\n", extra={"bold": True})

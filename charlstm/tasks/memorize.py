@@ -57,7 +57,7 @@ class MemorizePlan(Plan):
     ids: Ids
 
     def describe_task(self) -> Iterator[str]:
-        yield self.corpus.describe_text()
+        yield f"{self.corpus.facts.source}: {self.corpus.characters()}"
         if self.config.loss != self.settings.train.loss:
             yield "A text that says little: train.layout=sequence train.loss=hardest train.forget_bias=chrono"
         yield f"{self.model}; {self.machine}; at most {self.config.epochs:,} epochs"

@@ -113,7 +113,6 @@ class Memorize(Run):
         return figures
 
     def _written(self, most: int) -> str:
-        """What the model writes from the start token, taking the likeliest character each time."""
         model = self.training.model.in_numpy()
         return writer.likeliest(model, self.vocabulary, min(len(self.ids), most))
 
@@ -148,12 +147,9 @@ def tried(
     progress: Progress, before: Proven, model: Model, vocabulary: Vocabulary, text: Ids
 ) -> tuple[Progress, Proven]:
     """Whether a text, ids `(N,)` between the start and the end token, is known by heart: fed only its own
-    output from the start token, the model writes it. Returns the same figures, with those of a free run if it
-    is worth trying, and what is proven; `recalled` is true but once.
-
-    Free runs are tried as long as they cost little beside the training, counted in characters, so that every
-    machine tries the same.
-    """
+    output from the start token, the model writes it. Returns the same figures, with those of a free run if
+    one is worth trying, and what is proven. What free runs cost beside the training is counted in characters,
+    so that every machine tries the same."""
     affordable = FREE_CHARACTERS + progress.chars_seen * FREE_SHARE
     if before.known or progress.accuracy < WORTH_A_FREE_RUN or before.written > affordable:
         return progress, before

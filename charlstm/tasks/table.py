@@ -39,11 +39,9 @@ def plan(
     precision is asked for. Raises ValueError if text, alphabet, model and layout do not fit together, or not
     into memory, or the machine has not what is asked for.
 
-    Args:
-        saved: the state of the run that is resumed.
-        began: when the command did, by `time.monotonic`, from which its budget counts; None: just now.
-        typed: what was asked for in so many words, `key=value` or the key alone.
-    """
+    `saved` is the run that is resumed, `began` when the command did, by `time.monotonic`, from which its
+    budget counts, None: just now, and `typed` what was asked for in so many words, `key=value` or the key
+    alone."""
     began = time.monotonic() if began is None else began
     made = TASKS[settings.task](settings, saved)
     check_shape(settings, made.settings, {word.lstrip("+").partition("=")[0] for word in typed})
@@ -57,15 +55,10 @@ def plan(
         machine.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
         machine.check_kernel(settings.precision, machine.choose_device(settings.device))
-    return dataclasses.replace(made, clock=_clock(made.settings, saved, began))
-
-
-def _clock(settings: TrainSettings, saved: Saved | None, began: float) -> Clock:
-    """With the budget, unless steps are given, which come first."""
-    budget = settings.train.budget if settings.train.steps is None else None
-    state = saved.state if saved is not None else None
-    spent = 0.0 if state is None else state.driver.spent or state.numbers.seconds
-    return Clock(None if budget is None else Duration.seconds(budget), began, spent)
+    train, before = made.settings.train, saved.state if saved is not None else None
+    budget = None if train.budget is None or train.steps is not None else Duration.seconds(train.budget)
+    spent = 0.0 if before is None else before.driver.spent or before.numbers.seconds
+    return dataclasses.replace(made, clock=Clock(budget, began, spent))
 
 
 def started(plan: Plan, path: Path) -> "Run":

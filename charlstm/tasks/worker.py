@@ -1,5 +1,5 @@
 """A process that trains with others, but for the one of rank 0: it does what that one tells it, makes no file
-and says nothing. Started by torchrun, like all of them."""
+and says nothing."""
 
 import copy
 from dataclasses import replace

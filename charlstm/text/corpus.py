@@ -20,9 +20,6 @@ from charlstm.text.vocabulary import Extent, Ids, Vocabulary, as_code_points
 PARTS = ("train", "valid", "test")
 BEGINNING = 500_000  # symbols that are looked at to say what may be wrong
 
-Unknown = tuple[CodePoints, NDArray[np.intp]]
-"""The code points that became the unknown token, `(K,)`, and their places among the ids."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
@@ -34,34 +31,21 @@ class Fingerprint:
 
     @classmethod
     def of_text(cls, text: str) -> "Fingerprint":
-        """That of a text in UTF-8."""
         blob = text.encode("utf-8", "surrogatepass")
         return cls(size=len(blob), sha256=hashlib.sha256(blob).hexdigest())
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as ids.
-
-    Attributes:
-        vocabulary: its characters.
-        ids: of all of it, `(N,)`, read-only.
-        train, valid, test: views of them, the parts that `data.split` gives; some may be empty.
-        facts: for reports.
-        data: by which its bytes are known again.
-        records: what stands between a start and an end token.
-        unknown: what its unknown tokens were.
-    """
-
     vocabulary: Vocabulary
-    ids: Ids
-    train: Ids
+    ids: Ids  # of all of it, `(N,)`, read-only
+    train: Ids  # this and the next two: views of them, as `data.split` says; some may be empty
     valid: Ids
     test: Ids
     facts: Facts
     data: Fingerprint
-    records: Records
-    unknown: Unknown
+    records: Records  # what stands between a start and an end token
+    unknown: tuple[CodePoints, NDArray[np.intp]]  # what became that token, `(K,)`, and where among the ids
 
     def matches(self, before: Fingerprint) -> bool:
         """Whether this is the text that an earlier run was trained on: the same bytes, or, as the first runs
@@ -73,8 +57,7 @@ class Corpus:
         return before == Fingerprint.of_text(self.vocabulary.decode(self.ids))
 
     def fit_split(self, split: Sequence[float]) -> None:
-        """Check for a training on the parts. Raises ValueError if one that `data.split` asks for has nothing
-        to predict."""
+        """Raises ValueError if a part that `data.split` asks for has nothing to predict."""
         for part, share in zip(PARTS, split, strict=True):
             size = len(getattr(self, part))
             if share and size < 2:
@@ -101,15 +84,14 @@ class Corpus:
         return text.encode("utf-8" if known.unit == "char" else "latin-1")
 
     def extent(self, begin: int, end: int) -> Extent:
-        """What `ids[begin:end]` stand for, by their `original`: bytes that are no UTF-8 as a character
-        each."""
+        """What `ids[begin:end]` stand for, by their `original`; a byte that is no UTF-8 is a character."""
         symbols = int((self.ids[begin:end] != self.vocabulary.start).sum())
         blob = self.original(begin, end)
         return Extent(symbols, len(blob.decode("utf-8", "surrogateescape")), len(blob))
 
     def describe(self) -> Iterator[str]:
         """What it is and how it is cut, a line each."""
-        yield f"{self.facts.source}: {self.facts.bytes:,} bytes, {self._characters()}"
+        yield f"{self.facts.source}: {self.facts.bytes:,} bytes, {self.characters()}"
         yield "parts: " + ", ".join(f"{part} {len(getattr(self, part)):,}" for part in PARTS)
 
     def advice(self) -> Iterator[str]:
@@ -122,11 +104,8 @@ class Corpus:
         if not facts.records and lines >= 20 and len(ids) < 30 * lines and not (end[1:] & end[:-1]).any():
             yield f"{lines:,} short lines, none empty: if it is a list, data.records=line learns each as one."
 
-    def describe_text(self) -> str:
-        """What it is as one text, in a line."""
-        return f"{self.facts.source}: {self._characters()}"
-
-    def _characters(self) -> str:
+    def characters(self) -> str:
+        """What it is as one text, in a few words."""
         facts = self.facts
         counted = {
             "files": facts.files if facts.files > 1 else 0,
@@ -142,12 +121,9 @@ class Corpus:
 
 
 def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
-    """The corpus that `data` asks for. Its sources are read once. Raises ValueError if there is no text, it
-    cannot be read, or it does not fit `data.alphabet`.
-
-    `known` is the vocabulary that it shall have, unless it is of another unit or `data.alphabet` says
-    otherwise; UnknownCharacterError if that lacks characters and has no token for them.
-    """
+    """The corpus that `data` asks for; `known` is the vocabulary that it shall have, unless it is of another
+    unit or `data.alphabet` says otherwise. Raises ValueError if there is no text, it cannot be read, or it
+    does not fit `data.alphabet`; UnknownCharacterError if `known` lacks characters and a token for them."""
     if config.alphabet is not None and config.min_count > 1:
         raise ValueError(
             f"data.min_count = {config.min_count}: data.alphabet says already which characters are known; "
@@ -182,9 +158,10 @@ def _made(draft: Draft, config: DataConfig) -> Corpus:
     return Corpus(vocabulary, ids, train, valid, test, facts, data, config.records, unknown)
 
 
-def digest(config: DataConfig) -> str:
-    """The SHA-256 of the fingerprint of what `data` asks for; nothing of it is decoded. Raises as `read`."""
-    return _joint([one.read()[1] for one in source.find(config)])
+def digest(config: DataConfig) -> str | None:
+    """The SHA-256 of the fingerprint of what `data` asks for, undecoded; None of a pipe. Raises as `read`."""
+    sources = source.find(config)
+    return None if any(one.is_pipe for one in sources) else _joint([one.read()[1] for one in sources])
 
 
 def _joint(digests: list[str]) -> str:

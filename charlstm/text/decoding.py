@@ -33,8 +33,8 @@ def decoded(
     blob: bytes, name: str, encoding: str = "utf-8", key: str | None = None, errors: str = "strict"
 ) -> str:
     """The text of all bytes of a source, without a byte order mark. Raises UndecodableError where they are
-    not text in `encoding`, and ValueError where there is no such encoding. `name` and `key` are for messages:
-    what it is called, and where another encoding is named; None: nowhere."""
+    not text in `encoding`, and ValueError where there is no such encoding. In messages `name` is what it is
+    called, and `key` names another encoding, if it can be named."""
     is_data = key == "data.encoding"  # then `data.errors` and `data.unit` can help, too
     try:
         "a".encode(encoding)  # which, unlike a decoder, must exist and be one of texts
@@ -75,8 +75,7 @@ def check_unicode(text: str, key: str, instead: str | None = None) -> None:
 
 
 def refuse_binary(controls: int, characters: int, name: str, blob: bytes) -> None:
-    """Check what was decoded without an error from `blob`; UndecodableError if too many of its characters are
-    `CONTROLS`."""
+    """UndecodableError if too many characters of what was decoded from `blob` are `CONTROLS`."""
     if controls <= BINARY * characters:
         return
     if likely := _likely_encoding(blob):

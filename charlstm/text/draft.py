@@ -9,75 +9,42 @@ from numpy.typing import NDArray
 
 from charlstm.config.settings import DataConfig
 from charlstm.progress_bar import progress_bar
-from charlstm.text.decoding import (
-    CONTROLS,
-    BinaryError,
-    UndecodableError,
-    decoded,
-    has_byte_order_mark,
-    refuse_binary,
-)
+from charlstm.text import decoding, vocabulary
+from charlstm.text.decoding import BinaryError, UndecodableError
 from charlstm.text.records import START, marked
 from charlstm.text.source import Source
-from charlstm.text.vocabulary import (
-    BLOCK,
-    CODE_POINTS,
-    UnknownCharacterError,
-    Vocabulary,
-    as_code_points,
-    describe,
-)
+from charlstm.text.vocabulary import CODE_POINTS, UnknownCharacterError, Vocabulary, as_code_points, describe
 
 CodePoints = NDArray[np.unsignedinteger[Any]]
 
 # as indices of a table of all code points
-CONTROL_POINTS = np.array([ord(control) for control in CONTROLS])
+CONTROL_POINTS = np.array([ord(control) for control in decoding.CONTROLS])
 SURROGATES = slice(0xD800, 0xE000)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a corpus is, for reports; all numbers are counts.
+    """What a corpus is, for reports; all numbers are counts."""
 
-    Attributes:
-        source: what messages call it.
-        files, left_out: that were read; that were not, for they are not text in `data.encoding`.
-        bytes, characters: separators of records included, byte order marks not among the characters.
-        distinct: different characters among the symbols.
-        rare: symbols that became the unknown token.
-        cr, crlf: line ends of each kind, but for the usual one.
-        bom: whether a source began with a byte order mark.
-        symbols: ids: the characters without what separates records, and two tokens for each record.
-    """
-
-    source: str
+    source: str  # what messages call it
     files: int
-    left_out: int
+    left_out: int  # files that are not text in `data.encoding`
     bytes: int
-    characters: int
-    distinct: int
-    rare: int
-    cr: int
+    characters: int  # separators of records included, byte order marks not
+    distinct: int  # among the symbols
+    rare: int  # symbols that became the unknown token
+    cr: int  # line ends
     crlf: int
-    bom: bool
+    bom: bool  # whether a source began with a byte order mark
     records: int
-    symbols: int
 
 
 class Draft:
-    """The symbols of sources, and what is known of them. Raises ValueError if a source cannot be read, or is
-    not what it should be.
-
-    Attributes:
-        points: the code points of all symbols, `(N,)`.
-        counts: how often each code point occurs among them, marks included.
-        kept: the sources that they are of; the others are not text: binary ones among several, or as
-            `data.errors` says.
-        digests: of all sources: SHA-256 in hexadecimal.
-    """
+    """The symbols of sources, `points (N,)`, and how often each code point occurs among them, marks included;
+    `kept` are the sources that are text. Raises ValueError if a source cannot be read, or is wrong."""
 
     def __init__(self, sources: list[Source], config: DataConfig) -> None:
-        self.config, self.kept, self.digests = config, list[Source](), list[str]()
+        self.config, self.kept, self.digests = config, list[Source](), list[str]()  # SHA-256
         self.counts = np.zeros(CODE_POINTS, np.int64)
         self._sums = Counter[str]()
         pieces = list[CodePoints]()
@@ -114,20 +81,20 @@ class Draft:
             raise ValueError(f"{name}: {empty}; it needs at least one character")
         often = occur[counts[occur] >= config.min_count]
         if config.alphabet is not None:
-            vocabulary = Vocabulary(config.alphabet, unknown=config.min_count > 1, unit=config.unit)
+            known = Vocabulary(config.alphabet, unknown=config.min_count > 1, unit=config.unit)
             often = np.intersect1d(occur, as_code_points(config.alphabet))
             missing = set(map(chr, occur)) - set(config.alphabet)
-            if missing and vocabulary.unknown is None:
-                raise self._first_unknown(missing, vocabulary)
+            if missing and known.unknown is None:
+                raise self._first_unknown(missing, known)
         elif often.size:
             unknown = len(often) < len(occur)
-            vocabulary = Vocabulary("".join(map(chr, often)), unknown=unknown, unit=config.unit)
+            known = Vocabulary("".join(map(chr, often)), unknown=unknown, unit=config.unit)
         else:
             raise ValueError(
                 f"data.min_count = {config.min_count}: no character occurs that often; the most frequent one "
                 f"occurs {counts.max()} times"
             )
-        return vocabulary, Facts(
+        return known, Facts(
             source=name.removeprefix("data.path = "),
             files=len(self.kept),
             left_out=len(self.digests) - len(self.kept),
@@ -139,7 +106,6 @@ class Draft:
             crlf=self._sums["crlf"],
             bom=self._sums["bom"] > 0,
             records=records,
-            symbols=len(self.points),
         )
 
     def _symbols(self, one: Source, blob: bytes) -> CodePoints:
@@ -150,8 +116,8 @@ class Draft:
         counts = counted(points)
         if is_file and not config.force:
             controls = counts[CONTROL_POINTS[len(counts) > CONTROL_POINTS]].sum()
-            refuse_binary(int(controls), len(text), one.name, blob)
-        pairs, bom = text.count("\r\n"), is_file and has_byte_order_mark(blob, config.encoding)
+            decoding.refuse_binary(int(controls), len(text), one.name, blob)
+        pairs, bom = text.count("\r\n"), is_file and decoding.has_byte_order_mark(blob, config.encoding)
         self.kept.append(one)
         self.counts[: len(counts)] += counts
         self._sums.update(bytes=len(blob), characters=len(text), bom=bom)
@@ -164,16 +130,16 @@ class Draft:
         if config.unit == "byte" or config.text is not None:
             return blob.decode("latin-1" if config.unit == "byte" else "utf-8")
         errors = "replace" if config.errors == "replace" else "strict"
-        return decoded(blob, one.name, config.encoding, "data.encoding", errors)
+        return decoding.decoded(blob, one.name, config.encoding, "data.encoding", errors)
 
-    def _first_unknown(self, missing: set[str], vocabulary: Vocabulary) -> ValueError:
+    def _first_unknown(self, missing: set[str], known: Vocabulary) -> ValueError:
         # the one place where sources are read again: to say where it is, and to end there
         for one in self.kept:
             for position, character in enumerate(self._text(one, one.read()[0])):
                 if character in missing:
                     others = sorted(missing - {character})[:10]
                     more = f", nor {'is' if len(others) == 1 else 'are'} {', '.join(map(describe, others))}"
-                    first = vocabulary.unknown_character(character, position, one.name)
+                    first = known.unknown_character(character, position, one.name)
                     return UnknownCharacterError(f"{first}{more if others else ''}")
         raise AssertionError("a character was counted that is not there")
 
@@ -181,6 +147,6 @@ class Draft:
 def counted(points: CodePoints) -> NDArray[np.int64]:
     """How often each code point occurs among these, up to the greatest of them."""
     counts = np.zeros(int(points.max(initial=0)) + 1, np.int64)
-    for begin in range(0, len(points), BLOCK):  # which take 8 bytes each
-        counts += np.bincount(points[begin : begin + BLOCK], minlength=len(counts))
+    for begin in range(0, len(points), vocabulary.BLOCK):  # which take 8 bytes each
+        counts += np.bincount(points[begin : begin + vocabulary.BLOCK], minlength=len(counts))
     return counts

@@ -1,7 +1,5 @@
-"""Text -> symbols: its characters, with a mark at both ends of each record.
-
-The marks are lone surrogates, code points that no text in any encoding has.
-"""
+"""Text -> symbols: its characters, with a mark at both ends of each record, which is a lone surrogate: no
+text in any encoding has such a code point."""
 
 import re
 

@@ -27,17 +27,12 @@ MOST = 10_000  # files of a folder that are looked at to say what it holds
 
 @dataclass(frozen=True)
 class Source:
-    """One file, or what takes the place of one.
+    """One file, or what takes the place of one."""
 
-    Attributes:
-        name: what messages call it.
-        contents: gives all of its bytes.
-        sha256: what it must have, in small hexadecimal digits; None: any.
-    """
-
-    name: str
-    contents: Callable[[], bytes]
-    sha256: str | None = None
+    name: str  # what messages call it
+    contents: Callable[[], bytes]  # gives all of it
+    sha256: str | None = None  # what it must have, in small hexadecimal digits; None: any
+    is_pipe: bool = False  # or standard input, which might never end
 
     def read(self) -> tuple[bytes, str]:
         """Its bytes, and their SHA-256 in small hexadecimal digits; ValueError if it cannot be read, or is
@@ -46,9 +41,7 @@ class Source:
             blob = self.contents()
         found = hashlib.sha256(blob).hexdigest()
         if self.sha256 not in (None, found):
-            raise ValueError(
-                f"{self.name}: its SHA-256 is {found}, not that of data.sha256; it is another text"
-            )
+            raise ValueError(f"{self.name}: its SHA-256 is {found}, not that of data.sha256; another text")
         return blob, found
 
 
@@ -61,13 +54,14 @@ def find(config: DataConfig) -> list[Source]:
         raise ValueError("data.path is not set; name a file or folder, or give the text with data.text=...")
     name = f"data.path = {config.path}"
     if config.path == "-":
-        return [Source(name, partial(_drained, "-", name))]
+        return [Source(name, partial(_drained, "-", name), is_pipe=True)]
     sha256 = config.sha256.lower() if config.sha256 else None
     path = _downloaded(config.path, config.url, sha256) if config.url else locate(config.path, "data.path")
     if path.is_dir():
         return _in_folder(path, config)
-    contents = path.read_bytes if path.is_file() else partial(_drained, str(path), name)
-    return [Source(name, contents, sha256)]
+    if path.is_file():
+        return [Source(name, path.read_bytes, sha256)]
+    return [Source(name, partial(_drained, str(path), name), sha256, is_pipe=True)]
 
 
 def locate(path: str, key: str) -> Path:
@@ -157,13 +151,9 @@ def _downloaded(path: str, url: str, sha256: str | None) -> Path:
 
 
 def _fetched(url: str, wanted: str, place: Path) -> Path:
-    """The file of a URL: from the cache, which `CHARLSTM_CACHE` may name, or from the network, which fills
-    the cache. Raises ValueError if it cannot be downloaded, or it is another file.
-
-    Args:
-        wanted: its SHA-256, in small hexadecimal digits.
-        place: where people can put the file themselves, for the message that says so.
-    """
+    """The file of a URL with the SHA-256 that is `wanted`: from the cache, which `CHARLSTM_CACHE` may name,
+    or from the network, which fills the cache. Raises ValueError if it cannot be downloaded, or is another
+    file; then people can put it at `place` themselves."""
     import pooch  # type: ignore[import-untyped]  # here: only who downloads waits for it
 
     def download(url: str, temporary: str, pup: object) -> None:

@@ -20,8 +20,7 @@ from charlstm.text.records import END, START
 CODE_POINTS = 0x110000
 BLOCK = 1 << 19  # code points that are looked up at a time
 
-Ids = NDArray[np.unsignedinteger[Any]]
-"""Ids as they are stored: the smallest unsigned integer that holds the vocabulary."""
+Ids = NDArray[np.unsignedinteger[Any]]  # as stored: the smallest unsigned integer that holds the vocabulary
 
 
 class Extent(NamedTuple):
@@ -47,17 +46,9 @@ class UnknownCharacterError(ValueError):
 
 
 class Vocabulary:
-    """The characters that a model knows. Raises ValueError if there is no character, or one is given twice,
-    or one is no byte but should be.
-
-    Args:
-        characters: every character once, in the order of their ids; bytes as their Latin-1 characters.
-        unknown: whether there is an unknown token.
-        unit: what a character is.
-
-    Attributes:
-        start, end, unknown: the ids of the tokens; `unknown` is None where there is none.
-    """
+    """The characters that a model knows, once each in the order of their ids; bytes as Latin-1 characters.
+    `start`, `end` and `unknown` are the ids of the tokens, the last one None where there is none. Raises
+    ValueError if there is no character, or one is given twice, or one is no byte but should be."""
 
     def __init__(self, characters: str, *, unknown: bool = False, unit: Unit = "char") -> None:
         if not characters:
@@ -115,9 +106,7 @@ class Vocabulary:
 
     def ids_of(self, points: NDArray[np.unsignedinteger[Any]]) -> Ids:
         """The ids `(T,)` of the code points `(T,)` of symbols: characters, and marks, which are the tokens.
-
-        Any other one becomes the unknown token; where there is none, the start token, too.
-        """
+        Any other one becomes the unknown token; where there is none, the start token, too."""
         if points.dtype == self.dtype == np.uint8:  # several times as fast
             return np.frombuffer(points.tobytes().translate(self._table[:256].tobytes()), np.uint8)
         ids: Ids = np.empty(len(points), self.dtype)
@@ -152,12 +141,10 @@ class Vocabulary:
         return "".join(character for character in text if known.issuperset(self.units(character)))
 
     def replace_unknown(self, text: str) -> str:
-        """The text with unknown characters replaced by known ones, where Unicode says which are near.
-
-        Tried in this order: composed (NFC); then for each unknown character its decomposition (NFD),
-        without its width or ligature (NFKC, NFKD), without its accents, and all of these in the other
-        case (Unicode Standard Annex 15). What has none stays unknown.
-        """
+        """The text with unknown characters replaced by known ones, where Unicode says which are near. Tried
+        in this order: composed (NFC); then for each unknown character its decomposition (NFD), without its
+        width or ligature (NFKC, NFKD), without its accents, and all of these in the other case (Unicode
+        Standard Annex 15). What has none stays unknown."""
         known = set(self.characters)
         if known.issuperset(self.units(text)):
             return text

@@ -13,9 +13,6 @@ class Clock:
         began: when the command began, by `now`; None: just now.
         before: seconds that the run which is resumed had taken already.
         now: seconds, from any beginning.
-
-    Attributes:
-        reserve: seconds that are kept for what comes after the training.
     """
 
     def __init__(
@@ -25,7 +22,8 @@ class Clock:
         before: float = 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.budget, self.now, self.reserve = budget, now, 0.0
+        self.budget, self.now = budget, now
+        self.reserve = 0.0  # seconds for what comes after the training
         self._began = (now() if began is None else began) - before
 
     def spent(self) -> float:

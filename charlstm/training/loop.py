@@ -1,7 +1,5 @@
-"""The training loop: windows -> new weights, step by step.
-
-Figures come out of it, and whoever asks for them decides what becomes of them and when to stop.
-"""
+"""The training loop: windows -> new weights, step by step. Figures come out of it, and whoever asks for them
+decides what becomes of them and when to stop."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +31,7 @@ TOO_MANY = {"skip": 3, "stop": 1}
 
 PACE_STEPS = 10  # until so many are made, those that are missing are taken to last as was measured before
 
-
-Windows = Callable[[int], Sequence[Window]]
-"""Those of an epoch, by its number, counted from 0."""
+Windows = Callable[[int], Sequence[Window]]  # of an epoch, by its number, counted from 0
 
 
 class DivergedError(ArithmeticError):
@@ -54,29 +50,15 @@ class Training:
 
     Args:
         model: trained in place; dropout draws from torch's own generator.
-        windows: that it is trained on.
         steps: how many there will be in all, at most; the learning rate follows from it.
         every: steps between two figures; None: an epoch.
-        average: told of every step.
         autocast: dtype of the matrix products; None: that of the weights.
         clock: with a budget, training ends with its time: how many steps that makes is counted out anew after
             each, and so the learning rate becomes a function of the share of the time that is done.
         pace: seconds that a step takes, as was measured beforehand; `steps` of a budget then only follow from
             it. 0: it was not measured.
-        threads: told of the seconds of every step.
         processes: that train together, each on its share of the streams, whose state it carries; the one of
             rank 0 tells the others of each step.
-
-    Attributes:
-        before_step: called before each step is made, if there is anything to call.
-        step, epoch: done.
-        window: how many of the epoch's are done.
-        ahead: steps made beyond those that the epochs done, or the time, would take with the windows of now;
-            the learning rate does not count them.
-        state: after the last window; None: zero.
-        lr_factor: of the learning rate, for whoever has reason to lower it.
-        settling: another one, of `train.decay=loss`.
-        since, sums, wrong: what the next figures will be made of.
     """
 
     def __init__(
@@ -103,10 +85,13 @@ class Training:
         self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
         self.processes = self.optimizer.processes = processes
         self.before_step: Callable[[], object] | None = None
-        self.step = self.epoch = self.window = self.ahead = self.chars_seen = 0
-        self.state: State | None = None
+        self.step = self.epoch = self.window = self.chars_seen = 0  # done; windows of the epoch
+        # steps beyond those that the epochs done, or the time, would take with the windows of now; the
+        # learning rate does not count them
+        self.ahead = 0
+        self.state: State | None = None  # after the last window; None: zero
         self.lr, self.lr_factor, self.seconds = config.peak_lr, 1.0, 0.0
-        self.settling = Settling()
+        self.settling = Settling()  # with `train.decay=loss`
         self.windows = windows
         self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
         self.since = Since()
@@ -119,14 +104,8 @@ class Training:
 
     def figures(self, pause: Callable[[], bool] = lambda: False) -> Iterator[Progress | None]:
         """Train to the last step; yields the figures each time that they are due, and None where `pause`,
-        asked after each step, says so in between.
-
-        Until the next are asked for, the model is as it was left.
-
-        Raises:
-            DivergedError: too many steps in a row were not finite, or the plain engine computed what is not
-                finite; that step is not made.
-        """
+        asked after each step, says so in between. Raises DivergedError if too many steps in a row were not
+        finite, or the plain engine computed what is not finite; that step is not made."""
         while self.step < self.steps:
             self.run(pause)
             yield self.take_figures() if self.is_due() else None
@@ -180,7 +159,6 @@ class Training:
         return (self.seconds + missing * self.pace) / max(self.step + missing, 1)
 
     def is_due(self) -> bool:
-        """Whether it is time for figures."""
         return self.step == self.steps or (self.window if self.every is None else self.step % self.every) == 0
 
     def take_figures(self) -> Progress | None:
@@ -358,13 +336,8 @@ def of_corpus(
     beside: tuple[Ids, int] | None = None,
     **others: Any,
 ) -> Training:
-    """Training on the streams of a corpus, which is cut at other places in each epoch.
-
-    Args:
-        ids: `(N,)`, long enough for `recipe.for_corpus` to leave `config` as it is.
-        start, seed: as for `ShiftedStreams`.
-        beside: the ids of another text, and how many streams of it are trained on beside those of this one.
-        others: as for `Training`.
-    """
+    """Training on the streams of a corpus, `ids (N,)`, long enough for `recipe.for_corpus` to leave `config`
+    as it is, which is cut at other places in each epoch; `beside` are the ids of another text, and how many
+    streams of it are trained on, too. The rest is as for `ShiftedStreams` and `Training`."""
     windows = partial(ShiftedStreams, ids, config.batch, config.window, start, seed)
     return Training(model, _with_beside(windows, beside, start, seed), config, **others)

@@ -15,8 +15,7 @@ MEND = "try a smaller train.batch, train.window or model.hidden, or a shorter te
 
 
 def training_bytes(model: ModelConfig, config: TrainConfig, vocabulary_size: int, window: int) -> int:
-    """About how many bytes a training takes besides PyTorch itself: what every weight and every step of a
-    window needs.
+    """About how many bytes a training takes besides PyTorch itself.
 
     Each weight is there some 13 times while a state is saved, with averages 21 times, as was measured:
     itself, its gradient, two moments, and these again in the good state to go back to, in the new one and in

@@ -7,8 +7,7 @@ from typing import Any
 from charlstm.config.settings import Unit
 from charlstm.config.values import Count, Nonnegative
 
-Figures = dict[str, Any]
-"""Results of a run by name, as `result.json` and checkpoints keep them: each task has its own."""
+Figures = dict[str, Any]  # results of a run by name, as `result.json` and checkpoints keep them
 
 
 def finite(value: Any) -> Any:
@@ -20,40 +19,22 @@ def finite(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Progress:
-    """The figures of the steps since the last ones: of an epoch, or of `every` steps.
+    """The figures of the steps since the last ones, of an epoch or of `every` steps; averages are over those
+    that were not skipped."""
 
-    Attributes:
-        epoch: epochs done.
-        step: optimiser steps done, those that were skipped included.
-        chars_seen: characters trained on so far, every stream counted.
-        seconds: of training so far, without what the driver does in between.
-        loss: what was optimised, averaged over the windows by their length.
-        bits_per_char: the same in bits, of a model of bytes per byte; None where the scores are no
-            log-probabilities (`train.loss=mse`).
-        accuracy: share of characters right while fed the true text.
-        chars_per_second: of these steps.
-        learning_rate: of the last step.
-        gradient_norm: before clipping, averaged over the steps.
-        skipped: how many of the steps changed nothing, for their loss or gradient was not finite (overflows
-            that float16's scale is there for are not counted); the averages are over those that did.
-        free_run: how many characters a free run after these steps wrote before its first error; None: there
-            was none.
-        recalled: it was exact to the end token.
-    """
-
-    epoch: Count
-    step: Count
-    chars_seen: Count
-    seconds: Nonnegative
-    loss: float
-    bits_per_char: float | None
-    accuracy: float
-    chars_per_second: float
-    learning_rate: float
-    gradient_norm: float
-    skipped: Count = 0
-    free_run: Count | None = None
-    recalled: bool = False
+    epoch: Count  # done
+    step: Count  # done, those that were skipped included
+    chars_seen: Count  # trained on so far, every stream counted
+    seconds: Nonnegative  # of training so far, without what the driver does in between
+    loss: float  # what was optimised, averaged over the windows by their length
+    bits_per_char: float | None  # the same, or per byte; None where scores are no log-probabilities (mse)
+    accuracy: float  # share of characters right while fed the true text
+    chars_per_second: float  # of these steps
+    learning_rate: float  # of the last step
+    gradient_norm: float  # before clipping
+    skipped: Count = 0  # steps whose loss or gradient was not finite, but for overflows of float16
+    free_run: Count | None = None  # characters right before its first error; None: there was none
+    recalled: bool = False  # it was exact to the end token
 
     def curves(self, unit: Unit = "char") -> dict[str, float | None]:
         """What TensorBoard draws against the step; the prefix keeps the charts in one group of its page. The

@@ -33,17 +33,15 @@ class Choice(NamedTuple):
 def fastest(
     model: Model, ids: Ids, start: int | None, config: TrainConfig, choices: Sequence[Choice], end: float
 ) -> tuple[Choice, float]:
-    """The choice that makes a step shortest, and its seconds.
+    """The choice that makes a step shortest, and its seconds. torch's generators stay as they are, but the
+    model's weights are used up, and its threads changed.
 
     They take turns. Of two on as many threads that with the shorter shortest step is faster. More threads are
     if their median step is shorter, too: what else the machine does is in the median, and more of it where
-    threads wait for each other. torch's generators stay as they are, but the model's weights are used up, and
-    its threads changed.
+    threads wait for each other.
 
-    Args:
-        choices: the simplest first, which is preferred to one that is hardly faster, the likeliest last.
-        end: of the measuring, by `time.perf_counter`. The likeliest is measured in any case.
-    """
+    The simplest of the choices comes first, and is preferred to one that is hardly faster, the likeliest
+    last; it is measured in any case, the others until `end`, by `time.perf_counter`."""
     # a learning rate that would diverge is for the training itself to report
     config = replace(config, lr=1e-9)
     device = next(model.parameters()).device

@@ -14,14 +14,9 @@ FIRST_WAIT = 8  # steps until another trial where one brought nothing; twice as 
 
 
 class Threads:
-    """All threads of a run, or one: where a step takes much longer than it did, the other number is tried for
-    some steps, and what is faster stays. Threads that wait for each other stand still as soon as one of them
-    does not get its core.
-
-    Args:
-        count: how many there are now, of at least two.
-        pace: the seconds of a step when the run began, where others may have been already.
-    """
+    """All threads of a run, `count` of at least two, or one: where a step takes much longer than it did, at
+    first than `pace` in seconds, the other number is tried for some steps, and what is faster stays. Threads
+    that wait for each other stand still as soon as one of them does not get its core."""
 
     def __init__(self, count: int, pace: float) -> None:
         self.all, self.now, self.pace = count, count, pace
@@ -30,7 +25,6 @@ class Threads:
         self._wait, self._left = FIRST_WAIT, 0
 
     def took(self, seconds: float) -> None:
-        """A step took so long."""
         self._left -= 1
         self._taken = [*self._taken[1 - JUDGED :], seconds]
         self.pace = min(self.pace, seconds)

@@ -1,5 +1,4 @@
-"""Ids -> the windows that each epoch trains on. One pass over the windows is an epoch; the recurrent state is
-zero before the first, but for segments, and carried from each to the next."""
+"""Ids -> the windows that each epoch trains on."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -42,10 +41,7 @@ class Window(NamedTuple):
 
 
 def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
-    """The windows of an epoch over `ids (N,)`, by its number, cut as `train.layout` says.
-
-    They are views of `ids` or small arrays of ids; one-hot vectors are made by the model.
-    """
+    """The windows of an epoch over `ids (N,)`, by its number, cut as `train.layout` says."""
     if config.layout == "segments":
         return Segments(ids, config.batch, config.window)
     if config.layout == "staggered":
@@ -56,20 +52,15 @@ def windows_of(ids: Ids, config: TrainConfig) -> Callable[[int], list[Window]]:
 
 
 def staggered(ids: Ids, batch: int) -> list[Window]:
-    """B copies of the text, each starting one symbol later than the one before, in one window.
-
-    At step j the batch reads the symbols j ... j + B - 1 and predicts j + 1 ... j + B; T = N - B.
-    """
+    """B copies of the text, each starting one symbol later than the one before, in one window: at step j the
+    batch reads the symbols j ... j + B - 1 and predicts j + 1 ... j + B; T = N - B."""
     steps = sliding_window_view(ids, batch)  # (N - B + 1, B)
     return [Window(steps[:-1], steps[1:])]
 
 
 def streams(ids: Ids, batch: int, window: int) -> list[Window]:
-    """B contiguous stretches of the text side by side, cut into windows of at most `window` steps.
-
-    Together they predict every symbol but the first. Where N - 1 is no multiple of B, neighbours overlap
-    by a symbol rather than leave one out.
-    """
+    """B contiguous stretches of the text side by side, cut into windows of at most `window` steps. Together
+    they predict every symbol but the first; neighbours may overlap by a symbol."""
     length = -(-(len(ids) - 1) // batch)
     starts = np.arange(batch) * (len(ids) - 1 - length) // max(batch - 1, 1)
     text = ids[starts + np.arange(length + 1)[:, None]]  # (length + 1, B)
@@ -79,17 +70,13 @@ def streams(ids: Ids, batch: int, window: int) -> list[Window]:
 
 class Segments:
     """B contiguous stretches of the text side by side, read round and round: at the end of its own, each
-    stream goes on in the next one's, and the first begins anew.
+    stream goes on in the next one's, and the first begins anew. The last stretch is filled up with the last
+    of `ids (N,)`, the end token, after which nothing else ever comes.
 
     An epoch begins another part of a window later than the pass over the text does, and is that much longer
     or shorter than the pass, so that no place is always at the border of a window, where gradients stop: what
     comes first after a border that never moves cannot teach the steps before it what to keep for it, and is
-    learnt last.
-
-    Args:
-        ids: `(N,)`; the last stretch is filled up with the last of them, the end token, after which nothing
-            else ever comes.
-        window: an epoch has as many windows as one pass needs if each has at most so many steps.
+    learnt last. It has as many windows as a pass needs if each has at most `window` steps.
     """
 
     GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
@@ -101,7 +88,6 @@ class Segments:
         self._text = sliding_window_view(ids, self._length + 1)[:: self._length].T  # (length + 1, B)
 
     def __call__(self, epoch: int) -> list[Window]:
-        """The windows of an epoch, by its number, counted from 0."""
         begin, end = self._begin(epoch), self._length + self._begin(epoch + 1)
         borders = [begin + (end - begin) * k // self._windows for k in range(self._windows + 1)]
         return [self._window(here, there) for here, there in pairwise(borders)]
@@ -118,18 +104,15 @@ class Segments:
 
 
 class ShiftedStreams(Sequence[Window]):
-    """As `streams`, cut window by window as it is needed, from a place on that is another in every epoch.
-
-    Every epoch another `0 ... window - 1` ids are left out at the beginning, so that the borders of the
-    windows, where gradients stop, move. Every window has `window` steps; the few ids at the end of a stream
-    that fill none are left out.
+    """As `streams`, cut window by window as it is needed. Every epoch another `0 ... window - 1` ids are left
+    out at the beginning, so that the borders of the windows, where gradients stop, move; and those at the end
+    of a stream that fill no window. `seed` and `epoch` say where the text is cut, so that any window of any
+    epoch can be had without those before it.
 
     Args:
         ids: `(N,)`, N above (batch + 1) * window.
         start: what every stream reads first, the start token; None for a text that has start tokens of its
             own: reading them in the middle of a record would teach that records begin there.
-        seed, epoch: together they say where the text is cut, so that any window of any epoch can be had
-            without those before it.
     """
 
     def __init__(self, ids: Ids, batch: int, window: int, start: int | None, seed: int, epoch: int) -> None:
@@ -158,15 +141,9 @@ class ShiftedStreams(Sequence[Window]):
 
 
 class Beside(Sequence[Window]):
-    """The windows of an epoch with more streams beside them, of another text. In each epoch every one of
-    these begins at another place, with a zero state, and reads on from there, round and round.
-
-    Args:
-        windows: of the epoch, all as long as the first, or a list.
-        ids: `(N,)`, of the other text.
-        streams: how many.
-        start, seed, epoch: as for `ShiftedStreams`.
-    """
+    """The windows of an epoch, all as long as the first or a list, with so many streams beside them of
+    another text, `ids (N,)`. In each epoch every one of these begins at another place, with a zero state, and
+    reads on from there, round and round; `start`, `seed` and `epoch` are as for `ShiftedStreams`."""
 
     def __init__(
         self, windows: Sequence[Window], ids: Ids, streams: int, start: int | None, seed: int, epoch: int

@@ -123,9 +123,9 @@ def test_measures_by_hand():
     assert a_trial(200, False, needed_bits=650.0).soft_bits_per_parameter == 0.0
     found = Limit((recalled, failed))
     assert (found.longest, found.shortest_failure) == (recalled, failed)
-    assert (found.bits_per_parameter, found.soft_bits_per_parameter) == (6.0, 5.6)
+    assert (found.shown.bits_per_parameter, found.soft_bits_per_parameter) == (6.0, 5.6)
     nothing = Limit((a_trial(1, False), failed))
-    assert (nothing.longest, nothing.shown.length, nothing.bits_per_parameter) == (None, 1, 0.0)
+    assert (nothing.longest, nothing.shown.length, nothing.shown.bits_per_parameter) == (None, 1, 0.0)
 
 
 def test_what_seeds_say_of_a_limit():

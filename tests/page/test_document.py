@@ -48,7 +48,7 @@ def test_the_file_is_written_whole_and_never_opens_a_tag_that_is_not_its_own(tra
         (["ckpt=a,b,c"], "ckpt: name a checkpoint or run directory, such as ckpt=outputs/..., or two"),
         (
             ["ckpt=nowhere"],
-            "nowhere: no such checkpoint; give the file or run directory that train.py printed",
+            "nowhere: no such checkpoint; give the file or run directory",
         ),
         (
             ["ckpt=RUN", "out=no/such/folder.html"],

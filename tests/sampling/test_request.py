@@ -28,7 +28,7 @@ from charlstm.config.tool_settings import SampleSettings
 from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
 from charlstm.sampling import request as request_module
-from charlstm.sampling.request import prompt_of
+from charlstm.sampling.request import prompts_of
 from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 
@@ -203,7 +203,7 @@ WHOLE_WORDS = [
 
 def reaches_the_model(text, **keys):
     request = dataclasses.replace(asked_nothing(), **keys)
-    ids = Vocabulary.of_text(text or "x").encode(prompt_of(request))
+    ids = Vocabulary.of_text(text or "x").encode(prompts_of(request)[0])
     return Vocabulary.of_text(text or "x").decode(ids) == text
 
 
@@ -261,7 +261,7 @@ def test_numbers_that_overflow_end_in_a_line(tmp_path):
     checkpoint.save(Checkpoint(config, vocabulary, "lm", 0, {}, {}, weights), tmp_path / "best.safetensors")
     done = run(f"ckpt={tmp_path}", "temperature=0")
     assert done.returncode == 1
-    assert done.stderr.decode().startswith("error: the model's scores are not finite")
+    assert done.stderr.decode().startswith("error: the scores are not finite")
     assert done.stderr.count(b"\n") == 1
 
 
@@ -445,9 +445,8 @@ def test_a_conversation_on_a_terminal(trained, no_color, bold, plain):
 
 def test_a_prompt_file_may_be_empty_and_a_text_may_not(tmp_path):
     (tmp_path / "empty").touch()
-    assert (
-        prompt_of(command_line.compose("sample", SampleSettings, [f"prompt_file={tmp_path / 'empty'}"])) == ""
-    )
+    asked = command_line.compose("sample", SampleSettings, [f"prompt_file={tmp_path / 'empty'}"])
+    assert prompts_of(asked) == [""]
 
 
 def test_a_file_cannot_ask_for_a_text_without_end():

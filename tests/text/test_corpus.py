@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from charlstm.text import corpus, draft, source, vocabulary
+from charlstm.text import corpus, source, vocabulary
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Vocabulary
 
@@ -22,13 +22,12 @@ from charlstm.text.vocabulary import Vocabulary
 @at_most(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(min_size=40), st.integers(1, 7))
 def test_ids_decode_to_the_text(tmp_path, monkeypatch, text, block):
-    for module in (vocabulary, draft):
-        monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(vocabulary, "BLOCK", block)
     (tmp_path / "t").write_bytes(text.encode())
     built = corpus.read(data(path=tmp_path / "t", force=True))
     assert built.vocabulary.decode(all_of(built)) == text.removeprefix("\ufeff")
     assert built.train.dtype == built.vocabulary.dtype
-    assert built.facts.symbols == built.facts.characters == len(text.removeprefix("\ufeff"))
+    assert len(built.ids) == built.facts.characters == len(text.removeprefix("\ufeff"))
 
 
 def test_the_sentence():
@@ -57,7 +56,7 @@ def test_parts_have_whole_records(tmp_path):
         assert part[0] == start
         assert part[-1] == end
         # off by half a record at each end, at most
-        assert abs(len(part) - share * built.facts.symbols) <= 9
+        assert abs(len(part) - share * len(built.ids)) <= 9
     assert (all_of(built) == start).sum() == built.facts.records == 100
     assert "\n" not in built.vocabulary.characters
 
@@ -71,7 +70,7 @@ def test_each_file_is_a_record(tmp_path):
     assert built.train.tolist() == [start, *of("A\r\n"), end, start, *of("B\n"), end]
     facts = built.facts
     assert (facts.records, facts.crlf, facts.cr, facts.bom) == (2, 1, 0, True)
-    assert (facts.bytes, facts.characters, facts.symbols) == (8, 5, 9)
+    assert (facts.bytes, facts.characters, len(built.ids)) == (8, 5, 9)
 
 
 def test_without_records_files_are_one_text(tmp_path):
@@ -187,7 +186,7 @@ def test_wrong_requests(tmp_path, monkeypatch, request_):
     changes = dict(zip(request_[::2], [*request_[1::2], ""], strict=False))
     if WRONG[request_] is None:  # a text that is no file has no encoding
         changes |= {"text": "abc", "split": (1.0, 0.0, 0.0)}
-        assert corpus.read(data(**changes)).facts.symbols == 3
+        assert len(corpus.read(data(**changes)).ids) == 3
         return
     asked = data(**changes)
     with pytest.raises(ValueError, match=WRONG[request_]):
@@ -197,7 +196,7 @@ def test_wrong_requests(tmp_path, monkeypatch, request_):
 def test_a_named_text_gives_way_to_what_is_asked_for_beside_it(tmp_path):
     (tmp_path / "t").write_text("abc" * 30)
     for name in ("python", "hello"):
-        assert corpus.read(data(f"data={name}", f"data.path={tmp_path / 't'}")).facts.symbols == 90
+        assert len(corpus.read(data(f"data={name}", f"data.path={tmp_path / 't'}")).ids) == 90
 
 
 @pytest.fixture
@@ -298,7 +297,7 @@ def test_a_text_between_its_tokens():
 
 def test_what_is_said_of_it(tmp_path):
     built = corpus.read(data())
-    assert built.describe_text() == "data/hello.txt: 68 characters, 22 distinct"
+    assert built.characters() == "68 characters, 22 distinct"
     assert list(built.describe()) == [
         "data/hello.txt: 68 bytes, 68 characters, 22 distinct",
         "parts: train 61, valid 4, test 3",
@@ -306,7 +305,7 @@ def test_what_is_said_of_it(tmp_path):
     (tmp_path / "t").write_bytes("\ufeffaé\r\n\r\rb\n".encode())
     built = corpus.read(data(path=tmp_path / "t"))
     characters = "8 characters, 5 distinct, 1 CRLF line ends, 2 CR line ends"
-    assert built.describe_text() == f"{tmp_path}/t: {characters}, a byte order mark left out"
+    assert built.characters() == f"{characters}, a byte order mark left out"
     (first, _) = corpus.read(data(path=tmp_path / "t", min_count=2)).describe()
     assert first == (
         f"{tmp_path}/t: 12 bytes, {characters}, 3 rare characters made unknown, a byte order mark left out"
@@ -325,9 +324,7 @@ def test_text_is_unchanged(tmp_path, text):
 
 def test_another_text_is_refused_as_another_even_if_it_is_none(tmp_path):
     (tmp_path / "t").write_bytes(b"\xff" * 100)
-    with pytest.raises(
-        ValueError, match="t: its SHA-256 is da6f.*, not that of data.sha256; it is another text"
-    ):
+    with pytest.raises(ValueError, match="t: its SHA-256 is da6f.*, not that of data.sha256; another text"):
         corpus.read(data(path=tmp_path / "t", sha256="00"))
 
 

@@ -90,7 +90,7 @@ def test_a_file_that_is_there_is_used(tmp_path, cache):
     assert build("http://127.0.0.1:1/text").facts.bytes == len(TEXT)
     assert not (cache / "downloads").exists()
     (tmp_path / "local").write_bytes(b"mine")
-    with pytest.raises(ValueError, match="data.path = local: its SHA-256 is .*; it is another text"):
+    with pytest.raises(ValueError, match="data.path = local: its SHA-256 is .*; another text"):
         build("http://127.0.0.1:1/text")
 
 
