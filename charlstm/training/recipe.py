@@ -70,7 +70,7 @@ def for_text(
     cannot cut that text into `train.batch` streams.
 
     A long text is learnt many times faster as segments side by side, for the products are larger and the
-    gradients have less far to go; and by SOAP. In one that says little, such as 3,000 times the same letter,
+    gradients have less far to go; and by Muon or SOAP. In one that says little, such as 3,000 times a letter,
     it has to be known when something happens, for which see `losses.hardest` and `Model.add_forget_bias`.
 
     Args:
