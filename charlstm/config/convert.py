@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from charlstm.config.values import Duration, Range, Shares
+from charlstm.config.values import Duration, Range
 
 T = TypeVar("T")
 
@@ -127,11 +127,10 @@ def _value(hint: Any, value: Any) -> Any:
         raise ValueError(choices + (f"; did you mean {near[0]}?" if near else ""))
     if origin is Annotated:
         kind, allowed = arguments
-        if isinstance(allowed, Duration):
-            # Hydra reads 90 as a number and 90s as a text
-            is_time = not isinstance(value, bool) and str(value) in allowed
-            return str(_exactly(is_time, value, str(allowed)))
-        return _shares(allowed, value) if isinstance(allowed, Shares) else _number(kind, allowed, value)
+        if isinstance(allowed, Range):
+            return _number(kind, allowed, value)
+        right = _exactly(value in allowed, value, str(allowed))
+        return str(right) if isinstance(allowed, Duration) else tuple(map(float, right))
     if origin is tuple and arguments[0] is not str:
         return _values(arguments[0], value)
     if origin is tuple:
@@ -159,12 +158,6 @@ def _number(kind: type[Any], allowed: Range | None, value: Any) -> Any:
     right = is_number and value in (allowed or FINITE) and (kind is float or value == int(value))
     expected = "a number" if kind is float else "a whole number"
     return kind(_exactly(right, value, expected if allowed is None else f"{expected}, {allowed}"))
-
-
-def _shares(allowed: Shares, value: Any) -> tuple[float, ...]:
-    is_list = isinstance(value, list | tuple)
-    numbers = is_list and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
-    return tuple(map(float, _exactly(numbers and value in allowed, value, str(allowed))))
 
 
 def _exactly(right: bool, value: Any, expected: str) -> Any:

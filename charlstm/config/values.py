@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ Nonnegative = Annotated[float, Range(0, 1e300)]
 class Shares:
     """Allowed shares of a whole for train, valid and test: three numbers that sum to 1, the first above 0."""
 
-    def __contains__(self, shares: tuple[float, ...]) -> bool:
+    def __contains__(self, shares: Any) -> bool:
+        if not (isinstance(shares, list | tuple) and all(type(x) in (int, float) for x in shares)):
+            return False
         # 1e-6: nobody writes a third more exactly
-        return len(shares) == 3 and min(shares) >= 0 < shares[0] and abs(sum(shares) - 1) <= 1e-6
+        return len(shares) == 3 and min(shares) >= 0 < shares[0] and bool(abs(sum(shares) - 1) <= 1e-6)
 
     def __str__(self) -> str:
         return "three numbers, none negative, the first above 0, that sum to 1, such as [0.9, 0.05, 0.05]"
@@ -43,8 +45,8 @@ class Duration:
     # nine digits, some 100,000 years: with 400 it would be infinite
     PATTERN = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)([smh]?)")
 
-    def __contains__(self, text: str) -> bool:
-        matched = self.PATTERN.fullmatch(text)
+    def __contains__(self, value: object) -> bool:
+        matched = self.PATTERN.fullmatch(str(value))  # Hydra reads 90 as a number and 90s as a text
         return matched is not None and float(matched[1]) > 0
 
     def __str__(self) -> str:

@@ -136,10 +136,6 @@ class Resumed(Saved):
         of_windows = ("train.layout", "train.batch", "train.window")
         return not self.other_data and self.unchanged(*of_text, *of_windows)
 
-    def last_step_in(self, path: Path) -> int | None:
-        """The step of the last state in the directory `path`, if that is where this run is resumed from."""
-        return self.trained.step if self.path.resolve() == (path / LAST).resolve() else None
-
     def differences(self, versions: Mapping[str, Any], machine: Machine) -> Iterator[str]:
         """What is not as it was, a line each."""
         yield from self.refusals

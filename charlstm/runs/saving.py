@@ -31,7 +31,8 @@ class Saving:
         self._on_nonfinite = settings.train.on_nonfinite
         self._every = Duration.seconds(self._config.every) if self._config.every is not None else None
         # of the state that is there already, which was verified when it was read
-        self._last_step = resumed.last_step_in(path) if resumed is not None else None
+        is_there = resumed is not None and resumed.path.resolve() == (path / LAST).resolve()
+        self._last_step = resumed.trained.step if resumed is not None and is_there else None
         self._saved_at = time.monotonic()
         self._good = snapshot.take(training)
         # how often training went back to the last good state

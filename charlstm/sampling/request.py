@@ -67,6 +67,7 @@ class Request:
             for n, prompt in enumerate(prompts_of(settings), 1)
         ]
         self.prompt = self.prompts[0]
+        self.total = len(self.prompts) * settings.samples
         self.interrupted = False
 
     def writer(self, seeds: Sequence[int], prompts: Sequence[str] = (), measure: bool = False) -> Writer:
@@ -82,10 +83,6 @@ class Request:
     def shown(self, text: str, prompt: str | None = None) -> str:
         """A text as people see it, after its prompt, by default the only one, or without."""
         return (self.prompt if prompt is None else prompt) + text if self.settings.echo else text
-
-    @property
-    def total(self) -> int:
-        return len(self.prompts) * self.settings.samples
 
 
 def samples(request: Request) -> Iterator[Sample]:
