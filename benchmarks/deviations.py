@@ -84,4 +84,7 @@ def main(device: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:] or ["cpu"]))
+    wanted = sys.argv[1:] or ["cpu"]
+    if wanted not in (["cpu"], ["cuda"]) or (wanted == ["cuda"] and not torch.cuda.is_available()):
+        sys.exit(f"error: {' '.join(wanted)}: there is cpu and, with such a device, cuda")
+    main(*wanted)

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import charlstm
-from benchmarks.machine import describe
+from benchmarks.machine import arguments, describe
 from charlstm.limits.capacity import random_text
 from charlstm.training import recipe
 
 TEXTS = ["1x4 60", "1x4 150", "1x6 200", "1x16 100", "1x16 300", "2x16 300", "2x128 60", "2x128 300"]
 BOOK = ["1x32 1000", "1x64 1000", "1x64 4000", "2x128 200", "2x128 1000", "2x128 4000", "1x256 4000"]
+LONGEST = 4000
 SYMBOLS = 33
 RECIPES = {
     "one sequence, AdamW": {"train.layout": "sequence", "train.optimizer": "adamw"},
@@ -28,7 +29,9 @@ RECIPES = {
 def main(seeds: int, size: str, path: str) -> None:
     """Print a row for each text and recipe."""
     print(describe())
-    book = Path(path).read_text(encoding="utf-8") if path else ""
+    book = Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else ""
+    if path and len(book) < seeds * LONGEST:
+        sys.exit(f"error: path = {path}: no text of {seeds * LONGEST:,} characters")
 
     def part(length: int, seed: int) -> str:
         return book[seed * length :][:length] if book else random_text(length, SYMBOLS, seed)
@@ -64,5 +67,4 @@ def main(seeds: int, size: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    main(int(given.get("seeds", 4)), given.get("size", ""), given.get("path", ""))
+    main(*arguments(seeds=4, size="", path=""))

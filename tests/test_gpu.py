@@ -92,9 +92,10 @@ def test_scores_of_both_devices_agree(tmp_path):
     assert score.nats == pytest.approx(result["valid_nats"], abs=1e-5)
 
 
-def test_copying_learns(tmp_path):
+def test_copying_makes_its_steps(tmp_path):
     run = go(tmp_path / "run", *KEYS["copy"])
-    assert math.isfinite(json.loads((run / "result.json").read_text())["loss"])
+    result = json.loads((run / "result.json").read_text())
+    assert (result["steps"], math.isfinite(result["loss"])) == (30, True)
 
 
 def test_weights_that_lie_in_no_one_piece_are_no_warning(tmp_path):

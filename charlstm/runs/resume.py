@@ -38,12 +38,11 @@ class Saved:
     @property
     def optimizer(self) -> Optimizer:
         """The one that was asked for or, by what it left, chosen: other versions choose others."""
-        kinds, asked = (
-            {name.partition("/")[0] for name in self.trained.arrays},
-            self.state.settings.train.optimizer,
-        )
-        chosen: Optimizer = "muon" if "muon" in kinds else "soap" if "soap" in kinds else "adamw"
-        return chosen if asked == "auto" else asked
+        asked = self.state.settings.train.optimizer
+        if asked != "auto":
+            return asked
+        kinds = {name.partition("/")[0] for name in self.trained.arrays}
+        return "muon" if "muon" in kinds else "soap" if "soap" in kinds else "adamw"
 
     def values(self) -> dict[str, Any]:
         """The settings by dotted key, but for those that say how to resume; a relative path to a text or a

@@ -97,10 +97,10 @@ def _one_stream(
     model: Model, ids: Ids, start: int, first: int | None, hop: int, is_late: Callable[[], bool], once: bool
 ) -> NDArray[np.float64]:
     """The nats of each stretch of ids, read as streams of `hop` symbols each of which continues the last."""
-    begins, device = np.arange(0, len(ids), hop), next(model.parameters()).device
+    begins = np.arange(0, len(ids), hop)
     sums = np.empty((len(begins), hop // STRETCH))
     # the nats at the end of each stretch, and of what is read before the first one
-    ends = torch.zeros(hop // STRETCH, COMPARED, len(begins), device=device)
+    ends = torch.zeros(hop // STRETCH, COMPARED, len(begins), device=next(model.parameters()).device)
     before, state, last = ends[0].clone(), None, None
     if len(begins) > 1:
         nats, state = _read(model, ids, start, begins - RUN_IN, RUN_IN, None, first)

@@ -31,7 +31,7 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     vocabulary, ids = corpus.vocabulary, corpus.vocabulary.framed(corpus.ids)
     settings.model.fit_vocabulary(len(vocabulary))
     asked = settings.train
-    if saved is not None and asked.optimizer == "auto":
+    if saved is not None and asked.optimizer == "auto":  # what would be chosen now may be another one
         asked = replace(asked, optimizer=saved.optimizer)
     bits, parameters = recipe.information(ids), parameter_count(settings.model, len(vocabulary))
     config = recipe.for_text(asked, len(ids), settings.model.width, bits, parameters)
