@@ -167,12 +167,17 @@ class LanguageModelPlan(Plan):
         return 1 << max(most.bit_length() - 1, 0)
 
     def is_scored(self, step: int) -> bool:
-        """Whether the valid part is scored after this step: `eval.times` of them, spread evenly, the last one
-        at the end; every step if there are fewer."""
-        steps, times = self.decided.steps, self.settings.eval.times
+        """Whether the valid part is scored after this step: after `eval.times` of them in all, among them the
+        last, or after each if there are fewer."""
+        steps = self.decided.steps
         before = (step - 1) // self.every * self.every
         is_one = step % self.every == 0 or step == steps
-        return is_one and step * times // steps > before * times // steps
+        return is_one and self.evaluations_due(step, steps) > self.evaluations_due(before, steps)
+
+    def evaluations_due(self, step: int, steps: int) -> int:
+        """How many evaluations are due after so many steps of so many."""
+        per_pass = recipe.steps_per_epoch(self.config, len(self.corpus.train))
+        return recipe.evaluations_due(step, steps, self.settings.eval.times, per_pass)
 
     @property
     def sample(self) -> int:

@@ -129,8 +129,9 @@ class LanguageModel(Run):
         drawn = {f"bits_per_{unit}/{name}": value for name, value in bits.items()}
         self.tracker.curves(step, drawn | self.slow_curves())
         self.tracker.text(step, "written", {f"temperature {t}": text for t, text in texts.items()})
-        times, steps = self.settings.eval.times, self.plan.decided.steps
-        count = self.due if self.plan.clock.budget else step * times // steps
+        count = (
+            self.due if self.plan.clock.budget else self.plan.evaluations_due(step, self.plan.decided.steps)
+        )
         if self.training.step >= self.training.steps or count & (count - 1) == 0:
             self.draw_inside(step)
 
@@ -141,12 +142,12 @@ class LanguageModel(Run):
         return np.concatenate([[self.vocabulary.start], ids]).astype(self.vocabulary.dtype)
 
     def _is_scored(self, step: int) -> bool:
-        """Whether the valid part is scored after this step. With a budget, evaluations are spread over its
-        time, and those are left out that would make them take more than a tenth of it."""
+        """Whether the valid part is scored after this step. With a budget, those are left out that
+        would make them take more than a tenth of it."""
         training, clock = self.training, self.plan.clock
         if clock.budget is None:
             return self.plan.is_scored(step)
-        due = int(training.share * self.settings.eval.times)
+        due = self.plan.evaluations_due(min(step, training.steps), training.steps)
         is_cheap = self.spent + self.latest <= clock.spent() / 10
         is_scored = training.step >= training.steps or (due > self.due and is_cheap)
         self.due = due if is_scored else self.due

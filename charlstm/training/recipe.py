@@ -212,6 +212,17 @@ def sampled(config: TrainConfig, steps: int, times: int) -> int:
     return max(int(0.4 * steps * config.batch * config.window / (times * passes)), LEAST_SCORED)
 
 
+def evaluations_due(step: int, steps: int, times: int, per_pass: int) -> int:
+    """How many of `times` evaluations are due after so many of all steps, `per_pass` of which are a pass over
+    the text. They are spread evenly or, if there are more than `PASSES` passes, by the logarithm: a small
+    text is learnt by heart long before the end, and the weights that score best are those of an early step.
+    The last two are up to a hundred times as far apart as the first two, and these at least a step."""
+    ratio = min(steps / per_pass / PASSES, steps / times, 100.0)
+    if ratio <= 1:
+        return step * times // steps
+    return int(times * math.log1p((ratio - 1) * step / steps) / math.log1p(ratio - 1))
+
+
 def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
     """Of a language model; where the text is cut may make one of them fewer."""
     return max((symbols - 1) // (config.batch * config.window), 1)

@@ -415,9 +415,15 @@ def test_evaluations_are_as_many_as_were_asked_for(text, steps, times, seconds):
     assert len(scored) == min(times, steps)
     assert scored == [step for step in range(1, steps + 1) if planned.is_scored(step)]  # however fast it is
     assert scored[-1] == steps
-    apart = np.diff([0, *scored])
-    # as even as whole steps, or a 25th of the distance, allow
-    assert apart.max() - apart.min() <= max(1, 2 * steps / times / 25)
+    passes = steps / recipe.steps_per_epoch(planned.config, len(planned.corpus.train))
+    ratio = max(min(passes / recipe.PASSES, steps / times, 100), 1)
+    # as even, in time or in its logarithm, as whole steps, or a 25th of the distance, allow
+    off = max(1, 2 * steps / times / 25)
+    for k, step in enumerate(scored, 1):
+        share = k / len(scored)
+        exact = steps * ((ratio**share - 1) / (ratio - 1) if ratio > 1 else share)
+        assert exact <= step + 1e-6
+        assert step <= exact + off
 
 
 @pytest.mark.parametrize("test", [0.2, 0])
