@@ -256,11 +256,9 @@ MUTATIONS = [
     # sizes by the text
     Mutation("recipe: as wide whatever the text", *RECIPE, "math.sqrt(symbols / 130_000)", "1.0"),
     Mutation("recipe: what is given is not taken", *RECIPE, 'attrgetter(key)(settings) == "auto"', "key"),
-    Mutation(
-        "recipe: no more dropout for more passes", *RECIPE, "per_doubling * doublings", "per_doubling * 2"
-    ),
+    Mutation("recipe: no more dropout for more passes", *RECIPE, "dropout * doublings", "dropout * 2"),
     Mutation("recipe: AdamW for wide nets, too", *RECIPE, "hidden >= MUON_HIDDEN", "False"),
-    Mutation("recipe: no weight decay", *RECIPE, "0.06 * doublings", "0.0 * doublings"),
+    Mutation("recipe: no weight decay", *RECIPE, "decay * doublings", "0 * doublings"),
     Mutation("recipe: what fills the net by Muon, too", *BY_HEART, "and bits < ROOM * parameters", ""),
     Mutation("recipe: narrow nets by Muon, too", *BY_HEART, "hidden >= BY_HEART_HIDDEN and", ""),
     Mutation("recipe: steps of Muon take no longer", *RECIPE, "2 * hidden / chars * is_muon", "0"),

@@ -48,7 +48,7 @@ SEARCH = [  # the first are all tried, then each of the others with the best so 
     *({"model.hidden": hidden} for hidden in (64, 128, 256)),
     *({"train.dropout.hidden": p} for p in (0.1, 0.3, 0.5)),
     *({"train.lr": lr} for lr in (0.006, 0.01, 0.04)),
-    *({"model.embedding": size} for size in (32, 128)),
+    *({"train.weight_decay": decay} for decay in (0, 0.3)),
 ]
 # all by AdamW, which in so little time is what `auto` chooses, too
 FIRST, PLAIN = 9, {"train.optimizer": "adamw", "train.lr": 0.02, "model.embedding": 64}

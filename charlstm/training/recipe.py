@@ -155,9 +155,8 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
     is_muon = optimizer == "muon"
     in_time = seconds / (chars * (1e-6 + 6e-11 * weights) * (1 + 2 * hidden / chars * is_muon))
     doublings = max(math.log2(min(steps, in_time) / per_pass), 0.0)
-    per_doubling, lr = (0.09, 0.4) if is_muon else (0.06, 0.3)
-    dropout = round(min(per_doubling * doublings, 0.5), 2)
-    decay = round(0.06 * doublings, 2) if is_muon else 0.0
+    dropout, decay, lr = (0.09, 0.06, 0.4) if is_muon else (0.06, 0.1, 0.3)
+    dropout, decay = round(min(dropout * doublings, 0.5), 2), round(min(decay * doublings, 1.0), 2)
     values: dict[str, Any] = {
         "model.hidden": hidden,
         "train.optimizer": optimizer,

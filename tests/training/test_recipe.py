@@ -27,7 +27,7 @@ def test_a_text_gets_what_is_good_for_its_length():
     assert [one["train.optimizer"] for one in found] == ["adamw", "adamw", "muon", "muon", "muon"]
     assert [one["train.lr"] for one in found] == [0.02, 0.02, 0.0177, 0.0177, 0.0177]
     assert [one["train.dropout.hidden"] for one in found] == [0.4, 0.28, 0.34, 0.04, 0]
-    assert [one["train.weight_decay"] for one in found] == [0, 0, 0.23, 0.03, 0]
+    assert [one["train.weight_decay"] for one in found] == [0.66, 0.46, 0.23, 0.03, 0]
     assert [one["train.budget"] for one in found] == [None, None, "5m", "5m", "5m"]
     assert [one.get("train.epochs") for one in found] == [100, 25, None, None, None]
 
@@ -49,13 +49,11 @@ def test_wide_lstms_get_muon_with_a_lower_rate_more_dropout_and_fewer_steps():
     assert of["gru"]["train.lr"] == of["adamw"]["train.lr"]
     assert [of[name]["train.lr"] for name in ("adamw", "muon")] == [0.0133, 0.0177]
     steps = {"adamw": 7200 / 0.1535, "muon": 7200 / 0.1535 / 1.5}  # of 2,048 characters, 1.23 million weights
-    for per_doubling, name in ((0.06, "adamw"), (0.09, "muon")):
-        passes = steps[name] * 2048 / 10**6
-        expected = min(per_doubling * math.log2(passes), 0.5)
-        assert of[name]["train.dropout.hidden"] == pytest.approx(expected, abs=0.006)  # rounded to 0.01
-    passes = steps["muon"] * 2048 / 10**6
-    assert of["muon"]["train.weight_decay"] == pytest.approx(0.06 * math.log2(passes), abs=0.006)
-    assert of["adamw"]["train.weight_decay"] == 0
+    for dropout, decay, name in ((0.06, 0.1, "adamw"), (0.09, 0.06, "muon")):
+        doublings = math.log2(steps[name] * 2048 / 10**6)
+        expected = min(dropout * doublings, 0.5), min(decay * doublings, 1)
+        got = of[name]["train.dropout.hidden"], of[name]["train.weight_decay"]
+        assert got == pytest.approx(expected, abs=0.006)  # rounded to 0.01
     assert chosen(10**6, "model.hidden=256")["train.optimizer"] == "muon"
     assert chosen(10**6, "model.hidden=255")["train.optimizer"] == "adamw"
 
