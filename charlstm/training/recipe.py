@@ -41,7 +41,7 @@ better in the same time than AdamW as it is chosen otherwise, though on one of f
 dropout was as good; with 96 and 192 and texts of 4 and 20 kB it did not. Nor where most weights were those
 of an alphabet of a thousand characters, and AdamW's steps took half the time. One seed each."""
 
-PASSES, LEAST_STEPS, LONGEST = 25, 100, "5m"
+PASSES, LEAST_STEPS, LONGEST = 25, 300, "5m"
 """A language model of which nothing is said: so many passes, no fewer steps, and no longer than that."""
 
 LITTLE, MOST_AT_ONCE = 0.5, 20_000
@@ -137,9 +137,9 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
     """Key -> value of what is `auto` for a language model of `symbols` ids of V, and where it ends.
 
     Weights are in proportion to the text, or fewer if time is short; wider nets learn at a lower rate, and by
-    Muon, which learns by heart sooner, too; more passes over the text take more dropout and weight decay.
-    Time is that of a usual core, so that a text gets the same net everywhere. The numbers were found on texts
-    like those of `benchmarks.sizes`."""
+    Muon, which learns by heart sooner, too; more passes over the text, by AdamW also more weights for each
+    symbol, take more dropout and weight decay. Time is that of a usual core, so that a text gets the same net
+    everywhere. The numbers were found on texts like those of `benchmarks.sizes`."""
     model, train = settings.model, settings.train
     per_pass, chars = steps_per_epoch(for_corpus(train, symbols), symbols), train.batch * train.window
     is_free, most = train.budget == "auto" and train.steps is None, train.steps or train.epochs * per_pass
@@ -157,8 +157,9 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
         optimizer = "muon" if is_good else "adamw"
     is_muon = optimizer == "muon"
     in_time = seconds / (chars * (1e-6 + 6e-11 * weights) * (1 + 2 * hidden / chars * is_muon))
-    doublings = max(math.log2(min(steps, in_time) / per_pass), 0.0)
-    dropout, decay, lr = (0.09, 0.06, 0.4) if is_muon else (0.06, 0.1, 0.3)
+    passes = min(steps, in_time) / per_pass
+    doublings = max(math.log2(passes if is_muon else passes * weights / symbols / 32), 0.0)
+    dropout, decay, lr = (0.09, 0.06, 0.4) if is_muon else (0.08, 0.12, 0.3)
     dropout, decay = round(min(dropout * doublings, 0.5), 2), round(min(decay * doublings, 1.0), 2)
     values: dict[str, Any] = {
         "model.hidden": hidden,

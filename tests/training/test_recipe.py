@@ -8,6 +8,7 @@ from conftest import settings
 from resuming import compose, go, plan, text
 
 from charlstm import checkpoint
+from charlstm.model.numpy_model import parameter_count
 from charlstm.training import recipe
 
 LM = ["task=lm", "eval.baselines=false", "train.batch=4", "threads=1", "precision=float32"]
@@ -26,10 +27,10 @@ def test_a_text_gets_what_is_good_for_its_length():
     assert [one["model.hidden"] for one in found] == [64, 192, 512, 512, 512]
     assert [one["train.optimizer"] for one in found] == ["adamw", "adamw", "muon", "muon", "muon"]
     assert [one["train.lr"] for one in found] == [0.02, 0.02, 0.0177, 0.0177, 0.0177]
-    assert [one["train.dropout.hidden"] for one in found] == [0.4, 0.28, 0.34, 0.04, 0]
-    assert [one["train.weight_decay"] for one in found] == [0.66, 0.46, 0.23, 0.03, 0]
+    assert [one["train.dropout.hidden"] for one in found] == [0.5, 0.28, 0.34, 0.04, 0]
+    assert [one["train.weight_decay"] for one in found] == [0.92, 0.42, 0.23, 0.03, 0]
     assert [one["train.budget"] for one in found] == [None, None, "5m", "5m", "5m"]
-    assert [one.get("train.epochs") for one in found] == [100, 25, None, None, None]
+    assert [one.get("train.epochs") for one in found] == [300, 33, None, None, None]
 
 
 def test_wide_lstms_get_muon_with_a_lower_rate_more_dropout_and_fewer_steps():
@@ -49,8 +50,12 @@ def test_wide_lstms_get_muon_with_a_lower_rate_more_dropout_and_fewer_steps():
     assert of["gru"]["train.lr"] == of["adamw"]["train.lr"]
     assert [of[name]["train.lr"] for name in ("adamw", "muon")] == [0.0133, 0.0177]
     steps = {"adamw": 7200 / 0.1535, "muon": 7200 / 0.1535 / 1.5}  # of 2,048 characters, 1.23 million weights
-    for dropout, decay, name in ((0.06, 0.1, "adamw"), (0.09, 0.06, "muon")):
-        doublings = math.log2(steps[name] * 2048 / 10**6)
+    weights = parameter_count(settings("task=lm", "model.hidden=512").model, V)
+    for dropout, decay, per_pass, name in (
+        (0.08, 0.12, weights / 10**6 / 32, "adamw"),  # the more weights for each symbol, the more
+        (0.09, 0.06, 1, "muon"),
+    ):
+        doublings = max(math.log2(steps[name] * 2048 / 10**6 * per_pass), 0)
         expected = min(dropout * doublings, 0.5), min(decay * doublings, 1)
         got = of[name]["train.dropout.hidden"], of[name]["train.weight_decay"]
         assert got == pytest.approx(expected, abs=0.006)  # rounded to 0.01
@@ -92,7 +97,7 @@ def test_what_is_given_is_taken():
         "train.weight_decay=0.2",
     ]
     assert chosen(5000, *given, "train.budget=9s") == {}
-    assert chosen(5000, *given) == {"train.budget": None, "train.epochs": 50}
+    assert chosen(5000, *given) == {"train.budget": None, "train.epochs": 150}
     assert chosen(5000, *given, "train.epochs=3") == {"train.budget": None, "train.epochs": 3}
     assert chosen(5000, *given, "train.steps=7") == {"train.budget": None}
     assert chosen(5000, "model.hidden=48").keys() == SIZES - {"model.hidden"} | {
