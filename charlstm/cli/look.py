@@ -18,7 +18,6 @@ from charlstm.cli import command_line, terminal
 from charlstm.cli.score import read_files
 from charlstm.config.tool_settings import LookSettings, PageSettings
 from charlstm.scoring import units
-from charlstm.scoring.report import escaped
 
 NAMES = {"cell": "c", "hidden": "h", "input": "i", "forget": "f", "output": "o", "reset": "r", "update": "z"}
 WARM, COOL = (0, 230, 222, 215, 208, 202), (0, 195, 153, 111, 75, 69)  # of a terminal's 256 colours; 0: none
@@ -49,7 +48,7 @@ def look(settings: LookSettings, is_coloured: bool) -> Iterator[str]:
     if not is_coloured:
         yield f"position  {name:>8}  text\n"
     for k, (character, value) in enumerate(zip(text, values.tolist(), strict=True)):
-        row = f"{k:8}  {value:8.3f}  {escaped(character)}\n"
+        row = f"{k:8}  {value:8.3f}  {terminal.escaped(character)}\n"
         yield _coloured(character, value / largest) if is_coloured else row
     if settings.at is not None:
         return

@@ -9,7 +9,9 @@ come before it. The end token is not counted. A model of records reads each of t
 end token, as in its training. All keys, with their defaults:
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,12 @@ from charlstm.config.settings import Records
 from charlstm.config.tool_settings import ScoreSettings
 from charlstm.progress_bar import progress_bar
 from charlstm.scoring import surprisal
-from charlstm.scoring.report import FORMATS
+from charlstm.scoring.surprisal import Row, Total
 from charlstm.text import decoding, source
 from charlstm.text.records import places
 from charlstm.text.vocabulary import Ids, Vocabulary
+
+FIGURES = ("bits_per_char", "bits_per_byte", "bits")
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -43,7 +47,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
         )
     scored = _measure(models, files, settings.records or models[0][1].records or "none")
     totals = [surprisal.total(name, files, bits) for name, bits in zip(names, scored, strict=True)]
-    rows: Iterable[surprisal.Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
+    rows: Iterable[Row] = surprisal.rows(files, scored, settings.per) if settings.per else []
     if settings.sort:
         rows = sorted(rows, key=lambda row: -row.bits_per_char[0])
     return FORMATS[settings.format](settings.per, totals, rows)
@@ -137,6 +141,78 @@ def _ids(vocabulary: Vocabulary, file: str, text: str, found: Sequence[slice]) -
     if len(found) == 1:
         return [vocabulary.encode(text[found[0]], source=file)]
     return [vocabulary.encode(text[place], f"{file}, record {n}") for n, place in enumerate(found, 1)]
+
+
+def as_text(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
+    """The rows, if there are any, right-aligned under a header; then a line for each checkpoint."""
+    if per is not None:
+        header = _header(per, totals)
+        widths = [max(10, len(name)) for name in header[:-1]]
+        yield _aligned(header, widths)
+        for row in rows:
+            figures = (f"{figure:.4f}" for figure in _figures(row))
+            yield _aligned([*figures, *_places(row, per, repr)], widths)
+        yield "\n"
+    for total in totals:
+        bits = f"{total.bits_per_char:.4f} bits per character   {total.bits_per_byte:.4f} per byte"
+        yield f"{bits}   {total.characters:,} characters   {total.checkpoint}\n"
+
+
+def as_tsv(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
+    """A header and the rows, or the checkpoints if there are no rows; numbers in full precision."""
+    if per is None:
+        yield _tabbed([*FIGURES, "characters", "checkpoint"])
+        for total in totals:
+            yield _tabbed([*_figures(total), total.characters, terminal.escaped(total.checkpoint)])
+        return
+    yield _tabbed(map(terminal.escaped, _header(per, totals)))
+    for row in rows:
+        yield _tabbed([*_figures(row), *_places(row, per)])
+    if per == "file":
+        figures = [figure for total in totals for figure in _figures(total)]
+        yield _tabbed([*figures, totals[0].characters, "total"])
+
+
+def as_json(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> Iterator[str]:
+    """One object; each row is an object on a line of its own."""
+    shown = [asdict(total) | dict(zip(FIGURES, _figures(total), strict=True)) for total in totals]
+    yield f'{{"per": {_json(per)},\n"totals": {_json(shown)},\n"rows": ['
+    for n, row in enumerate(rows):
+        piece = {} if per == "file" else {"line": row.line, "position": row.position, "text": row.text}
+        figures = {"characters": len(row.text)} | {name: getattr(row, name) for name in FIGURES}
+        yield ("," if n else "") + "\n" + _json({"file": row.file, **piece, **figures})
+    yield "]}\n"
+
+
+FORMATS = {"text": as_text, "tsv": as_tsv, "json": as_json}
+
+
+def _header(per: str, totals: Sequence[Total]) -> list[str]:
+    suffixes = [f":{total.checkpoint}" for total in totals] if len(totals) > 1 else [""]
+    figures = [f"{figure}{suffix}" for suffix in suffixes for figure in FIGURES]
+    return [*figures, "characters", *(["file"] if per == "file" else ["line", "position", "file", "text"])]
+
+
+def _figures(costs: Row | Total) -> list[float]:
+    """Of a row, those of one checkpoint after the other."""
+    return np.stack([getattr(costs, name) for name in FIGURES], axis=-1).ravel().tolist()
+
+
+def _places(row: Row, per: str, shown: Callable[[str], str] = terminal.escaped) -> list[str]:
+    size, file = str(len(row.text)), terminal.escaped(row.file)
+    return [size, file] if per == "file" else [size, str(row.line), str(row.position), file, shown(row.text)]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join([*map(str.rjust, cells, widths), cells[-1]]) + "\n"
+
+
+def _tabbed(cells: Iterable[object]) -> str:
+    return "\t".join(map(str, cells)) + "\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def main() -> None:

@@ -23,14 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from charlstm import files
-from charlstm.cli.terminal import Terminal, give_up_output, print_error, show
+from charlstm.cli.terminal import Terminal, escaped, give_up_output, print_error, show
 from charlstm.config.compose import settings_of
 from charlstm.config.settings import TrainSettings
 from charlstm.runs.directory import check_unused, holds_a_run
 from charlstm.runs.report import Outcome, quoted, shown
 from charlstm.runs.resume import Saved, find
 from charlstm.runs.signals import StopSignals, noted_interrupts, serve
-from charlstm.scoring.report import escaped
 
 EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """The extra of charlstm that brings a launcher of Hydra."""

@@ -69,6 +69,13 @@ def visible(text: str) -> str:
     return text.translate(ESCAPES)
 
 
+def escaped(text: str) -> str:
+    """The text with backslashes, and all that cannot be printed, as in a Python string: `\\t`, `\\n`."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
+
+
 @contextmanager
 def output() -> Iterator[bool]:
     """Standard output is UTF-8 with line ends as they are, in this context; yields whether it is a terminal.

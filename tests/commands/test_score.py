@@ -21,11 +21,11 @@ from warm import PYTHON
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
-from charlstm.cli.score import checkpoint_names, read_files
+from charlstm.cli.score import FIGURES, checkpoint_names, read_files
+from charlstm.cli.terminal import escaped
 from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
-from charlstm.scoring import report, surprisal
-from charlstm.scoring.report import escaped
+from charlstm.scoring import surprisal
 from charlstm.text import corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -133,13 +133,13 @@ def test_rows_as_json_and_tsv(folder, per):
     table = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     if per == "file":
         assert table.pop() == {
-            **{f"{f}:{t['checkpoint']}": str(t[f]) for f in report.FIGURES for t in found["totals"]},
+            **{f"{f}:{t['checkpoint']}": str(t[f]) for f in FIGURES for t in found["totals"]},
             **{"characters": str(len(TEXT) + 3), "file": "total"},
         }
     assert len(table) == len(found["rows"])
     for from_tsv, row in zip(table, found["rows"], strict=True):
         for k, name in enumerate("ab"):
-            for figure in report.FIGURES:
+            for figure in FIGURES:
                 assert float(from_tsv[f"{figure}:{name}"]) == row[figure][k]
         for key in from_tsv.keys() & row.keys() - {"text"}:
             assert from_tsv[key] == str(row[key])
