@@ -341,7 +341,7 @@ MUTATIONS = [
         "segments: cut the gradient where they are handed on",
         *TRAINER,
         "state = handed_on(state, window.beside)",
-        "state = handed_on(detach(state), window.beside)",
+        "state = handed_on(tuple(part.detach() for part in state), window.beside)",
     ),
     Mutation(
         "segments: a step that is not made hands nothing on",

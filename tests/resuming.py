@@ -3,7 +3,9 @@
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from charlstm.config.compose import compose as compose_settings
 from charlstm.config.settings import TrainSettings
 from charlstm.runs import resume
 from charlstm.runs.plan import Plan
+from charlstm.runs.report import Outcome
+from charlstm.runs.run import Run
 from charlstm.state import Numbers
 from charlstm.tasks import table
 from charlstm.training import speed
@@ -95,8 +99,22 @@ def go(
                 before_step(training)
 
         expected = code if code is not None else 0 if stop_before is None else 143
-        assert table.run(planned, directory, hook).code == expected
+        assert carry_out(planned, directory, hook).code == expected
     return directory
+
+
+def carry_out(planned: Plan, directory: Path, before_step: Callable[[Training], object]) -> Outcome:
+    """The outcome of a plan; `before_step` is called before each step of its training."""
+    started = table.started
+
+    def hooked(*request: Any) -> Run:
+        run = started(*request)
+        run.training.before_step = partial(before_step, run.training)
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "started", hooked)
+        return table.run(planned, directory)
 
 
 def arrays_of(directory: Path) -> dict[str, np.ndarray]:

@@ -35,8 +35,7 @@ def gru_cell(
     """r  = sigmoid(W_ir x + b_ir + W_hr h + b_hr)         reset gate
     z  = sigmoid(W_iz x + b_iz + W_hz h + b_hz)         update gate
     n  = tanh(W_in x + b_in + r * (W_hn h + b_hn))      new value
-    h' = (1 - z) * n + z * h
-    """
+    h' = (1 - z) * n + z * h"""
     (h,) = state
     r_in, z_in, n_in = affine(x, weight_ih, bias_ih).chunk(3, dim=-1)
     r_rec, z_rec, n_rec = affine(h, weight_hh, bias_hh).chunk(3, dim=-1)
@@ -54,8 +53,7 @@ def lstm_cell(
     g  = tanh(W_ig x + b_ig + W_hg h + b_hg)         cell gate: what there is to write
     o  = sigmoid(W_io x + b_io + W_ho h + b_ho)      output gate: how much of c is shown
     c' = f * c + i * g
-    h' = o * tanh(c')
-    """
+    h' = o * tanh(c')"""
     h, c = state
     i, f, g, o = (affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)).chunk(4, dim=-1)
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)

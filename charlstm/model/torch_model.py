@@ -170,8 +170,3 @@ def drop_weights(weight: Tensor, p: float) -> Tensor:
     undecided = (draw == int(whole)).nonzero().squeeze(1)
     factor[undecided[torch.rand(len(undecided), dtype=torch.float64) < rest]] = 0
     return weight * factor.view_as(weight)
-
-
-def detach(state: State) -> State:
-    """The same state, cut off from the graph that led to it: gradients stop at a window's border."""
-    return tuple(tensor.detach() for tensor in state)

@@ -109,12 +109,6 @@ class Run(ABC):
             except ConnectionError as error:
                 log.error(f"error: {error}. What was saved last is there.")
                 return Outcome(1, False, self.path / LAST if (self.path / LAST).exists() else None, ())
-            except (MemoryError, RuntimeError) as error:
-                if not machine.is_out_of_memory(error):
-                    raise
-                place = f"at step {self.training.step + 1}"
-                log.error(f"error: out of memory {place}; {memory.MEND}. What was saved before is untouched.")
-                return Outcome(1)
             return self._stopped()
 
     @abstractmethod

@@ -170,36 +170,25 @@ def _read(
     state: State | None,
     first: int | None = None,
 ) -> tuple[Tensor, State]:
-    """Predict the symbols at `begins[b] ... begins[b] + steps - 1` by parallel streams, after `state`: nats
-    `(steps, B)`, as `_window` has them, and the state. `first` is read first, in place of the symbol before.
-    """
+    """Predict the symbols at `begins[b] ... begins[b] + steps - 1` by parallel streams, each from the one
+    before, after `state`: nats `(steps, B)`, 0 where nothing is scored, which is start tokens and what lies
+    outside; and the state. `first` is read first, in place of the symbol before."""
+    device, last, pieces = next(model.parameters()).device, len(ids) - 1, []
     width = max(min(MOST_SCORES // (len(begins) * model.vocabulary_size), WINDOW), 1)
-    pieces = []
     for t in range(0, steps, width):
-        at = begins + np.arange(t, min(t + width, steps))[:, None]
-        nats, state = _window(model, ids, start, at, state, None if t else first)
-        pieces.append(nats)
+        at = begins + np.arange(t, min(t + width, steps))[:, None]  # (T, B)
+        inputs = np.where(at == 0, start, ids[(at - 1).clip(0, last)].astype(np.int64))
+        if first is not None and t == 0:
+            inputs[0] = first
+        targets = ids[at.clip(0, last)].astype(np.int64)
+        scored = (at >= 0) & (at <= last) & (targets != start)
+        scores, state = model(torch.from_numpy(inputs).to(device), state)
+        nats = functional.cross_entropy(
+            scores.flatten(0, 1).float(), torch.from_numpy(targets).to(device).flatten(), reduction="none"
+        )
+        pieces.append(nats.where(torch.from_numpy(scored).to(device).flatten(), 0.0).view(at.shape))
     assert state is not None
     return torch.cat(pieces), state
-
-
-def _window(
-    model: Model, ids: Ids, start: int, at: Positions, state: State | None, first: int | None = None
-) -> tuple[Tensor, State]:
-    """Predict the symbols at the positions `at (T, B)` of the part, each from the one before. Nats `(T, B)`,
-    0 where nothing is scored, which is start tokens and what lies outside; and the state."""
-    device = next(model.parameters()).device
-    last = len(ids) - 1
-    inputs = np.where(at == 0, start, ids[(at - 1).clip(0, last)].astype(np.int64))
-    if first is not None:
-        inputs[0] = first
-    targets = ids[at.clip(0, last)].astype(np.int64)
-    scored = (at >= 0) & (at <= last) & (targets != start)
-    scores, state = model(torch.from_numpy(inputs).to(device), state)
-    nats = functional.cross_entropy(
-        scores.flatten(0, 1).float(), torch.from_numpy(targets).to(device).flatten(), reduction="none"
-    )
-    return nats.where(torch.from_numpy(scored).to(device).flatten(), 0.0).view(at.shape), state
 
 
 def _beginning(ids: Ids, start: int) -> tuple[int | None, Ids]:

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from charlstm.training.processes import Order, size, together
 
 if TYPE_CHECKING:
     from charlstm.runs.run import Run
-    from charlstm.training.loop import Training
 
 log = logging.getLogger("charlstm")
 
@@ -71,16 +69,11 @@ def started(plan: Plan, path: Path) -> "Run":
     return runs[plan.settings.task](plan, path)
 
 
-def run(
-    plan: Plan,
-    path: Path,
-    before_step: "Callable[[Training], object] | None" = None,
-    planned: Callable[[], object] = lambda: None,
-) -> Outcome:
+def run(plan: Plan, path: Path, planned: Callable[[], object] = lambda: None) -> Outcome:
     """Say what a plan is, carry it out and leave everything in the directory `path`. `planned` is called when
-    all is decided, `before_step` before each step is made."""
+    all is decided."""
     # what cannot be written to the log must not end the run, nor be a traceback
-    logging.raiseExceptions = False
+    logging.raiseExceptions, begun = False, None
     try:
         for line in plan.describe():
             log.info(line)
@@ -92,11 +85,11 @@ def run(
             processes.tell(Order.START)
             processes.give(worker.handed_out(plan))
         begun = started(plan, path)
-        if before_step is not None:
-            begun.training.before_step = partial(before_step, begun.training)
         return begun.go()
     except (MemoryError, RuntimeError) as error:
         if not machine.is_out_of_memory(error):
             raise
-        log.error(f"error: out of memory before the first step; {memory.MEND}")
+        place = f"at step {begun.training.step + 1}" if begun else "before the first step"
+        saved = ". What was saved before is untouched." if begun else ""
+        log.error(f"error: out of memory {place}; {memory.MEND}{saved}")
         return Outcome(1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from charlstm.config.settings import TrainConfig
-from charlstm.model.torch_model import Model, State, detach
+from charlstm.model.torch_model import Model, State
 from charlstm.text.vocabulary import Ids
 from charlstm.training import losses, recipe
 from charlstm.training.clock import Clock
@@ -218,7 +218,7 @@ class Training:
         for streams in shares(window.targets.shape[1], parts):
             state = self.state and tuple(part[:, streams].contiguous() for part in self.state)
             of_both, told, after = self._forward(window if parts == 1 else window.of(streams), state)
-            afters.append(detach(after))
+            afters.append(tuple(part.detach() for part in after))  # gradients stop at a window's border
             if len(afters) < parts:
                 held = self.optimizer.added(held, of_both, *told)
         if self.config.loss == "hardest" and told[1] == math.prod(size):

@@ -10,7 +10,7 @@ from conftest import settings
 from charlstm.config.settings import Cell, DropoutConfig
 from charlstm.model.numpy_model import NumpyModel, parameter_count
 from charlstm.model.stepper import Stepper
-from charlstm.model.torch_model import FUSED, Model, detach, drop_weights, locked_dropout
+from charlstm.model.torch_model import FUSED, Model, drop_weights, locked_dropout
 from charlstm.sampling.strategy import Strategy
 
 V, H, L, T, B = 7, 5, 3, 11, 2
@@ -69,7 +69,7 @@ def test_carried_state_makes_windows_one_sequence(kind):
     model, ids = model_of(*kind), some_ids()
     whole, end = model(ids)
     first, state = model(ids[:4])
-    second, state = model(ids[4:], detach(state))
+    second, state = model(ids[4:], tuple(part.detach() for part in state))
     torch.testing.assert_close(
         torch.cat([first, second]), whole, rtol=0, atol=1e-6
     )  # other kernels for other T

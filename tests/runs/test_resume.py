@@ -11,7 +11,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from resuming import LM, MEMORIZE, SMALL, Time, assert_same, compose, go, numbers_of, plan, text
+from resuming import (
+    LM,
+    MEMORIZE,
+    SMALL,
+    Time,
+    assert_same,
+    carry_out,
+    compose,
+    go,
+    numbers_of,
+    plan,
+    text,
+)
 
 from charlstm import checkpoint
 from charlstm.checkpoint import CheckpointError
@@ -333,7 +345,7 @@ def with_budget(directory, *arguments, time, stop_before=None):
         if training.step == stop_before:
             signal.raise_signal(signal.SIGTERM)
 
-    outcome = table.run(planned, directory, hook)
+    outcome = carry_out(planned, directory, hook)
     assert outcome.code == (0 if stop_before is None else 143)
     return outcome.steps, checkpoint.load(directory / "last.safetensors").training
 

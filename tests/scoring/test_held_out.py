@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from charlstm.model.torch_model import Model, detach
+from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out, surprisal
 from charlstm.scoring.held_out import STREAM, STRETCH
 from charlstm.scoring.surprisal import NATS_PER_BIT
@@ -171,7 +171,7 @@ def trained():
         state = None
         for a in range(0, 1498, 32):
             scores, state = model(streams[a : a + 32][:-1], state)
-            state = detach(state)
+            state = tuple(part.detach() for part in state)
             targets = streams[a : a + 32][1:]
             loss = functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
             optimizer.zero_grad()

@@ -18,14 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import describe
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST
-from charlstm.tasks import table
 from charlstm.training.loop import Training
 from tests.soak import runs
 from tests.soak.runs import LM, Started
@@ -176,10 +175,7 @@ def unwritable(_disk: Path, folder: Path) -> list[str]:
             if os.getuid() == 0:
                 os.setuid(65534)
 
-    def within() -> AbstractContextManager[None]:
-        return runs.patched(table, "run", partial(table.run, before_step=lose))
-
-    started = Started([*RUN, f"hydra.run.dir={where}"], folder, True, within)
+    started = Started([*RUN, f"hydra.run.dir={where}"], folder, True, partial(runs.before_each_step, lose))
     problems = problems_of(started, 1, "not saved: Permission denied; it needs ")
     where.chmod(0o755)
     return problems + intact(where)

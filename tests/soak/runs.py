@@ -29,6 +29,8 @@ from charlstm.cli.train import planned
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
 from charlstm.runs import resume
+from charlstm.runs.plan import Plan
+from charlstm.runs.run import Run
 from charlstm.tasks import table
 from charlstm.training import speed
 from charlstm.training.loop import Training
@@ -67,24 +69,29 @@ def trained(
     chosen: TrainSettings,
     directory: Path,
     resumed: Path | None = None,
-    before_step: Callable[[Training], object] | None = None,
+    before_step: Callable[[Training], object] = lambda _: None,
 ) -> int:
-    """Train within this process, from the beginning or on; returns the exit code.
-
-    Args:
-        before_step: called before each step of the training.
-    """
+    """Train within this process, from the beginning or on, calling `before_step` before each step; returns
+    the exit code."""
     directory.mkdir(exist_ok=True)
     saved = resume.find(resumed) if resumed else None
     if resumed:
         chosen = replace(chosen, resume=str(resumed))
-    return table.run(table.plan(chosen, saved), directory, before_step).code
+    with before_each_step(before_step):
+        return table.run(table.plan(chosen, saved), directory).code
 
 
 @contextmanager
 def before_each_step(do: Callable[[Training], object]) -> Iterator[None]:
     """Within this context `do` is called before each step of every run."""
-    with patched(table, "run", partial(table.run, before_step=do)):
+    started = table.started
+
+    def hooked(plan: Plan, path: Path) -> Run:
+        run = started(plan, path)
+        run.training.before_step = partial(do, run.training)
+        return run
+
+    with patched(table, "started", hooked):
         yield
 
 

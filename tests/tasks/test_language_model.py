@@ -19,7 +19,7 @@ import pytest
 import referee
 import torch
 from conftest import settings
-from resuming import Time, go, plan
+from resuming import Time, carry_out, go, plan
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from warm import PYTHON
 
@@ -447,7 +447,7 @@ def test_of_a_short_budget_the_beginnings_of_the_parts_are_scored(tmp_path, capl
     def hook(_):
         time.seconds += 1
 
-    assert table.run(planned, tmp_path / "run", hook).steps == 30
+    assert carry_out(planned, tmp_path / "run", hook).steps == 30
     trained, result = checkpoint.load(tmp_path / "run"), result_of(tmp_path / "run")
     parts = parts_of(tmp_path / "text", split)
     for part in ("valid", "test") if test else ("valid",):
