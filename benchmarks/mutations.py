@@ -527,8 +527,8 @@ MUTATIONS = [
     Mutation(
         "train: reset the state at each window",
         *LM,
-        "self.model(inputs[:handover], state)",
-        "self.model(inputs[:handover], None)",
+        "self.model(inputs[: window.handover], state)",
+        "self.model(inputs[: window.handover], None)",
     ),
     Mutation(
         "train: targets off by one",

@@ -62,9 +62,7 @@ def _answer(first: str) -> None:
 
 def _complete() -> None:
     """Answer a shell that completes a line, `-sc query=bash`, or that learns how to, `-sc install=bash`.
-
-    Hydra does it, for `train` alone, and expects the keys right after the program's name.
-    """
+    Hydra does it, for `train` alone, and expects the keys right after the program's name."""
     program, *words = os.environ.get("COMP_LINE", "").split(" ")
     if len(words) == 1:  # which is not complete itself
         print(*COMMANDS)

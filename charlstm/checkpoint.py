@@ -7,7 +7,6 @@ characters set to zero.
 A digest finds damage, not malice: whoever makes a file can make its digest, too. So the digest is checked
 first, and after it everything else is still taken for a stranger's word: no array is made before its size,
 shape and type are what the settings ask for, and nothing in a file is ever executed.
-
 """
 
 import hashlib
@@ -101,11 +100,9 @@ def save(checkpoint: Checkpoint, path: Path, ready: Callable[[], object] = lambd
     """Write atomically: whoever looks at `path` finds the old file or the whole new one. `ready` is called
     when that is complete, on the disk and read back, before it takes the place of the old one.
 
-    Raises:
-        CheckpointError: `load` would refuse it, such as for a weight that is not finite, and nothing is
-            written; or it is not read back as it was written, and the old file is still there.
-        OSError: it cannot be written; the old file, if there is one, is still whole (see `files.whole`).
-    """
+    Raises CheckpointError if `load` would refuse it, such as for a weight that is not finite, or it is not
+    read back as it was written, and OSError if it cannot be written (see `files.whole`); then the old file,
+    if there is one, is still whole."""
     blob = _sealed(checkpoint, path)
 
     def verify(fresh: Path) -> None:

@@ -71,11 +71,8 @@ CELLS: dict[str, Cell] = {
 
 
 class Recurrent(nn.Module):
-    """torch.nn's RNN, GRU or LSTM written out: the same call, parameters and, for a seed, initial weights.
-
-    The parameters lie flat in this one module, under torch.nn's names and in torch.nn's order, so that a
-    `state_dict` goes both ways as it is. Time comes first, `(T, B, I)`; there is no `batch_first`.
-    """
+    """torch.nn's RNN, GRU or LSTM written out: the same call, parameters and, for a seed, initial weights. A
+    `state_dict` goes both ways as it is. Time comes first, `(T, B, I)`; there is no `batch_first`."""
 
     def __init__(
         self,

@@ -14,18 +14,8 @@ from charlstm.config.compose import groups, keys_with_comments
 from charlstm.config.convert import RequestError, keys_of, nearest_key
 from charlstm.runs.directory import RUNS, saved_in
 
-PATHS = (
-    "data.path",
-    "data.old",
-    "init",
-    "resume",
-    "ckpt",
-    "path",
-    "out",
-    "prompt_file",
-    "hydra.run.dir",
-    "hydra.sweep.dir",
-)
+PATHS = {"data.path", "data.old", "init", "resume", "ckpt", "path", "out", "prompt_file"}
+PATHS |= {"hydra.run.dir", "hydra.sweep.dir"}
 
 
 def arrange(name: str, settings_type: type[Any], doc: str, flags: Collection[str] = ()) -> list[list[str]]:

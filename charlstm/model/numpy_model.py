@@ -67,8 +67,7 @@ class NumpyModel:
 
     def _inputs(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.floating[Any]]:
         if self.embedding is not None:
-            embedded: NDArray[np.floating[Any]] = self.embedding[ids]
-            return embedded
+            return np.asarray(self.embedding[ids])
         one_hot = np.zeros((*ids.shape, self.vocabulary_size), self.recurrent.dtype)
         np.put_along_axis(one_hot, ids[..., None].astype(np.intp), 1, axis=-1)
         return one_hot

@@ -146,8 +146,7 @@ def connectivity(network: Model, ids: Tensor, following: Tensor) -> NDArray[np.f
         scores, _ = network(torch.cat([ids, following[:-1]])[:, None])
     last = functional.log_softmax(scores[len(ids) - 1 :, 0], dim=1)
     (gradients,) = torch.autograd.grad(last.gather(1, following[:, None]).sum(), vectors)
-    norms: NDArray[np.float64] = gradients[: len(ids), 0].double().norm(dim=1).numpy()
-    return norms
+    return np.asarray(gradients[: len(ids), 0].double().norm(dim=1).numpy())
 
 
 def locked_dropout(x: Tensor, p: float) -> Tensor:

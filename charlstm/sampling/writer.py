@@ -30,20 +30,16 @@ class Writer:
     """B streams that a model writes side by side: what is chosen for each is fed back to it. Here and
     when it reads or writes it raises FloatingPointError if a state or a score is not finite.
 
-    Args:
-        strategy: how the next character is chosen; may be changed at any time.
-        seeds: one for each stream. It alone decides the stream's random numbers.
-        prompts: what is read after the start token, ids `(T,)`: the same by all streams, or by each its own.
-        measure: whether to compute `bits (B,)`: -log2 of the probabilities that the model itself, whatever
-            the strategy, gave to what was written last.
-    """
+    After the start token prompts are read, ids `(T,)`: the same by all streams, or by each its own. To
+    measure is to compute `bits (B,)`: -log2 of the probabilities that the model itself, whatever the
+    strategy, gave to what was written last."""
 
     def __init__(
         self,
         model: NumpyModel,
         vocabulary: Vocabulary,
-        strategy: Strategy,
-        seeds: Sequence[int] = (0,),
+        strategy: Strategy,  # how the next character is chosen; may be changed at any time
+        seeds: Sequence[int] = (0,),  # one for each stream, which alone decides its random numbers
         prompts: Sequence[Iterable[int]] = ((),),
         *,
         measure: bool = False,

@@ -44,19 +44,15 @@ def carried(
     """The whole part from the start token and a zero state, which is carried from its begin to its end.
     Raises ValueError if there is nothing to score.
 
-    Every symbol is scored exactly once. For speed a long part is read as parallel streams, whose number
-    depends on its length alone; each but the first begins 500 symbols before the first one that it scores.
-    Where the last 100 of these do not cost it what they cost the stream before it, to 1e-3 nats in the mean,
-    it is read again from that one's last state, till it goes on as before, until all are one: at the worst
-    one after the other.
+    Every symbol is scored exactly once, but for the token `start`, which `ids (N,)` have after the end token
+    between records. For speed a long part is read as parallel streams, whose number depends on its length
+    alone; each but the first begins 500 symbols before the first one that it scores. Where the last 100 of
+    these do not cost it what they cost the stream before it, to 1e-3 nats in the mean, it is read again from
+    that one's last state, till it goes on as before, until all are one: at the worst one after the other.
 
-    Args:
-        ids: `(N,)`, of any unsigned width, in memory or memory-mapped; between records they have the end
-            and the start token.
-        start: the start token's id. It always follows the end token, so predicting it is not scored.
-        is_late: asked before anything is read again; if so, the score ends before the first such stream.
-        once: streams are not compared, for a score that is soon there, and too high where some are lost.
-    """
+    If it `is_late`, which is asked before anything is read again, the score ends before the first such
+    stream. With `once` streams are not compared, for a score that is soon there, and too high where some are
+    lost."""
     whole_part = len(ids)
     first, ids = _beginning(ids, start)
     left_out = whole_part - len(ids)
@@ -137,8 +133,7 @@ def _one_stream(
 
 def _differences(one: Tensor, other: Tensor) -> NDArray[np.float64]:
     """Of the nats `(T, B)` of streams in the mean, `(B,)`."""
-    means: NDArray[np.float64] = (one - other).abs().double().mean(0).cpu().numpy()
-    return means
+    return np.asarray((one - other).abs().double().mean(0).cpu().numpy())
 
 
 def fresh_windows(model: Model, ids: Ids, start: int, window: int = 256) -> Score:

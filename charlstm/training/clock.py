@@ -6,21 +6,15 @@ from collections.abc import Callable
 
 
 class Clock:
-    """What `train.budget` is counted by: everything from the command's start to its last line.
-
-    Args:
-        budget: seconds for all of it; None: it takes as long as it takes, and nothing depends on the clock.
-        began: when the command began, by `now`; None: just now.
-        before: seconds that the run which is resumed had taken already.
-        now: seconds, from any beginning.
-    """
+    """What `train.budget` is counted by: everything from the command's start to its last line. Without a
+    budget it takes as long as it takes, and nothing depends on the clock."""
 
     def __init__(
         self,
-        budget: float | None = None,
-        began: float | None = None,
-        before: float = 0.0,
-        now: Callable[[], float] = time.monotonic,
+        budget: float | None = None,  # seconds for all of it
+        began: float | None = None,  # when the command did, by `now`; None: just now
+        before: float = 0.0,  # seconds that the run which is resumed had taken already
+        now: Callable[[], float] = time.monotonic,  # seconds, from any beginning
     ) -> None:
         self.budget, self.now = budget, now
         self.reserve = 0.0  # seconds for what comes after the training

@@ -46,33 +46,26 @@ class Training:
     epoch, too, and handed on from each stream to the next where that one began: as training settles, it
     becomes that of one continuous run.
 
-    A step whose loss or gradient is not finite is skipped: weights, moments and state stay as they were.
+    A step whose loss or gradient is not finite is skipped: weights, moments and state stay as they were. With
+    a budget of the `clock`, training ends with its time: how many steps that makes is counted out anew after
+    each, and so the learning rate becomes a function of the share of the time that is done.
 
-    Args:
-        model: trained in place; dropout draws from torch's own generator.
-        steps: how many there will be in all, at most; the learning rate follows from it.
-        every: steps between two figures; None: an epoch.
-        autocast: dtype of the matrix products; None: that of the weights.
-        clock: with a budget, training ends with its time: how many steps that makes is counted out anew after
-            each, and so the learning rate becomes a function of the share of the time that is done.
-        pace: seconds that a step takes, as was measured beforehand; `steps` of a budget then only follow from
-            it. 0: it was not measured.
-        processes: that train together, each on its share of the streams, whose state it carries; the one of
-            rank 0 tells the others of each step.
+    `processes` train together, each on its share of the streams, whose state it carries; the one of rank 0
+    tells the others of each step.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Model,  # trained in place; dropout draws from torch's own generator
         windows: Windows,
         config: TrainConfig,
         *,
-        steps: int,
-        every: int | None = None,
+        steps: int,  # at most, in all, from which the learning rate follows; with a pace, an estimate of them
+        every: int | None = None,  # steps between two figures; None: an epoch
         average: Average | None = None,
-        autocast: torch.dtype | None = None,
+        autocast: torch.dtype | None = None,  # of the matrix products; None: that of the weights
         clock: Clock | None = None,
-        pace: float = 0.0,
+        pace: float = 0.0,  # seconds that a step takes, as was measured beforehand; 0: it was not
         threads: Threads | None = None,
         processes: Processes | None = None,
     ) -> None:
@@ -264,15 +257,13 @@ class Training:
 
     def _read(self, inputs: Tensor, window: Window, state: State | None) -> tuple[Tensor, State]:
         """Scores `(T, B, V)` of inputs `(T, B)` after a state, and the state after them."""
-        handover = window.handover
-        scores, state = self.model(inputs[:handover], state)
-        if handover is None:
-            return scores, state
-        state = handed_on(state, window.beside)
-        if handover == len(inputs):
-            return scores, state
-        others, state = self.model(inputs[handover:], state)
-        return torch.cat([scores, others]), state
+        scores, state = self.model(inputs[: window.handover], state)
+        if window.handover is not None:
+            state = handed_on(state, window.beside)
+            if window.handover < len(inputs):
+                others, state = self.model(inputs[window.handover :], state)
+                scores = torch.cat([scores, others])
+        return scores, state
 
     def _tick(self) -> float:
         """Take in the time that passed; returns its seconds."""
@@ -300,11 +291,9 @@ def handed_on(state: State, beside: int = 0) -> State:
     """The state of each stream `(L, B, H)` given to the next one; the first gets zeros, and the last `beside`
     keep their own."""
 
-    def shifted(part: Tensor) -> Tensor:
-        last = part.shape[1] - beside
-        return torch.cat([torch.zeros_like(part[:, :1]), part[:, : last - 1], part[:, last:]], dim=1)
-
-    return tuple(map(shifted, state))
+    last = state[0].shape[1] - beside
+    parts = ((torch.zeros_like(part[:, :1]), part[:, : last - 1], part[:, last:]) for part in state)
+    return tuple(torch.cat(one, dim=1) for one in parts)
 
 
 def of_text(

@@ -77,11 +77,8 @@ class Muon(Optimizer):
 
 def orthogonal(matrices: Tensor, products: torch.dtype | None = None) -> Tensor:
     """U V^T of matrices U S V^T `(N, m, n)`, about: singular values from 0.005 of the largest possible on
-    become 0.5 to 1.5, smaller ones about a hundred times larger.
-
-    Three steps of X = a X + b (X X^T) X + c (X X^T)^2 X. Products may be computed in another dtype, that of
-    the result.
-    """
+    become 0.5 to 1.5, smaller ones about a hundred times larger. Three steps of
+    X = a X + b (X X^T) X + c (X X^T)^2 X, whose products may be computed in another dtype, the result's."""
     is_tall = matrices.shape[1] > matrices.shape[2]
     X: Tensor = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-20)
     X = X.transpose(1, 2) if is_tall else X  # so that X X^T is the smaller one

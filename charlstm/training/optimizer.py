@@ -13,28 +13,18 @@ from charlstm.training.processes import Processes
 
 
 class Step(NamedTuple):
-    """What came of an optimiser's step, on the device.
+    """What came of an optimiser's step, on the device."""
 
-    Attributes:
-        norm: of the gradient before clipping.
-        made: whether the weights were changed; they are not where the loss or a gradient is not finite.
-        wrong: that it was not made, and float16's small range is no excuse.
-        figures: the loss, and what was given with it; their means over all processes.
-    """
-
-    norm: Tensor
-    made: Tensor
-    wrong: Tensor
-    figures: tuple[Tensor, ...]
+    norm: Tensor  # of the gradient before clipping
+    made: Tensor  # whether the weights were changed; they are not where the loss or a gradient is not finite
+    wrong: Tensor  # that it was not made, and float16's small range is no excuse
+    figures: tuple[Tensor, ...]  # the loss, and what was given with it; their means over all processes
 
 
 class LossScale:
     """The factor that lifts gradients into the range of float16 (Micikevicius et al. 2018, "Mixed precision
     training"): halved when they overflow, never below 1, and doubled after every 2,000 steps in which they
-    did not.
-
-    It stays on the device, so that no step waits for it, which `torch.amp.GradScaler` does.
-    """
+    did not. It stays on the device, so that no step waits for it, which `torch.amp.GradScaler` does."""
 
     PATIENCE = 2000
 
@@ -55,28 +45,18 @@ class LossScale:
 
 
 class Optimizer(ABC):
-    """Clipped gradients -> steps.
+    """Gradients, whose global norm is clipped to `train.clip` (0: not at all) -> steps. Weights are decayed,
+    biases not. A step whose loss, gradients or learning rate are not finite changes nothing. `tensors` are
+    all that the next step depends on besides the parameters, by name; they are changed in place."""
 
-    The gradient's global norm is clipped to `train.clip` (0: not at all). Weights are decayed, biases not.
-    A step whose loss, gradients or learning rate are not finite changes nothing.
-
-    Args:
-        scale: of the loss, where gradients are computed in float16.
-
-    Attributes:
-        tensors: all that the next step depends on besides the parameters, by name; changed in place.
-        processes: that train together, if there are several; each has a share of the batch.
-        products: dtype of the matrix products that may be rounded; None: that of the weights.
-    """
-
-    processes: Processes | None = None
-    products: torch.dtype | None = None
+    processes: Processes | None = None  # that train together; each has a share of the batch
+    products: torch.dtype | None = None  # of matrix products that may be rounded; None: that of the weights
 
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]],
         config: TrainConfig,
-        scale: LossScale | None = None,
+        scale: LossScale | None = None,  # of the loss, where gradients are computed in float16
     ) -> None:
         self.names, self.parameters = map(list, zip(*named_parameters, strict=True))
         self.config = config

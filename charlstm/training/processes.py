@@ -77,16 +77,12 @@ def shares(streams: int, parts: int) -> list[slice]:
 class Processes:
     """Those that train together. Every method is a collective: all of them call it, in the same order.
 
-    Raises ConnectionError, from any method, if another process has ended or, from the first, never came.
-
-    Attributes:
-        wants_to_stop: a signal asked one of the others to.
-        are_met: they have found each other, which the first of the methods waits for.
-    """
+    Raises ConnectionError, from any method, if another process has ended or, from the first, never came."""
 
     def __init__(self) -> None:
-        self.size, self.rank, self.wants_to_stop = size(), rank(), False
-        self.are_met = False
+        self.size, self.rank = size(), rank()
+        self.wants_to_stop = False  # a signal asked one of the others to
+        self.are_met = False  # they have found each other, which the first of the methods waits for
 
     def tell(self, order: Order, *numbers: float) -> None:
         """What all do next, as rank 0 decides; whether another one was asked to stop is heard at once."""

@@ -9,11 +9,8 @@ from charlstm.config.values import Count, Nonnegative, Range
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The learning rate of a step, counted from 0, of `steps` in all.
-
-    It rises linearly to `train.lr` over the first `train.warmup` steps and then stays there, or falls to 0
-    at the end as `train.decay` says.
-    """
+    """The learning rate of a step, counted from 0, of `steps` in all: it rises linearly to `train.lr` over
+    the first `train.warmup` steps and then stays there, or falls to 0 at the end as `train.decay` says."""
     warmup = min(config.warmup, steps // 2)
     if step < warmup:
         return config.peak_lr * (step + 1) / (warmup + 1)

@@ -21,10 +21,8 @@ class Soap(Optimizer):
     eigenvectors a gradient is diagonal; so the first step moves no weight.
 
     One layer's weights and biases share their outputs, so they make one matrix `[W_ih | W_hh | b_ih | b_hh]`.
-    A side longer than `LONGEST` is not rotated.
-
-    It costs products and decompositions of these matrices at each step, which is little beside a text that is
-    long for its model, and takes several times fewer steps to learn that by heart than Adam does.
+    A side longer than `LONGEST` is not rotated. Products and decompositions at each step cost little beside a
+    text that is long for its model, which takes several times fewer steps to be learnt by heart than by Adam.
     """
 
     LONGEST = 1024

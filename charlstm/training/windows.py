@@ -107,13 +107,10 @@ class ShiftedStreams(Sequence[Window]):
     """As `streams`, cut window by window as it is needed. Every epoch another `0 ... window - 1` ids are left
     out at the beginning, so that the borders of the windows, where gradients stop, move; and those at the end
     of a stream that fill no window. `seed` and `epoch` say where the text is cut, so that any window of any
-    epoch can be had without those before it.
+    epoch can be had without those before it. There are more than (batch + 1) * window `ids (N,)`.
 
-    Args:
-        ids: `(N,)`, N above (batch + 1) * window.
-        start: what every stream reads first, the start token; None for a text that has start tokens of its
-            own: reading them in the middle of a record would teach that records begin there.
-    """
+    Every stream begins with the token `start`; None: the text has start tokens of its own, and to read them
+    in the middle of a record would teach that records begin there."""
 
     def __init__(self, ids: Ids, batch: int, window: int, start: int | None, seed: int, epoch: int) -> None:
         shift = int(np.random.default_rng(seed).integers(window, size=epoch + 1)[-1])
