@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charlstm.limits.capacity import Limit, grouped
 
@@ -55,15 +54,6 @@ def draw(found: Sequence[Limit]) -> "Figure":
         _finish(panel, min(bits) / 1.3, max(bits) * 1.3)
         _name(panel, above=panel is panels[0])
     return figure
-
-
-def pixels(figure: "Figure") -> NDArray[np.uint8]:
-    """A picture as red, green and blue `(height, width, 3)`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
 
 
 def _by_length(panel: "Axes", found: Sequence[Limit]) -> None:

@@ -6,9 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from charlstm import files
 from charlstm.config.convert import values_of
 from charlstm.config.tool_settings import LimitSettings
@@ -48,8 +45,7 @@ def row(figures: Mapping[str, Any]) -> str:
 
 
 def save_record(out: Path, settings: LimitSettings, trials: Sequence[Trial], finished: bool = False) -> None:
-    """Write all that is known so far to `limit.json`, for programs and for the search that continues it;
-    raises OSError if that fails."""
+    """Write all that is known to `limit.json`, for programs and a search that goes on. Raises OSError."""
     found = capacity.limits(trials)
     host = {"platform": platform.platform(), "cores": machine.available_cores()}
     record = {
@@ -75,16 +71,14 @@ def save_pictures(out: Path, trials: Sequence[Trial]) -> None:
     with files.whole(out / TABLE) as file:
         for cells in [list(rows[0]), *(list(figures.values()) for figures in rows)]:
             file.write("\t".join(map(str, cells)).encode() + b"\n")
-    picture = None
-    if plot.available():
-        figure = plot.draw(capacity.limits(trials))
+    figure = plot.draw(capacity.limits(trials)) if plot.available() else None
+    if figure is not None:
         with files.whole(out / PICTURE) as file:
             figure.savefig(file, format="png")
-        picture = plot.pixels(figure)
-    _save_events(out, trials, picture)
+    _save_events(out, trials, figure)
 
 
-def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] | None) -> None:
+def _save_events(out: Path, trials: Sequence[Trial], figure: Any) -> None:
     """Curves against the text's length, one for each model, and of the limits against hidden units."""
     from torch.utils.tensorboard import SummaryWriter
 
@@ -102,13 +96,12 @@ def _save_events(out: Path, trials: Sequence[Trial], picture: NDArray[np.uint8] 
             name = f"{shape.cell}_{shape.layers}"
             writer.add_scalar(f"limit_by_hidden/{name}", limit.shown.bits_per_parameter, shape.hidden)
             writer.add_scalar(f"soft_limit_by_hidden/{name}", limit.soft_bits_per_parameter, shape.hidden)
-        if picture is not None:
-            writer.add_image("limit", picture, dataformats="HWC")
+        if figure is not None:
+            writer.add_figure("limit", figure, close=False)
 
 
 def conclusion(out: Path, trials: Sequence[Trial], program: Callable[[str], str]) -> Iterator[str]:
-    """The table of the limits, what they say together, and what to do next, a line each; `program` says how
-    another command is typed here."""
+    """The table of the limits, what they say together, what to do next; `program` says how that is typed."""
     found = capacity.limits(trials)
     yield from ["", "The longest text of each model; soft: the most over all its texts.", "", header()]
     yield from (row(limit.figures()) for limit in found)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.tensorboard._utils import figure_to_image
 from warm import PYTHON
 
 from charlstm import checkpoint
@@ -539,7 +540,7 @@ def test_wrong_requests_get_one_clear_line(folder, request_):
 
 def panels(*shapes):
     figure = plot.draw([Limit((a_trial(9, shape=shape),)) for shape in shapes])
-    plot.pixels(figure)  # draws it, which warns of what cannot be shown
+    figure_to_image(figure, close=False)  # draws it, which warns of what cannot be shown
     return figure.axes
 
 
@@ -579,4 +580,4 @@ def test_names_stand_beside_their_curves_and_on_nothing():
 
 def test_nothing_recalled_can_be_drawn():
     figure = plot.draw([Limit((a_trial(1, False, needed_bits=99.0),))])
-    assert plot.pixels(figure).shape == (360, 800, 3)
+    assert figure_to_image(figure, close=False).shape == (3, 360, 800)
