@@ -183,8 +183,8 @@ MUTATIONS = [
         "    if _digest(blob, at) !=",
         "    unpack(blob)\n    if _digest(blob, at) !=",
     ),
-    Mutation("checkpoint: no shape check", *STATE, " or not _fits(array, wanted[1])", ""),
-    Mutation("checkpoint: no dtype check", *STATE, "array.dtype.str[1:] != wanted[0] or ", ""),
+    Mutation("checkpoint: no shape check", *STATE, " or not fits", ""),
+    Mutation("checkpoint: no dtype check", *STATE, "array.dtype.str[1:] != dtype or ", ""),
     Mutation("checkpoint: let NaN pass", *STATE, "not np.isfinite(array).all()", "False"),
     Mutation(
         "checkpoint: wait for a pipe", "charlstm/files.py", HOSTILE[1], ' | getattr(os, "O_NONBLOCK", 0)', ""
@@ -340,8 +340,8 @@ MUTATIONS = [
     Mutation(
         "segments: cut the gradient where they are handed on",
         *TRAINER,
-        "state = handed_on(state, window.beside)",
-        "state = handed_on(tuple(part.detach() for part in state), window.beside)",
+        "after = handed_on(after, window.beside)",
+        "after = handed_on(tuple(part.detach() for part in after), window.beside)",
     ),
     Mutation(
         "segments: a step that is not made hands nothing on",
@@ -483,8 +483,8 @@ MUTATIONS = [
     Mutation(
         "tensorboard: units in no order",
         *INSIDE,
-        "chosen = sorted(\n            most.tolist(), key=",
-        "chosen = (lambda units, key: units)(\n            most.tolist(), key=",
+        "chosen = sorted(most.tolist(), key=",
+        "chosen = (lambda units, key: units)(most.tolist(), key=",
     ),
     Mutation(
         "tensorboard: a frame around what was read",

@@ -50,9 +50,8 @@ def _answer(first: str) -> None:
         print(f"charlstm {__version__}")
     elif first in ("-h", "--help"):
         print("Character-level LSTM language models: trained, proven and sampled.\n")
-        print(
-            "\n".join(f"    {terminal.this_command(name.ljust(8))}{what}" for name, what in COMMANDS.items())
-        )
+        for name, what in COMMANDS.items():
+            print(f"    {terminal.this_command(name.ljust(8))}{what}")
         print(f"\n{terminal.this_command('COMMAND')} --help says how, and lists the keys.")
     else:
         near = nearest_key(first, list(COMMANDS))

@@ -82,10 +82,8 @@ class Model:
             seed: the same seed gives the same text; None: another one each time.
             echo: whether the prompt is returned with its continuation.
 
-        Raises:
-            ValueError: a value is out of range, or the prompt has a character that the model never saw.
-            FloatingPointError: the weights are so large that a score is not finite.
-        """
+        Raises ValueError if a value is out of range, or the prompt has a character that the model never saw,
+        and FloatingPointError if the weights are so large that a score is not finite."""
         asked = {"prompt": prompt, "length": length, "temperature": temperature, "seed": seed, "echo": echo}
         asked |= {"top_k": top_k, "top_p": top_p, "min_p": min_p, "unknown": unknown}
         asked["stop"] = stop if stop is None else json.dumps([stop] if isinstance(stop, str) else list(stop))
@@ -95,12 +93,9 @@ class Model:
 
     def bits(self, text: str) -> NDArray[np.float64]:
         """The bits of each character of a text given all before it, `(T,)`: -log2 of its probability, after
-        the start token and a zero state. A model of bytes needs the sum over a character's bytes.
-
-        Raises:
-            ValueError: the text is empty or has a character that the model never saw.
-            FloatingPointError: as for `sample`.
-        """
+        the start token and a zero state. A model of bytes needs the sum over a character's bytes. Raises
+        ValueError if the text is empty or has a character that the model never saw, and FloatingPointError as
+        `sample` does."""
         if not text:
             raise ValueError("text: the text is empty; it needs at least one character")
         decoding.check_unicode(text, "text", "a file")
@@ -118,10 +113,8 @@ class Model:
 
         lstm: i f g o c h; gru: r z n h; both with i_pre, ..., before the activation; rnn_*: a_pre h.
 
-        Raises:
-            ValueError: the text has a character that the model never saw.
-            FloatingPointError: a state is not finite.
-        """
+        Raises ValueError if the text has a character that the model never saw, and FloatingPointError if a
+        state is not finite."""
         ids = self.vocabulary.encode(text, source="text")
         terms = self.checkpoint.model().trace(np.concatenate([[self.vocabulary.start], ids]))
         return {name: term[1:] for name, term in terms.items()}
@@ -129,10 +122,7 @@ class Model:
     def connectivity(self, text: str, at: int) -> NDArray[np.float64]:
         """How much the prediction of the character `at`, counted from 0, depends on each one before it,
         `(at,)`: the norm of the gradient of its log probability with respect to their vectors. Imports torch.
-
-        Raises:
-            ValueError: there is no such character, or the text has one that the model never saw.
-        """
+        Raises ValueError if there is no such character, or the text has one that the model never saw."""
         import torch
 
         from charlstm.model import torch_model
@@ -202,8 +192,7 @@ def train(
     keys |= {"model.cell": cell, "model.layers": layers, "model.hidden": hidden}
     keys |= {"train.steps": steps, "train.budget": budget, "tensorboard": None if directory else False}
     given = {key: value for key, value in keys.items() if value is not None} | dict(overrides or {})
-    settings = _settings(text, given)
-    plan = table.plan(settings, typed=given)
+    plan = table.plan(_settings(text, given), typed=given)
     kept = None if directory is None else Path(directory)
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)

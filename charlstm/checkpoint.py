@@ -101,8 +101,7 @@ def save(checkpoint: Checkpoint, path: Path, ready: Callable[[], object] = lambd
     when that is complete, on the disk and read back, before it takes the place of the old one.
 
     Raises CheckpointError if `load` would refuse it, such as for a weight that is not finite, or it is not
-    read back as it was written, and OSError if it cannot be written (see `files.whole`); then the old file,
-    if there is one, is still whole."""
+    read back as it was written, OSError if it cannot be written; then the old file is still whole."""
     blob = _sealed(checkpoint, path)
 
     def verify(fresh: Path) -> None:

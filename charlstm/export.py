@@ -32,9 +32,8 @@ NEVER = -1e4  # a score whose probability is 0
 
 
 def plain(trained: Checkpoint) -> Arrays:
-    """The weights of a plain `nn.LSTM`, `nn.GRU` or `nn.RNN` of one-hot vectors, `rnn.*`, and of an
-    `nn.Linear`, `head.*`, that compute the same: an embedding is multiplied into the first layer, and no head
-    is the identity."""
+    """The weights of a plain `nn.LSTM`, `nn.GRU` or `nn.RNN` of one-hot vectors, `rnn.*`, and `nn.Linear`,
+    `head.*`, that compute the same: an embedding is multiplied into layer 0, no head is the identity."""
     weights, V = dict(trained.weights), len(trained.vocabulary)
     table = weights.pop("embedding.weight", None)
     if table is not None:

@@ -180,19 +180,15 @@ def check(arrays: Arrays, expected: Mapping[str, tuple[str, Shape]], called: str
     """Check arrays against the types and shapes that there have to be, by name; None stands for any size.
     Raises ValueError if one, which is `called` so, is missing, surplus, another one or not finite."""
     for name in {**expected, **arrays}:
-        wanted, array = expected.get(name), arrays.get(name)
-        if wanted is None or array is None or array.dtype.str[1:] != wanted[0] or not _fits(array, wanted[1]):
+        (dtype, shape), array = expected.get(name, ("", ())), arrays.get(name)
+        sizes = () if array is None else array.shape
+        fits = len(sizes) == len(shape) and all(b in (None, a) for a, b in zip(sizes, shape, strict=True))
+        if array is None or array.dtype.str[1:] != dtype or not fits:
             found = "missing" if array is None else f"{array.dtype} {array.shape}"
-            right = f"{wanted[1]} of {np.dtype(wanted[0])}" if wanted else "none of this name"
+            right = f"{shape} of {np.dtype(dtype)}" if dtype else "none of this name"
             raise ValueError(f"{called.format(name)} is {found}, expected {right}")
         if not np.isfinite(array).all():
             raise ValueError(f"{called.format(name)} has a number that is not finite")
-
-
-def _fits(array: NDArray[Any], shape: Shape) -> bool:
-    return array.ndim == len(shape) and all(
-        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
-    )
 
 
 def kept_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[str, tuple[str, Shape]]:

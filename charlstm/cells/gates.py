@@ -20,12 +20,7 @@ GATES: dict[str, tuple[str, ...]] = {
     "rnn_tanh": ("hidden",),
     "rnn_relu": ("hidden",),
 }
-STATE: dict[str, tuple[str, ...]] = {
-    "lstm": ("h", "c"),
-    "gru": ("h",),
-    "rnn_tanh": ("h",),
-    "rnn_relu": ("h",),
-}
+STATE = {"lstm": ("h", "c"), "gru": ("h",), "rnn_tanh": ("h",), "rnn_relu": ("h",)}
 Matrix = TypeVar("Matrix", bound=Any)  # an array of NumPy's or of torch's
 
 

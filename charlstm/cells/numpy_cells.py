@@ -211,10 +211,8 @@ def trace(recurrent: Recurrent, x: ArrayLike) -> Terms:
         names = list(records.pop())  # so that they are known when T = 0, too
         stack(recording_step, list(x), states, recurrent.weights)
     shape = (recurrent.num_layers, len(x), recurrent.hidden_size)  # the stack runs layer by layer
-    traced = {
-        name: np.array([terms[name] for terms in records], x.dtype).reshape(shape).swapaxes(0, 1)
-        for name in names
-    }
+    stacked = {name: np.array([terms[name] for terms in records], x.dtype) for name in names}
+    traced = {name: term.reshape(shape).swapaxes(0, 1) for name, term in stacked.items()}
     check_finite(recurrent.cell, *(traced[name] for name in STATE[recurrent.cell]))
     return traced
 

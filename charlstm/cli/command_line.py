@@ -34,8 +34,7 @@ from charlstm.runs.signals import noted_interrupts
 
 
 def run_name(first: object, values: str) -> str:
-    """The directory of a run: when it began or its number, and its own values, of a path the last part, in
-    characters that need no quotes anywhere."""
+    """A run's directory: its beginning or number and values, of a path the last part; needs no quotes."""
     last = re.sub("[^,=/]*/", "", f"{first}_{values}").replace("=", "-")
     return re.sub("[^A-Za-z0-9.-]+", "_", last)[:80].strip("_")
 
@@ -167,8 +166,7 @@ def _answered_directory(key: str) -> Iterator[None]:
 
 
 class OwnDirectory(Callback):
-    """Called by Hydra with what it is about to do, before it writes anything: `conf/train.yaml` names it. The
-    directory is held until `run` ends."""
+    """Called by Hydra, as `conf/train.yaml` says, before it writes; holds the directory until `run` ends."""
 
     held = ExitStack()
 

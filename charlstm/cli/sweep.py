@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,9 +66,7 @@ class Sweep:
         if not self._ended:
             return []
         rows = [row for _, row in sorted(self._ended, key=lambda one: one[0])]
-        names = sorted(
-            dict.fromkeys(name for row in rows for name in row), key=["values", "directory"].__contains__
-        )
+        names = sorted(dict.fromkeys(chain(*rows)), key=["values", "directory"].__contains__)
         table = [names, *([row.get(name, "-") for name in names] for row in rows)]
         with files.whole(folder / "summary.tsv") as file:
             for cells in table:
@@ -85,8 +84,8 @@ def check_launcher(name: str) -> None:
 
 @dataclass
 class Job:
-    """Hydra calls it for each run, in a process that a launcher has started a copy of it. `plan` gets `saved`
-    and `began`, as `command_line.run` has them."""
+    """Hydra calls it for each run, in a process that a launcher has started a copy of it. `plan` is as for
+    `command_line.run`."""
 
     plan: Callable[[Any, Saved | None, float | None, Sequence[str]], Any]
     carry_out: Callable[[Any, Path], Outcome]
@@ -169,8 +168,7 @@ class Job:
                 print_line(f"{hydra.job.num + 1} of {self.of}: {line}")
 
     def _served(self, run: Callable[[], Outcome]) -> Outcome:
-        """The outcome of a run beside others, which has its share of the cores; one that is not wanted any
-        more ends before it has begun."""
+        """The outcome of a run beside others, with its share of the cores, if it is still wanted."""
         os.environ["LOCAL_WORLD_SIZE"] = str(self.beside)
         is_wanted = serve(self.home, self.going)
         with suppress(KeyboardInterrupt), noted_interrupts(signal.SIGTERM):
@@ -182,8 +180,7 @@ class Job:
         settings, saved = settings_of(config, TrainSettings), self.saved
         if self.of and holds_a_run(path):  # the sweep is continued
             saved = find(path)
-        typed = HydraConfig.get().overrides.task
-        plan = self.planned or self.plan(settings, saved, self.began, typed)
+        plan = self.planned or self.plan(settings, saved, self.began, HydraConfig.get().overrides.task)
         if plan is None:
             return Outcome(0)
         if self.of and saved and (plan.resumed.changed or plan.resumed.other_data):

@@ -121,13 +121,9 @@ class Talk:
 
     def _effective(self) -> list[str]:
         """The settings that the next answer is written by, as they are typed."""
-        request = self._request
-        decided = {
-            "temperature": request.strategy.temperature,
-            "length": request.length,
-            "seed": request.seed,
-        }
-        values = decided | {key: getattr(request.settings, key) for key in CHANGEABLE if key not in decided}
+        asked = self._request
+        decided = {"temperature": asked.strategy.temperature, "length": asked.length, "seed": asked.seed}
+        values = decided | {key: getattr(asked.settings, key) for key in CHANGEABLE if key not in decided}
         return [terminal.visible(f"{key}={compose.typed(value)}") for key, value in values.items()]
 
     def _forget(self) -> None:

@@ -48,8 +48,7 @@ def compose(name: str, settings_type: type[S], overrides: Sequence[str]) -> S:
     callers, state.hydra = state.hydra, None
     try:
         with files_read_once(), hydra.initialize_config_dir(str(CONF), job_name=job, version_base="1.3"):
-            config = hydra.compose(name, right)
-        settings = settings_of(config, settings_type)
+            settings = settings_of(hydra.compose(name, right), settings_type)
     except RequestError as error:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
@@ -178,8 +177,7 @@ def literal(value: Any) -> str:
 def check_keys(
     name: str, settings_type: type[Any], overrides: Sequence[str], several: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Split overrides, with several values or without, into those that Hydra can take and the problems of
-    the others."""
+    """Split overrides, which may have `several` values, into those that Hydra can take and what is wrong."""
     known, choices = list(keys_of(settings_type)), groups()
     right, problems = [], []
     for override in overrides:

@@ -100,8 +100,7 @@ def _dataclass(cls: type[Any], values: Any, key: str, known: Iterable[str], prob
 
 
 def _nested(hint: Any, value: Any) -> type[Any] | None:
-    """The dataclass that a value of the type `hint` has to be, if it has to be one; for `Some | None` a value
-    other than None."""
+    """The dataclass that a value of the type `hint` has to be; None if it has to be none, or is None."""
     if value is not None and get_origin(hint) in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]
         hint = options[0] if len(options) == 1 else None
@@ -132,7 +131,11 @@ def _value(hint: Any, value: Any) -> Any:
         right = _exactly(value in allowed, value, str(allowed))
         return str(right) if isinstance(allowed, Duration) else tuple(map(float, right))
     if origin is tuple and arguments[0] is not str:
-        return _values(arguments[0], value)
+        several = value if isinstance(value, list | tuple) else [value]
+        try:
+            return tuple(_value(arguments[0], item) for item in several)
+        except ValueError as refusal:
+            raise ValueError(f"{refusal}, or a list of such") from None
     if origin is tuple:
         texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
         return tuple(_exactly(texts, value, "a list of texts, such as [a,b]"))
@@ -143,14 +146,6 @@ def _value(hint: Any, value: Any) -> Any:
     if hint is bool:
         return _exactly(isinstance(value, bool), value, "true or false")
     return _exactly(isinstance(value, str), value, "text; in YAML, put it in quotes")
-
-
-def _values(hint: Any, value: Any) -> tuple[Any, ...]:
-    several = value if isinstance(value, list | tuple) else [value]
-    try:
-        return tuple(_value(hint, item) for item in several)
-    except ValueError as refusal:
-        raise ValueError(f"{refusal}, or a list of such") from None
 
 
 def _number(kind: type[Any], allowed: Range | None, value: Any) -> Any:

@@ -9,7 +9,6 @@ from charlstm.config.values import Duration, Range, Shares
 Task = Literal["memorize", "lm", "copy"]
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
-Layout = Literal["auto", "sequence", "staggered", "streams", "segments"]
 Device = Literal["auto", "cpu", "cuda"]
 Loss = Literal["cross_entropy", "hardest", "mse"]
 Optimizer = Literal["auto", "adamw", "soap", "muon"]
@@ -97,7 +96,7 @@ class DropoutConfig:
 class TrainConfig:
     """How it is trained (`training/`); what `auto` means says `training/recipe.py`."""
 
-    layout: Layout
+    layout: Literal["auto", "sequence", "staggered", "streams", "segments"]
     batch: Annotated[int, Range(1, 100_000)]
     accumulate: Annotated[int, Range(1, 100_000)] = 1
     window: Annotated[int, Range(1, 10**12)]

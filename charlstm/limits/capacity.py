@@ -171,8 +171,7 @@ def search(start: int, precision: float, recalls: Callable[[int], bool]) -> int:
     """The longest of `lengths` that `recalls` was seen to be true of; 0 if there is none.
 
     From `start` on, at least 1, lengths are doubled up to the first failure, or halved down to the first
-    success; then the space between the two is bisected. One failure may be bad luck: two lengths in a row end
-    the search."""
+    success; then the space between is bisected. One failure may be bad luck: two in a row end the search."""
     grid, recalls = lengths(precision), cache(recalls)
     k = bisect_right(grid, start) - 1
     longest, failure = -1, len(grid)

@@ -38,9 +38,8 @@ def done(
     settings: LimitSettings, shape: Shape, length: int, before_training: Callable[[], None] = lambda: None
 ) -> Trial:
     """The figures of this trial, of one seed; trains it unless that is done. One that was stopped is resumed.
-    `before_training` is called when all is ready. Raises TrialError if training was stopped, or went wrong,
-    ValueError if it does not fit into memory, or what is there of it is damaged, and OSError if its directory
-    cannot be written."""
+    `before_training` is called when all is ready. Raises TrialError if training was stopped or went wrong,
+    ValueError if it does not fit into memory or is damaged, OSError if its directory cannot be written."""
     path = Path(settings.out) / str(shape) / f"{length:06}_{settings.seed}"
     if _result(path) is None:
         path.mkdir(parents=True, exist_ok=True)

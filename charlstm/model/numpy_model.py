@@ -61,8 +61,7 @@ class NumpyModel:
         return trace(self.recurrent, self._inputs(ids))
 
     def table(self, weight: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """The products `(V, N)` of a weight `(N, I)` with the input vector of every id; with one-hot vectors
-        these are its columns."""
+        """The products `(V, N)` of a weight `(N, I)` with the input vectors of all ids, one-hot or not."""
         return weight.T if self.embedding is None else self.embedding @ weight.T
 
     def _inputs(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.floating[Any]]:

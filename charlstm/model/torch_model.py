@@ -60,8 +60,7 @@ class Model(nn.Module):
         self.head = nn.Linear(config.width, vocabulary_size) if config.head == "linear" else nn.Identity()
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Scores `(T, B, V)` of the character after each of `ids (T, B)`, and the state after the last;
-        `state` None is the zero state."""
+        """Scores `(T, B, V)` of what follows each of `ids (T, B)`, and the state after; None: zero."""
         if self.embedding is None:
             x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
         else:
@@ -150,8 +149,7 @@ def connectivity(network: Model, ids: Tensor, following: Tensor) -> NDArray[np.f
 
 
 def locked_dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each unit of each stream of x `(T, B, H)` with probability p at all steps alike, and scale up the
-    others."""
+    """Zero each unit of each stream of x `(T, B, H)` with probability p at all steps; scale up the others."""
     if not p:
         return x
     return x * functional.dropout(x.new_ones(1, *x.shape[1:]), p)

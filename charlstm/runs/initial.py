@@ -132,11 +132,8 @@ def _resumable(data: DataConfig, saved: Saved | None) -> Corpus:
         ) from None
 
 
-def _old_text(
-    settings: TrainSettings, trained: Checkpoint, vocabulary: Vocabulary
-) -> tuple[Corpus | None, str]:
-    """The text that a model was trained on: the one that is named, or else where it lay, if it is still the
-    same; or None, and why there is none."""
+def _old_text(settings: TrainSettings, trained: Checkpoint, known: Vocabulary) -> tuple[Corpus | None, str]:
+    """The text that a model was trained on: named, or where it lay, if it is the same; or None, and why."""
     path = Path(settings.init or "")
     last = (path.parent if path.is_file() else path) / LAST
     if trained.training is None and last.exists():
@@ -155,7 +152,7 @@ def _old_text(
     try:
         if sha256 is not None and corpora.digest(config) != sha256:
             return None, f"the old text, {config.path}, is not what it was"
-        return corpora.read(replace(config, split=split, alphabet=None, min_count=1), vocabulary), ""
+        return corpora.read(replace(config, split=split, alphabet=None, min_count=1), known), ""
     except ValueError as error:
         if named is not None:
             raise ValueError(f"data.old = {named}: {error}") from None

@@ -33,12 +33,11 @@ ONE_COLUMN = {" ": "·", "\n": "¶", "\t": "»"}
 def draw(
     writer: Any, step: int, config: ModelConfig, weights: Weights, vocabulary: Vocabulary, ids: Ids
 ) -> None:
-    """Give a `SummaryWriter` the pictures of a model that reads `ids (T,)`, and histograms of its weights and
-    of what it computes there."""
+    """Give a `SummaryWriter` the pictures of a model that reads `ids (T,)`, and histograms of its numbers."""
     model = NumpyModel(config, weights)
     try:
         terms = {letter: term for letter, term in model.trace(ids).items() if letter in TERMS}  # (T, L, H)
-        drawn = pictures(config.cell, model, terms, vocabulary, ids)
+        drawn = pictures(model, terms, vocabulary, ids)
     except FloatingPointError:  # there is nothing to see, which takes nothing from the training
         return
     for name, pixels in drawn.items():
@@ -51,23 +50,20 @@ def draw(
             writer.add_histogram(f"values/layer_{layer + 1}_{TERMS[letter]}", term[:, layer], step)
 
 
-def pictures(
-    cell: str, model: NumpyModel, terms: Terms, vocabulary: Vocabulary, ids: Ids
-) -> dict[str, Pixels]:
+def pictures(model: NumpyModel, terms: Terms, vocabulary: Vocabulary, ids: Ids) -> dict[str, Pixels]:
     """Pictures of what a model computes while it reads `ids (T,)`, by name: time across, and down those
     units of each layer that follow the text most, ordered by what they follow; and the probabilities of the
     next character, whose true one is framed."""
     names = labels(vocabulary)
     characters = [vocabulary.characters[k] if k < vocabulary.start else "\n" for k in ids.tolist()]
     columns = [ONE_COLUMN.get(one, names[k][:1]) for one, k in zip(characters, ids.tolist(), strict=True)]
-    correlations = units.correlations(cell, terms, "".join(characters))[:, -1]  # c or h: (F, L, H)
+    # c or h: (F, L, H)
+    correlations = units.correlations(model.recurrent.cell, terms, "".join(characters))[:, -1]
     drawn = {}
     for layer in range(correlations.shape[1]):
         of_units = np.abs(correlations[:, layer])
         most = np.argsort(-of_units.max(axis=0), kind="stable")[:ROWS]
-        chosen = sorted(
-            most.tolist(), key=lambda unit: (of_units[:, unit].argmax(), -of_units[:, unit].max())
-        )
+        chosen = sorted(most.tolist(), key=lambda u: (of_units[:, u].argmax(), -of_units[:, u].max()))
         rows = [f"{unit} {units.FEATURES[of_units[:, unit].argmax()]}" for unit in chosen]
         empty = frame(rows, columns)
         for letter, term in terms.items():
@@ -104,8 +100,7 @@ def frame(rows: list[str], columns: list[str]) -> Image.Image:
 
 
 def heat_map(image: Image.Image, values: Array, colours: NDArray[Any]) -> Pixels:
-    """Numbers from 0 to 1, `(R, T)`, in a frame, in colours that run through the three `(3, RGB)`. Returns
-    `(height, width, RGB)`."""
+    """Numbers from 0 to 1, `(R, T)`, in a frame, in colours through `(3, RGB)`: `(height, width, RGB)`."""
     blend = np.stack([np.interp(values, [0, 0.5, 1], colour) for colour in colours.T], axis=-1)
     pixels = blend.round().astype(np.uint8).repeat(ROW, axis=0).repeat(COLUMN, axis=1)
     filled = np.array(image)

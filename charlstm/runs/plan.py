@@ -36,8 +36,7 @@ class Plan(ABC):
 
     @cached_property
     def machine(self) -> Machine:
-        """As was asked for, as before if a run is resumed, or as is best. Needs torch. Raises ValueError if
-        the machine has not what was asked for."""
+        """As was asked for, as before in a resumed run, or as is best; else ValueError. Needs torch."""
         settings = self.settings
         threads = machine.choose_threads(settings.threads, settings.model.width, self.config.batch)
         if self.resumed is not None and self.resumed.unchanged("threads"):
@@ -87,8 +86,7 @@ class Plan(ABC):
         return model
 
     def kept(self, framed: bool = False) -> tuple[Ids, int] | None:
-        """What is trained on besides, of the old text, `framed` between start and end token where it was one
-        text, and in how many streams; None: nothing."""
+        """The old text that is trained on besides, `framed` by tokens, and in how many streams; or None."""
         old = self.initial.old if self.initial is not None else None
         if old is None or not self.config.keep:
             return None

@@ -96,10 +96,8 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[s
             )
     saved = find(Path(given["resume"]))
     stored = saved.values()
-    if given.get("task", stored["task"]) != stored["task"]:
-        raise ValueError(
-            f"task = {given['task']}: the run that is resumed has {stored['task']}; leave it out"
-        )
+    if (task := given.get("task", stored["task"])) != stored["task"]:
+        raise ValueError(f"task = {task}: the run that is resumed has {stored['task']}; leave it out")
     if not given.keys() & {"data.path", "data.text"}:
         _refuse_strange(saved, stored["data.path"], given.get("data.url"))
     taken = [f"{key}={literal(value)}" for key, value in stored.items() if key not in given]
@@ -108,8 +106,7 @@ def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[s
 
 @dataclass(frozen=True)
 class Resumed(Saved):
-    """An earlier run, as the one that resumes it sees it; `changed` has the keys that are not as they were,
-    with their values then and now."""
+    """An earlier run, as the one that resumes it sees it; `changed` has values then and now, by key."""
 
     changed: dict[str, tuple[Any, Any]]
     other_data: bool
@@ -157,11 +154,7 @@ def resumed(
     if saved is None:
         return None
     before, now = values_of(saved.state.settings), values_of(settings)
-    changed = {
-        key: (before[key], value)
-        for key, value in now.items()
-        if key not in NOT_TAKEN_OVER and before[key] != value
-    }
+    changed = {k: (before[k], v) for k, v in now.items() if k not in NOT_TAKEN_OVER and before[k] != v}
     for key in changed:
         if key == "copy.symbols" or (key.startswith("model.") and key != "model.engine"):
             raise ValueError(f"{key} = {now[key]}: the run that is resumed has {before[key]}; leave it out")

@@ -7,6 +7,7 @@ import math
 import shutil
 import signal
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,10 @@ class Run(ABC):
 
     def slow_curves(self) -> dict[str, float]:
         """What TensorBoard draws now and then: the norm of each layer's weights, and the memory in MiB."""
-        squares: dict[str, float] = {}
+        squares = defaultdict[str, float](float)
         for name, weight in self.training.model.weights().items():
             # in float64: how float32 is summed up depends on where it lies in memory
-            square = float(np.square(weight, dtype=np.float64).sum())
-            squares[layer_of(name)] = squares.get(layer_of(name), 0.0) + square
+            squares[layer_of(name)] += float(np.square(weight, dtype=np.float64).sum())
         norms = {f"weight_norm/{layer}": math.sqrt(square) for layer, square in squares.items()}
         return norms | {"train/peak_memory_MiB": memory.peak() / 2**20}
 
@@ -279,10 +279,8 @@ class Run(ABC):
     def _model_file(self, weights: Weights, figures: Figures) -> Checkpoint:
         """A checkpoint that can only be used."""
         provenance = {**machine.versions(), "seed": self.settings.seed}
-        if self.plan.initial is not None:
-            provenance["init"] = self.plan.initial.origin
-        elif self.settings.init is not None:
-            provenance["init"] = self.settings.init
+        if (origin := self.plan.initial.origin if self.plan.initial else self.settings.init) is not None:
+            provenance["init"] = origin
         return Checkpoint(
             config=self.settings.model,
             vocabulary=self.vocabulary,

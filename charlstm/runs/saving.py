@@ -46,8 +46,7 @@ class Saving:
         return in_time or (in_steps and step != self._good.numbers.step)
 
     def take(self) -> snapshot.Snapshot:
-        """The present state, which is from now on the one to go back to. Raises DivergedError if a number in
-        it is not finite."""
+        """The present state, the one to go back to from now on. DivergedError if a number is not finite."""
         state = snapshot.take(self._training)
         if not state.is_finite():
             raise DivergedError(f"a number in the state after step {self._training.step} is not finite")
@@ -55,8 +54,7 @@ class Saving:
         return state
 
     def write(self, trained: Checkpoint) -> None:
-        """Make a state the last one of the run; where that is not possible, say so, note why, and leave what
-        there was."""
+        """Make a state the last one of the run; where that fails, say so, note why, leave what there was."""
         path = self._path / LAST
 
         def save() -> None:

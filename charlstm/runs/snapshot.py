@@ -110,10 +110,9 @@ def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = T
     training.wrong = arrays["figures/wrong"].tolist()
     for name in OF_TRAINING:
         setattr(training, name, copy.copy(getattr(numbers, name)))
-    dtypes = (DTYPES[name] for name in numbers.state_dtypes)
-    state = (
-        arrays[f"state/{k}"][:, streams].clone().to(training.device, dtype) for k, dtype in enumerate(dtypes)
-    )
+    dtypes = [DTYPES[name] for name in numbers.state_dtypes]
+    parts = (arrays[f"state/{k}"][:, streams].clone() for k in range(len(dtypes)))
+    state = (part.to(training.device, dtype) for part, dtype in zip(parts, dtypes, strict=True))
     training.state = tuple(state) or None
     if not same_place:
         training.window, training.state = 0, None

@@ -46,8 +46,6 @@ class Tracker:
         self.figures = "nothing was measured"
 
     def __enter__(self) -> "Tracker":
-        # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
-        self._hook, threading.excepthook = threading.excepthook, self._in_thread
         if self._curves:
             self._open(purge_step=self._from_step)
             self.draw(self._begin)
@@ -57,7 +55,6 @@ class Tracker:
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__()
         self._close()
-        threading.excepthook = self._hook
 
     def advance(self, shown: str | None = None) -> None:
         """Move the progress bar to where the run stands; beside it are the last figures that were given."""
@@ -91,13 +88,11 @@ class Tracker:
         shown = {key: str(v)[:80].encode(errors="backslashreplace").decode() for key, v in settings.items()}
         values = {k: v if type(v) in (int, float) else shown[k] for k, v in settings.items() if v is not None}
         _, *row = summary.hparams(values, {})  # type: ignore[no-untyped-call]
-        self._hook, threading.excepthook = threading.excepthook, self._in_thread
         self._open(filename_suffix=FINAL)
         for part in row:
             self.draw(lambda writer, *event: writer.file_writer.add_summary(*event), part, step)
         self.curves(step, {f"final/{name}": figure for name, figure in figures.items()})
         self._close()
-        threading.excepthook = self._hook
 
     def draw(self, draw: Callable[..., object], *arguments: object) -> None:
         """Give TensorBoard's writer, if there is one, to `draw`; what goes wrong there ends the curves."""
@@ -132,6 +127,8 @@ class Tracker:
     def _open(self, **how: Any) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
+        self._hook, threading.excepthook = threading.excepthook, self._in_thread
         try:
             self._writer = SummaryWriter(self._directory, **how)
         except (OSError, UnicodeError) as error:  # TensorBoard's paths are UTF-8
@@ -139,6 +136,8 @@ class Tracker:
 
     def _close(self) -> None:
         self.draw(lambda writer: writer.close())
+        if threading.excepthook == self._in_thread:
+            threading.excepthook = self._hook
 
     def _lose(self, error: Exception) -> None:
         self._writer, self._curves = None, False

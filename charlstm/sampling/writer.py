@@ -15,8 +15,7 @@ from charlstm.text.vocabulary import Ids, Vocabulary
 
 def mask(vocabulary: Vocabulary, ban: str = "", *, ends: bool = True) -> NDArray[np.float64]:
     """A strategy's mask `(V,)`: the start token, which is never a target of training, nor is the end token
-    where no text `ends`; the unknown token, which cannot be written; and the characters of `ban`. Raises
-    ValueError if nothing is left to write."""
+    where no text `ends`; the unknown token; the characters of `ban`. ValueError if nothing is left."""
     tokens = [vocabulary.start, vocabulary.unknown, None if ends else vocabulary.end]
     banned = map(vocabulary.characters.find, vocabulary.units(ban))  # -1 where the vocabulary has it not
     mask = np.zeros(len(vocabulary))
@@ -31,8 +30,7 @@ class Writer:
     when it reads or writes it raises FloatingPointError if a state or a score is not finite.
 
     After the start token prompts are read, ids `(T,)`: the same by all streams, or by each its own. To
-    measure is to compute `bits (B,)`: -log2 of the probabilities that the model itself, whatever the
-    strategy, gave to what was written last."""
+    measure is to compute `bits (B,)`: -log2 of the model's own probabilities of what was written last."""
 
     def __init__(
         self,

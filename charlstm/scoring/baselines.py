@@ -42,10 +42,8 @@ def compressed(train: bytes, held_out: bytes) -> dict[str, int]:
     training part it knows only what shares a block with the held-out one."""
     if len(held_out) < LEAST:
         return {}
-    return {
-        name: 8 * (len(compress(train + held_out)) - len(compress(train)))
-        for name, compress in COMPRESSORS.items()
-    }
+    whole = train + held_out
+    return {name: 8 * (len(pack(whole)) - len(pack(train))) for name, pack in COMPRESSORS.items()}
 
 
 def probabilities(train: Ids, held_out: Ids, alphabet: int, order: int = ORDER) -> NDArray[np.float64]:

@@ -51,8 +51,7 @@ def carried(
     that one's last state, till it goes on as before, until all are one: at the worst one after the other.
 
     If it `is_late`, which is asked before anything is read again, the score ends before the first such
-    stream. With `once` streams are not compared, for a score that is soon there, and too high where some are
-    lost."""
+    stream. With `once` streams are not compared: it is soon there, and too high where some are lost."""
     whole_part = len(ids)
     first, ids = _beginning(ids, start)
     left_out = whole_part - len(ids)
@@ -66,9 +65,8 @@ def carried(
     whole = max(len(ids) // STRETCH, 1)  # what is left over is no stretch, unless it is all there is
     means = sums[:whole] / scored[:whole]
     worst = int(means.argmax())
-    score = _score(float(sums.sum()), ids, start)
-    place, read = worst * STRETCH, left_out + len(ids)
-    return score._replace(worst=float(means[worst]), place=place, read=read)
+    score, read = _score(float(sums.sum()), ids, start), left_out + len(ids)
+    return score._replace(worst=float(means[worst]), place=worst * STRETCH, read=read)
 
 
 def _hop(symbols: int) -> int:

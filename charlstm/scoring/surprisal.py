@@ -68,8 +68,7 @@ def surprisal(scores: NDArray[np.floating[Any]], ids: NDArray[np.integer[Any]]) 
     """-log2 softmax(scores)[id], `(T,)`: what each of `ids (T,)` costs under `scores (T, V)`."""
     relative = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)  # at most 0: no overflow
     chosen = np.take_along_axis(relative, ids[:, None].astype(np.intp), axis=1)[:, 0]
-    costs: NDArray[np.float64] = (np.log(np.exp(relative).sum(axis=1)) - chosen) / NATS_PER_BIT
-    return costs
+    return np.asarray((np.log(np.exp(relative).sum(axis=1)) - chosen) / NATS_PER_BIT)
 
 
 def bits(

@@ -39,8 +39,7 @@ TRAINING, EXAMINATION, PROOF = 1, 2, 3
 
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
-    """What it takes to learn to copy. Raises ValueError if something is asked for that has no meaning
-    there."""
+    """What it takes to learn to copy. Raises ValueError if what is asked for has no meaning there."""
     usual = {"text": None, "path": None, "unit": "char", "alphabet": None, "min_count": 1, "records": "none"}
     refuse("data", settings.data, usual, "task=copy draws symbols of its own")
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
@@ -125,14 +124,12 @@ def climb(
         length += max(1, length // 20)
 
 
-def prove(
-    model: Callable[[int], NumpyModel], vocabulary: Vocabulary, length: int, seed: int
-) -> tuple[int, float]:
-    """The greatest length up to `length`, at least 1, at which the `model` for it passes on `PROVEN_ON` new
+def prove(model: Callable[[int], NumpyModel], known: Vocabulary, most: int, seed: int) -> tuple[int, float]:
+    """The greatest length up to `most`, at least 1, at which the `model` for it passes on `PROVEN_ON` new
     sequences, and the share of symbols right; 0 if there is none, and the share of single symbols."""
-    for tried in range(length, 0, -1):
-        ids = sequences(vocabulary, tried, PROVEN_ON, (seed, PROOF, tried))
-        share = right(model(tried), vocabulary, ids)
+    for tried in range(most, 0, -1):
+        ids = sequences(known, tried, PROVEN_ON, (seed, PROOF, tried))
+        share = right(model(tried), known, ids)
         if share >= PASSED:
             return tried, share
     return 0, share

@@ -32,8 +32,7 @@ def valid_extent(plan: LanguageModelPlan, symbols: int) -> Extent:
 
 
 def _last_part(plan: LanguageModelPlan) -> tuple[str, Ids, int]:
-    """What the final scores are of, test or else valid: its name, as much of its ids as is scored, and where
-    they begin."""
+    """What the final scores are of, test or else valid: name, ids that are scored, and where they begin."""
     data = plan.corpus
     part, ids = ("test", data.test) if len(data.test) else ("valid", data.valid)
     return part, ids[: plan.most_scored], len(data.ids) - len(ids)
@@ -130,12 +129,8 @@ def verdict(figures: Figures, since_best: int, rise: float) -> str:
     if others:
         best = min(others, key=lambda name: others[name])
         share = bits / others[best] - 1
-        how = (
-            "as good as"
-            if abs(share) < 0.005
-            else f"{abs(share):.0%} {'worse' if share > 0 else 'better'} than"
-        )
-        said += f"; {how} {best}"
+        how = f"{abs(share):.0%} {'worse' if share > 0 else 'better'} than"
+        said += f"; {'as good as' if abs(share) < 0.005 else how} {best}"
     if since_best > 1 and rise > 1.005:
         return (
             f"{said}. It overfits: the valid part has got worse since step {figures['best_step']:,}. More "

@@ -19,8 +19,7 @@ FOR_LM = {"accumulate": 1, "averaging": 0.0, "steps": None, "patience": None}
 
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
-    """What it takes to learn the text by heart. Raises ValueError if text, alphabet, model and layout do not
-    fit together."""
+    """What it takes to learn the text by heart. Raises ValueError if what is asked for does not fit."""
     refuse("train", settings.train, FOR_LM, "works with task=lm only")
     recipe.refuse_undecided(settings.train, "memorize")
     refuse("data", settings.data, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")

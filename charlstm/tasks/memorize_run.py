@@ -74,8 +74,7 @@ class Memorize(Run):
             self.tracker.curves(progress.step, progress.curves())
         if written is not None:
             self.tracker.curves(progress.step, self.slow_curves())
-            shown = marked(written, self.vocabulary.decode(self.ids))
-            self.tracker.text(progress.step, "written", shown)
+            self.tracker.text(progress.step, "written", marked(written, self.vocabulary.decode(self.ids)))
         if is_last:
             self.draw_inside(progress.step)
         return self.proven.known and config.stop_at_recall
@@ -113,8 +112,7 @@ class Memorize(Run):
         return figures
 
     def _written(self, most: int) -> str:
-        model = self.training.model.in_numpy()
-        return writer.likeliest(model, self.vocabulary, min(len(self.ids), most))
+        return writer.likeliest(self.training.model.in_numpy(), self.vocabulary, min(len(self.ids), most))
 
     def _verdict(self, figures: Figures, right: int) -> str:
         spent = f"{figures['epochs']} epochs and {figures['train_seconds']:.1f} s"
@@ -132,8 +130,7 @@ class Memorize(Run):
 
 
 def marked(written: str, text: str) -> dict[str, str]:
-    """What a free run wrote of a text, under a heading that says how far it is right; the first wrong
-    character is between brackets."""
+    """What a free run wrote of a text, under how far it is right; the first wrong one is in brackets."""
     both = zip(written, text, strict=False)
     right = next((k for k, (one, other) in enumerate(both) if one != other), min(len(written), len(text)))
     if right < len(written):
@@ -147,9 +144,8 @@ def tried(
     progress: Progress, before: Proven, model: Model, vocabulary: Vocabulary, text: Ids
 ) -> tuple[Progress, Proven]:
     """Whether a text, ids `(N,)` between the start and the end token, is known by heart: fed only its own
-    output from the start token, the model writes it. Returns the same figures, with those of a free run if
-    one is worth trying, and what is proven. What free runs cost beside the training is counted in characters,
-    so that every machine tries the same."""
+    output from the start token, the model writes it. Returns the figures, with those of a free run if one is
+    worth trying, and what is proven. Its cost is counted in characters: every machine tries the same."""
     affordable = FREE_CHARACTERS + progress.chars_seen * FREE_SHARE
     if before.known or progress.accuracy < WORTH_A_FREE_RUN or before.written > affordable:
         return progress, before

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("charlstm")
 
-TASKS: dict[Task, Callable[[TrainSettings, Saved | None], Plan]] = {
-    "memorize": memorize.plan,
-    "lm": language_model.plan,
-    "copy": copying.plan,
-}
+TASKS = {"memorize": memorize.plan, "lm": language_model.plan, "copy": copying.plan}
 
 
 def plan(
@@ -38,8 +34,7 @@ def plan(
     into memory, or the machine has not what is asked for.
 
     `saved` is the run that is resumed, `began` when the command did, by `time.monotonic`, from which its
-    budget counts, None: just now, and `typed` what was asked for in so many words, `key=value` or the key
-    alone."""
+    budget counts, None: just now, and `typed` what was asked for, `key=value` or the key alone."""
     began = time.monotonic() if began is None else began
     made = TASKS[settings.task](settings, saved)
     check_shape(settings, made.settings, {word.lstrip("+").partition("=")[0] for word in typed})
@@ -47,8 +42,7 @@ def plan(
         raise ValueError(
             f"task = {settings.task}: several processes train task=lm only; start it without torchrun"
         )
-    V = len(made.vocabulary)
-    memory.check(made.settings.model, made.config, V, made.window, memory.physical())
+    memory.check(made.settings.model, made.config, len(made.vocabulary), made.window, memory.physical())
     if settings.device == "cuda":
         machine.choose_device("cuda")
     if settings.task == "lm" and settings.precision not in ("auto", "float32"):
@@ -70,8 +64,7 @@ def started(plan: Plan, path: Path) -> "Run":
 
 
 def run(plan: Plan, path: Path, planned: Callable[[], object] = lambda: None) -> Outcome:
-    """Say what a plan is, carry it out and leave everything in the directory `path`. `planned` is called when
-    all is decided."""
+    """Say what a plan is, carry it out in the directory `path`; `planned` is called when all is decided."""
     # what cannot be written to the log must not end the run, nor be a traceback
     logging.raiseExceptions, begun = False, None
     try:

@@ -81,8 +81,7 @@ class Shared(nn.Module):
 
         processes.tell(Order.SCORE)
         given = processes.scatter([part(share) for share in shares(streams, processes.size)])
-        read = processes.gather(self.model(*given))
-        scores, states = zip(*read, strict=True)
+        scores, states = zip(*processes.gather(self.model(*given)), strict=True)
         return torch.cat(scores, 1), tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
 
 
@@ -93,8 +92,7 @@ def shared(model: Model) -> Model:
 
 
 def serve() -> None:
-    """Do what the process of rank 0 says, until it says that this was all. Raises ConnectionError if it ends
-    without that."""
+    """Do what the process of rank 0 says, to its last word; ConnectionError if it ends without that."""
     processes = together()
     assert processes is not None
     if processes.hear(False)[0] == Order.END:

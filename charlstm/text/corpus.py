@@ -23,8 +23,7 @@ BEGINNING = 500_000  # symbols that are looked at to say what may be wrong
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """By which a text is known again: its size in bytes and its SHA-256; of several files, all bytes and the
-    SHA-256 of their digests in their order."""
+    """By which a text is known again: bytes and SHA-256, of several files that of their digests in order."""
 
     size: Annotated[int, Range(0, 10**15)]
     sha256: str

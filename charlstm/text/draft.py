@@ -62,8 +62,7 @@ class Draft:
         self.points = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.uint8), *pieces])
 
     def described(self, config: DataConfig) -> tuple[Vocabulary, Facts]:
-        """The vocabulary that `data.alphabet` and `data.min_count` make, and the facts. Raises ValueError if
-        there are no characters, or wrong ones."""
+        """The vocabulary that `data.alphabet` and `data.min_count` make, or ValueError; and the facts."""
         name = f"data.path = {config.path}" if config.text is None else "data.text"
         if not self.kept:
             raise ValueError(

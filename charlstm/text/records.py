@@ -1,11 +1,10 @@
-"""Text -> symbols: its characters, with a mark at both ends of each record, which is a lone surrogate: no
-text in any encoding has such a code point."""
+"""Text -> symbols: its characters, with a mark at both ends of each record, such as no text has."""
 
 import re
 
 from charlstm.config.settings import Records
 
-START, END = "\ud800", "\ud801"
+START, END = "\ud800", "\ud801"  # lone surrogates: no encoding has them
 
 LINE_END = r"(?>\r\n|\r|\n)"  # atomic: \r\n is never taken for two
 SEPARATORS = {

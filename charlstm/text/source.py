@@ -35,8 +35,7 @@ class Source:
     is_pipe: bool = False  # or standard input, which might never end
 
     def read(self) -> tuple[bytes, str]:
-        """Its bytes, and their SHA-256 in small hexadecimal digits; ValueError if it cannot be read, or is
-        another text than it must be."""
+        """Its bytes, and their SHA-256; ValueError if it cannot be read, or is not the text it must be."""
         with answered_reading(self.name):
             blob = self.contents()
         found = hashlib.sha256(blob).hexdigest()
@@ -130,13 +129,10 @@ def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
 
 
 def _held(folder: Path) -> str:
-    """What a folder holds, by patterns that match it, for who has to choose; nothing that is hidden, and of
-    very many files only the first."""
+    """What a folder holds, by patterns that match it; of very many files the first, of hidden ones none."""
     files = [file.relative_to(folder) for file in islice(folder.rglob("*"), MOST) if file.is_file()]
     shown = [file for file in files if not any(part.startswith(".") for part in file.parts)]
-    ends = (
-        "**/" * (len(file.parts) > 1) + (f"*{file.suffix}" if file.suffix else file.name) for file in shown
-    )
+    ends = ("**/" * (len(one.parts) > 1) + (f"*{one.suffix}" if one.suffix else one.name) for one in shown)
     most = Counter(ends).most_common(5)
     kinds = ", ".join(f"{number:,} {pattern}" for pattern, number in most)
     return f"; it holds {kinds}; choose, such as data.glob='{most[0][0]}'" if most else ""

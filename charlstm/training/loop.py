@@ -155,8 +155,7 @@ class Training:
         return self.step == self.steps or (self.window if self.every is None else self.step % self.every) == 0
 
     def take_figures(self) -> Progress | None:
-        """The figures since they were last taken; None if no step was made. Raises DivergedError if too many
-        steps in a row were not finite."""
+        """The figures since the last ones; None if no step was made. DivergedError if too many went wrong."""
         loss, norm, correct, weight, chars, made = self.sums
         in_a_row, most, skipped = self.wrong
         # the last figures may not be missing: who handles them may have something to do at the end
@@ -237,14 +236,16 @@ class Training:
                 self.state = None
 
     def _forward(self, window: Window, state: State | None) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
-        """The loss of a window after a state; what is told of it, loss and characters right; the state after
-        it."""
-        inputs, targets = (
-            torch.from_numpy(part.astype("int64")).to(self.device) for part in (window.inputs, window.targets)
-        )
+        """The loss of a window after a state; its figures, loss and characters right; the state after it."""
+        inputs, targets = (torch.from_numpy(ids.astype("int64")).to(self.device) for ids in window[:2])
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
-            scores, after = self._read(inputs, window, state)
+            scores, after = self.model(inputs[: window.handover], state)
+            if window.handover is not None:
+                after = handed_on(after, window.beside)
+                if window.handover < len(inputs):
+                    others, after = self.model(inputs[window.handover :], after)
+                    scores = torch.cat([scores, others])
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         name = self.config.loss
@@ -254,16 +255,6 @@ class Training:
         if window.beside or name == "hardest":  # and means
             loss = losses.LOSSES["cross_entropy" if name == "hardest" else name](scores.detach(), targets)
         return of_both, (loss.detach(), losses.correct(scores, targets)), after
-
-    def _read(self, inputs: Tensor, window: Window, state: State | None) -> tuple[Tensor, State]:
-        """Scores `(T, B, V)` of inputs `(T, B)` after a state, and the state after them."""
-        scores, state = self.model(inputs[: window.handover], state)
-        if window.handover is not None:
-            state = handed_on(state, window.beside)
-            if window.handover < len(inputs):
-                others, state = self.model(inputs[window.handover :], state)
-                scores = torch.cat([scores, others])
-        return scores, state
 
     def _tick(self) -> float:
         """Take in the time that passed; returns its seconds."""
@@ -288,8 +279,7 @@ class Training:
 
 
 def handed_on(state: State, beside: int = 0) -> State:
-    """The state of each stream `(L, B, H)` given to the next one; the first gets zeros, and the last `beside`
-    keep their own."""
+    """Each stream's state `(L, B, H)` given to the next; the first gets 0, the last `beside` keep theirs."""
 
     last = state[0].shape[1] - beside
     parts = ((torch.zeros_like(part[:, :1]), part[:, : last - 1], part[:, last:]) for part in state)

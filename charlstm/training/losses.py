@@ -2,7 +2,6 @@
 they are for, targets `(T, B)`."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -40,8 +39,4 @@ def correct(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores.argmax(dim=-1) == targets).sum()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "hardest": hardest,
-    "mse": mse,
-}
+LOSSES = {"cross_entropy": cross_entropy, "hardest": hardest, "mse": mse}

@@ -98,8 +98,7 @@ def choose_threads(wanted: int | Literal["auto"], hidden: int, streams: int) -> 
 
 
 def available_cores() -> int:
-    """The cores that this process may use, which containers and `taskset` make fewer than the machine's, and
-    which processes that train together share."""
+    """The cores that this process may use: containers, `taskset` and processes that train together share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // processes.on_this_machine(), 1)
 

@@ -38,9 +38,7 @@ class LossScale:
         self.fitting.add_(1).mul_(made)
         grown = self.fitting >= self.PATIENCE
         self.fitting.mul_(~grown)
-        self.factor.copy_(
-            torch.where(made, self.factor * (1 + grown.float()), (self.factor / 2).clamp(min=1))
-        )
+        self.factor.copy_(torch.where(made, self.factor * (1 + grown), (self.factor / 2).clamp(min=1)))
         return smallest
 
 

@@ -20,16 +20,8 @@ PATIENCE = timedelta(days=7)  # a process that ends is noticed at once; one that
 GATHERING = timedelta(minutes=5)  # so long the one that has planned waits for those that had nothing to do
 
 
-class Order(IntEnum):
-    """What the process of rank 0 tells the others to do."""
-
-    END = 0
-    START = 1
-    STEP = 2
-    TAKE = 3
-    PUT_BACK = 4
-    LOAD = 5
-    SCORE = 6
+# What the process of rank 0 tells the others to do.
+Order = IntEnum("Order", ["END", "START", "STEP", "TAKE", "PUT_BACK", "LOAD", "SCORE"])
 
 
 def check() -> None:
@@ -157,12 +149,10 @@ class Processes:
             if not self.are_met:
                 if have_gpus():
                     cuda.set_device(int(os.environ["LOCAL_RANK"]))
-                kinds = "cpu:gloo,cuda:nccl" if have_gpus() else "gloo"
+                by = "cpu:gloo,cuda:nccl" if have_gpus() else "gloo"
                 store, rank, size = next(rendezvous("env://", timeout=PATIENCE if self.rank else GATHERING))
                 store.set_timeout(PATIENCE)
-                distributed.init_process_group(
-                    kinds, timeout=PATIENCE, world_size=size, rank=rank, store=store
-                )
+                distributed.init_process_group(by, timeout=PATIENCE, world_size=size, rank=rank, store=store)
                 self.are_met = True
             yield distributed
         except RuntimeError as lost:

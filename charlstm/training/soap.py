@@ -53,16 +53,14 @@ class Soap(Optimizer):
         for name, group in self.groups.items():
             gradient = self._joint([gradients[k] for k in group])
             if step > 1:
-                self._move_layer(group, self._update(name, gradient, step), lr)
+                parameters = [self.parameters[k] for k in group]
+                widths = [p.shape[1] if p.dim() > 1 else 1 for p in parameters]
+                parts = torch.split(self._update(name, gradient, step), widths, dim=1)
+                for parameter, part in zip(parameters, parts, strict=True):
+                    if parameter.dim() > 1:
+                        parameter.mul_(1 - lr * self.weight_decay)
+                    parameter.sub_(part.reshape(parameter.shape), alpha=lr)
             self._look(name, gradient, step)
-
-    def _move_layer(self, group: list[int], update: Tensor, lr: float) -> None:
-        parameters = [self.parameters[k] for k in group]
-        widths = [p.shape[1] if p.dim() > 1 else 1 for p in parameters]
-        for parameter, part in zip(parameters, torch.split(update, widths, dim=1), strict=True):
-            if parameter.dim() > 1:
-                parameter.mul_(1 - lr * self.weight_decay)
-            parameter.sub_(part.reshape(parameter.shape), alpha=lr)
 
     def _update(self, name: str, gradient: Tensor, step: int) -> Tensor:
         """What a matrix is moved along, `(m, n)`; takes the gradient `(m, n)` in."""

@@ -66,9 +66,7 @@ def fastest(
             seconds |= {c: (min(t) * whole, statistics.median(t) * whole) for c, t in times.items()}
     best, *others = (choice for choice in choices if choice in seconds)
     for choice in others:
-        shortest, median = (
-            mine < WORTH * its for mine, its in zip(seconds[choice], seconds[best], strict=True)
-        )
+        shortest, median = (a < WORTH * b for a, b in zip(seconds[choice], seconds[best], strict=True))
         if shortest and (median or choice.threads == best.threads):
             best = choice
     return best, seconds[best][1]

@@ -32,8 +32,7 @@ class Window(NamedTuple):
     beside: int = 0
 
     def of(self, streams: slice) -> "Window":
-        """The same of some of the streams; only without a handover, which crosses from one to the next, and
-        without others beside them."""
+        """The same of some of the streams; only without a handover and without others beside them."""
         assert self.handover is None
         assert not self.beside
         anew = None if self.anew is None else self.anew[streams]
@@ -129,9 +128,8 @@ class ShiftedStreams(Sequence[Window]):
         here, there = n * self._window, (n + 1) * self._window + 1
         text = np.stack([self._ids[begin + here : begin + there] for begin in self._begins], axis=1)
         inputs, targets = text[:-1].copy(), text[1:]
-        anew = np.random.default_rng((self._seed, self._epoch, n)).random(len(self._begins)) < (
-            ANEW if n else 1
-        )
+        random = np.random.default_rng((self._seed, self._epoch, n))
+        anew = random.random(len(self._begins)) < (ANEW if n else 1)
         if self._start is not None:
             inputs[0, anew] = self._start
         return Window(inputs, targets, anew=anew)

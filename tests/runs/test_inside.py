@@ -32,7 +32,7 @@ def read(cell, **sizes):
     ids = vocabulary.framed(vocabulary.encode(text()[:30]))[:-1]
     model = NumpyModel(config, weights)
     terms = {letter: term for letter, term in model.trace(ids).items() if letter in inside.TERMS}
-    return inside.pictures(cell, model, terms, vocabulary, ids), model, terms, ids
+    return inside.pictures(model, terms, vocabulary, ids), model, terms, ids
 
 
 def cells_of(picture, rows, columns):
