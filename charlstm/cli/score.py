@@ -12,6 +12,8 @@ end token, as in its training. All keys, with their defaults:
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from charlstm.text.records import places
 from charlstm.text.vocabulary import Ids, Vocabulary
 
 FIGURES = ("bits_per_char", "bits_per_byte", "bits")
+_json = partial(json.dumps, ensure_ascii=False, allow_nan=False)
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -148,10 +151,9 @@ def as_text(per: str | None, totals: Sequence[Total], rows: Iterable[Row]) -> It
     if per is not None:
         header = _header(per, totals)
         widths = [max(10, len(name)) for name in header[:-1]]
-        yield _aligned(header, widths)
-        for row in rows:
-            figures = (f"{figure:.4f}" for figure in _figures(row))
-            yield _aligned([*figures, *_places(row, per, repr)], widths)
+        shown = ([*(f"{x:.4f}" for x in _figures(row)), *_places(row, per, repr)] for row in rows)
+        for cells in chain([header], shown):
+            yield "  ".join([*map(str.rjust, cells, widths), cells[-1]]) + "\n"
         yield "\n"
     for total in totals:
         bits = f"{total.bits_per_char:.4f} bits per character   {total.bits_per_byte:.4f} per byte"
@@ -203,16 +205,8 @@ def _places(row: Row, per: str, shown: Callable[[str], str] = terminal.escaped) 
     return [size, file] if per == "file" else [size, str(row.line), str(row.position), file, shown(row.text)]
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join([*map(str.rjust, cells, widths), cells[-1]]) + "\n"
-
-
 def _tabbed(cells: Iterable[object]) -> str:
     return "\t".join(map(str, cells)) + "\n"
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def main() -> None:

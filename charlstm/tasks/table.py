@@ -66,7 +66,8 @@ def started(plan: Plan, path: Path) -> "Run":
 def run(plan: Plan, path: Path, planned: Callable[[], object] = lambda: None) -> Outcome:
     """Say what a plan is, carry it out in the directory `path`; `planned` is called when all is decided."""
     # what cannot be written to the log must not end the run, nor be a traceback
-    logging.raiseExceptions, begun = False, None
+    logging.raiseExceptions = False
+    begun = None
     try:
         for line in plan.describe():
             log.info(line)
