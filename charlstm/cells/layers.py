@@ -42,8 +42,7 @@ def stack(
     """Layers upon layers, each reading the output of the one below.
 
     With `join` each is a pair, the second of which reads from x_T to x_1 (Schuster & Paliwal 1997,
-    "Bidirectional recurrent neural networks"): output_t = [h_t of the one; h_t of the other], `(B, 2*H)`.
-    """
+    "Bidirectional recurrent neural networks"): output_t = [h_t of the one; h_t of the other], `(B, 2*H)`."""
     finals: list[State[A]] = []
     for k in range(0, len(weights), 1 if join is None else 2):
         output, final = layer(step, x, states[k], weights[k])

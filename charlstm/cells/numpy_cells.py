@@ -51,8 +51,7 @@ def rnn_step(
 ) -> State:
     """h' = activation(W_ih x + b_ih + W_hh h + b_hh)
 
-    Elman 1990, "Finding structure in time". tanh bounds h; a ReLU, max(0, a), does not, and may overflow.
-    """
+    Elman 1990, "Finding structure in time". tanh bounds h; a ReLU, max(0, a), does not, and may overflow."""
     (h,) = state
     a_pre = affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)
     h = activation(a_pre)
@@ -81,8 +80,7 @@ def gru_step(
     h' = (1 - z) * n + z * h
 
     Cho et al. 2014, "Learning phrase representations using RNN encoder-decoder". The paper applies the
-    reset gate before the recurrent product, W_hn (r * h); torch.nn, and so this, after it.
-    """
+    reset gate before the recurrent product, W_hn (r * h); torch.nn, and so this, after it."""
     (h,) = state
     r_in, z_in, n_in = split(affine(x, weight_ih, bias_ih), 3)
     r_rec, z_rec, n_rec = split(affine(h, weight_hh, bias_hh), 3)
@@ -115,8 +113,7 @@ def lstm_step(
 
     Hochreiter & Schmidhuber 1997, "Long short-term memory"; the forget gate is of Gers et al. 2000,
     "Learning to forget"; for its bias see Jozefowicz et al. 2015, "An empirical exploration of
-    recurrent network architectures".
-    """
+    recurrent network architectures"."""
     h, c = state
     pre = affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh)
     i_pre, f_pre, g_pre, o_pre = split(pre, 4)
@@ -167,8 +164,7 @@ class Recurrent:
         """x `(T, B, I)`, state `(h,)` or `(h, c)` of `(L*D, B, H)` -> output `(T, B, D*H)`, final state.
 
         No state means zeros. In one direction the final state continues the sequence to the very same
-        bits. Every number returned is finite, or FloatingPointError is raised.
-        """
+        bits. Every number returned is finite, or FloatingPointError is raised."""
         with np.errstate(all="ignore"):  # an infinite pre-activation may rightly saturate: the outcome counts
             x = np.ascontiguousarray(x, self.dtype)  # another layout in memory may be rounded otherwise
             check_input(x.shape, self.input_size)
@@ -193,8 +189,7 @@ def trace(recurrent: Recurrent, x: ArrayLike) -> Terms:
     """Every term of the equations, at every step and layer from a zero state: x `(T, I)` -> `(T, L, H)` each.
 
     lstm: i f g o, i_pre f_pre g_pre o_pre (before the activation), c, h; gru: r z n, r_pre z_pre n_pre, h;
-    rnn: a_pre, h. One direction only, ValueError otherwise: two have no common order of time.
-    """
+    rnn: a_pre, h. One direction only, ValueError otherwise: two have no common order of time."""
     if recurrent.bidirectional:
         raise ValueError("trace follows one direction; these weights have two")
     x = np.ascontiguousarray(x, recurrent.dtype)

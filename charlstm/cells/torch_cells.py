@@ -97,8 +97,7 @@ class Recurrent(nn.Module):
         """x `(T, B, I)`, state `(L*D, B, H)` -> output `(T, B, D*H)`, final state; or all without B.
 
         The state is h, or for the LSTM (h, c); None means zeros. Every number returned is finite, or
-        FloatingPointError is raised (to know, a GPU is waited for once in each call).
-        """
+        FloatingPointError is raised (to know, a GPU is waited for once in each call)."""
         gates.check_input(x.shape, self.input_size)
         names = gates.parameter_names(self.num_layers, self.bias, self.bidirectional)
         shape = (len(names), *x.shape[1:-1], self.hidden_size)

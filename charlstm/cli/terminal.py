@@ -83,8 +83,7 @@ def output() -> Iterator[bool]:
     A lone surrogate, as in the name of a file that is not UTF-8, is written as its escape.
     Whatever ends the writing is answered: a wrong request as by `answered`, a reader that has gone (`| head`)
     or a closed output (`>&-`) by silence, a full disk and a model whose numbers overflow by a line and exit
-    code 1, Ctrl-C by exit code 130, an OSError of any other file by a line that names it.
-    """
+    code 1, Ctrl-C by exit code 130, an OSError of any other file by a line that names it."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed; print(file=None) would take the other one
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  # until the process ends

@@ -47,8 +47,7 @@ class Stepper:
         """Scores `(B, V)` of the character after `ids (B,)`, in a buffer that the next call overwrites.
 
         Every number of the state is finite afterwards, or FloatingPointError is raised; it is of no use then.
-        Raises ValueError if `ids` are not B integers, and IndexError if one is not below V.
-        """
+        Raises ValueError if `ids` are not B integers, and IndexError if one is not below V."""
         ids = np.asarray(ids)
         if ids.shape != (self._streams,) or ids.dtype.kind not in "iu":
             raise ValueError(f"ids are {ids.dtype} {ids.shape}, expected ({self._streams},) integers")

@@ -53,8 +53,7 @@ def probabilities(train: Ids, held_out: Ids, alphabet: int, order: int = ORDER) 
 
     (Witten and Bell 1991, as interpolated by Chen and Goodman 1998). h is the k - 1 symbols before s and h'
     the same without the first; count(h) is how often h was followed by something in `train`, and kinds(h)
-    by how many different symbols. P_k = P_k-1 where h was never seen, so that nothing has probability 0.
-    """
+    by how many different symbols. P_k = P_k-1 where h was never seen, so that nothing has probability 0."""
     base = 1 + max(int(ids.max(initial=0)) for ids in (train, held_out))
     probability = np.full(len(held_out), 1 / alphabet)
     # The context before each symbol as a number: the place of its n-gram among the known ones, so that a

@@ -51,8 +51,7 @@ class Training:
     each, and so the learning rate becomes a function of the share of the time that is done.
 
     `processes` train together, each on its share of the streams, whose state it carries; the one of rank 0
-    tells the others of each step.
-    """
+    tells the others of each step."""
 
     def __init__(
         self,

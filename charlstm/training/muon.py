@@ -30,8 +30,7 @@ class Muon(Optimizer):
     in the steep ones; and its numbers are of about the size of Adam's, so that one rate does for both.
 
     Each gate of a layer has a matrix of its own to the input, `(H, I)`, and to the hidden units, `(H, H)`.
-    For all else, which is embedding, biases and output layer, there is AdamW.
-    """
+    For all else, which is embedding, biases and output layer, there is AdamW."""
 
     MOMENTUM = 0.95
 

@@ -106,8 +106,7 @@ class AdamW(Optimizer):
 
     The arithmetic is torch's own functional, fused AdamW. Its class `torch.optim.AdamW` is left out because
     making one imports `torch._dynamo`, which takes longer than all of the main job's training; and with the
-    moments in plain lists a checkpoint can name them.
-    """
+    moments in plain lists a checkpoint can name them."""
 
     def _first_tensors(self) -> dict[str, Tensor]:
         self.first_moments = [torch.zeros_like(p) for p in self.parameters]

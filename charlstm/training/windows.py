@@ -75,8 +75,7 @@ class Segments:
     An epoch begins another part of a window later than the pass over the text does, and is that much longer
     or shorter than the pass, so that no place is always at the border of a window, where gradients stop: what
     comes first after a border that never moves cannot teach the steps before it what to keep for it, and is
-    learnt last. It has as many windows as a pass needs if each has at most `window` steps.
-    """
+    learnt last. It has as many windows as a pass needs if each has at most `window` steps."""
 
     GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
