@@ -48,8 +48,7 @@ def _described(name: str, model: Model, weights: str, excerpt: str) -> dict[str,
     described = {"name": name, "ends": trained.ends, "excerpt": excerpt, "parameters": count, "text": text}
     described |= {"date": str(date.fromtimestamp(path.stat().st_mtime)), "stored_as": weights}
     described |= {"telling": [one._asdict() for one in telling], "weights": arrays}
-    facts: dict[str, Any] = finite(trained.facts())
-    return facts | described
+    return {**finite(trained.facts()), **described}
 
 
 def _packed(name: str, array: NDArray[np.float32], weights: str) -> dict[str, Any]:
