@@ -163,8 +163,7 @@ def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
     if isinstance(scored := settings.get("eval"), dict):
         settings["eval"] = {key: value for key, value in scored.items() if key != "dynamic"}
     try:
-        # what the task keeps is of another type for each
-        own = convert(TASK_STATES[task], rest.pop("task"))
+        own = convert(TASK_STATES[task], rest.pop("task"))  # what the task keeps is of another type for each
         state = convert(_Shared, rest | {"settings": settings})
     except RequestError as error:
         raise ValueError(f"its training: {'; '.join(error.problems[:3])}") from None

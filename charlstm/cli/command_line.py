@@ -148,8 +148,7 @@ def _interrupted(*others: int) -> Iterator[None]:
 @contextmanager
 def _answered_directory(key: str) -> Iterator[None]:
     """Within this context a run directory that cannot be made is a ValueError that names it."""
-    # lets exceptions through, in place of a traceback of Hydra's own
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions through, in place of a traceback of Hydra's own
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:

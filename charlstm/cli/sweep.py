@@ -102,8 +102,7 @@ class Job:
 
     def __call__(self, config: DictConfig) -> Outcome:
         hydra, is_home = HydraConfig.get(), os.getpid() == self.home
-        # with hydra.job.chdir, too, paths begin where they were typed
-        os.chdir(hydra.runtime.cwd)
+        os.chdir(hydra.runtime.cwd)  # with hydra.job.chdir, too, paths begin where they were typed
         run = partial(self._outcome, config, Path(hydra.runtime.output_dir))
         if self.of:  # what each says is in its log
             for handler in logging.getLogger().handlers:

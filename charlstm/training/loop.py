@@ -87,8 +87,7 @@ class Training:
         self.windows = windows
         self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
         self.since = Since()
-        # of loss, norm and characters right, then what to divide them by
-        self.sums = [0.0] * 6
+        self.sums = [0.0] * 6  # of loss, norm and characters right, then what to divide them by
         # how many steps in a row went wrong now and, since the last figures, at most; how many in all
         self.wrong = [0] * 3
         # steps that are not in these yet; on the device
