@@ -134,8 +134,8 @@ TASK_STATES: dict[str, type[TaskState]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shared:
-    """What trainings of all tasks keep."""
+class TrainingState:
+    """All that resuming needs besides weights and arrays; `folder` is where the command was started."""
 
     numbers: Numbers
     driver: Course
@@ -144,32 +144,26 @@ class _Shared:
     data: Fingerprint
     folder: str
     provenance: Provenance
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingState(_Shared):
-    """All that resuming needs besides weights and arrays; `folder` is where the command was started."""
-
     task: TaskState
 
 
 def training_state(values: Mapping[str, Any], task: str) -> TrainingState:
     """The state that JSON has. Raises ValueError, which names what is wrong, if it is none of such a task."""
-    rest = dict(values)
-    if not (isinstance(rest.get("settings"), dict) and isinstance(rest.get("task"), dict)):
+    parts = dict(values)
+    if not (isinstance(parts.get("settings"), dict) and isinstance(parts.get("task"), dict)):
         raise ValueError("its training has no settings or no task")
-    settings = dict(rest["settings"])
+    parts["settings"] = settings = dict(parts["settings"])
     # the first files have a key on which nothing depends
     if isinstance(scored := settings.get("eval"), dict):
         settings["eval"] = {key: value for key, value in scored.items() if key != "dynamic"}
     try:
-        own = convert(TASK_STATES[task], rest.pop("task"))  # what the task keeps is of another type for each
-        state = convert(_Shared, rest | {"settings": settings})
+        parts["task"] = convert(TASK_STATES[task], parts["task"])  # of another type for each
+        state = convert(TrainingState, parts)
     except RequestError as error:
         raise ValueError(f"its training: {'; '.join(error.problems[:3])}") from None
     if state.settings.task != task:
         raise ValueError(f"its training: settings.task = {state.settings.task}: must be {task}")
-    return TrainingState(**vars(state), task=own)
+    return state
 
 
 Shape = tuple[int | None, ...]

@@ -110,6 +110,8 @@ def _nested(hint: Any, value: Any) -> type[Any] | None:
 def _value(hint: Any, value: Any) -> Any:
     """`value` as the type `hint`, or a ValueError whose message completes "must be ..."."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(type(value)):  # it is converted already
+        return value
     if origin in (Union, types.UnionType):
         refusals = []
         for option in arguments:
