@@ -15,8 +15,6 @@ from torch.nn import functional
 from charlstm.model.torch_model import Model, State
 from charlstm.text.vocabulary import Ids
 
-Positions = NDArray[np.int64]
-
 STRETCH = 1000  # symbols whose mean is looked at beside that of the whole part
 STREAM = 2000  # symbols that a stream scores at least, so that its run-in costs a quarter at most
 MOST_STREAMS = 64  # more would make the matrix products no faster
@@ -158,7 +156,7 @@ def _read(
     model: Model,
     ids: Ids,
     start: int,
-    begins: Positions,
+    begins: NDArray[np.int64],
     steps: int,
     state: State | None,
     first: int | None = None,
