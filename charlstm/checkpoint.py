@@ -133,8 +133,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def parse(blob: bytes | bytearray, path: Path) -> Checkpoint:
-    """The checkpoint that these bytes of a file are; its arrays are views of them. `path` is what messages
-    call it. Raises CheckpointError as `load` does."""
+    """The checkpoint of these bytes; arrays are views of them. `path` is for messages. Raises as `load`."""
     begin = _begin(blob)
     if begin is None:
         raise CheckpointError(f"{path}: not a charlstm checkpoint, or cut off; train the model again")

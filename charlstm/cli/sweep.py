@@ -84,8 +84,7 @@ def check_launcher(name: str) -> None:
 
 @dataclass
 class Job:
-    """Hydra calls it for each run, in a process that a launcher has started a copy of it. `plan` is as for
-    `command_line.run`."""
+    """Hydra calls it for each run, in other processes a copy of it; `plan` is as for `command_line.run`."""
 
     plan: Callable[[Any, Saved | None, float | None, Sequence[str]], Any]
     carry_out: Callable[[Any, Path], Outcome]

@@ -61,10 +61,8 @@ def check_unused(directory: Path, key: str, resumed: Path | None = None) -> None
 @contextmanager
 def owned(directory: Path, key: str = "hydra.run.dir") -> Iterator[None]:
     """Within this context no other process can own the directory, which `key` names; what killed processes
-    left is cleared. Raises ValueError if another process owns it.
-
-    The lock is the kernel's, on the directory itself: it ends with the process, whatever ends that. Whoever
-    owns it may enter again, as a run does within its command."""
+    left is cleared. Raises ValueError if another process owns it. The lock is the kernel's, on the directory
+    itself: it ends with the process. Whoever owns it may enter again, as a run does within its command."""
     path = directory.resolve()
     if path in _OWNED:
         yield
@@ -112,9 +110,8 @@ def save_last(directory: Path, trained: Checkpoint, keep: int, before: int | Non
     """Make `trained` the last state of a run, and the one before one of the newest `keep` that stay as
     `step_<number>.safetensors`.
 
-    Nothing older is touched before the new file is complete, on the disk, and was read back and compared:
-    OSError or CheckpointError if that cannot be. `before` is the step of the state that is there, if that is
-    known to be good; None: it is read, if there is one."""
+    Nothing older is touched before the new file is on the disk, and was read back and compared: OSError or
+    CheckpointError if that cannot be. `before` is the step of the state that is there; None: it is read."""
     last = directory / LAST
 
     def keep_the_one_before() -> None:

@@ -21,8 +21,7 @@ MEND = "try a smaller train.lr, or train.clip=1 if it is 0"
 
 
 class Saving:
-    """The last state of a run, on disk and in memory. In `settings`, `save` says when to save,
-    `train.on_nonfinite` what to do with numbers gone wrong."""
+    """The last state of a run, on disk and in memory, as `save` and `train.on_nonfinite` want it."""
 
     def __init__(
         self, training: Training, path: Path, settings: TrainSettings, resumed: Resumed | None = None

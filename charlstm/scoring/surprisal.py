@@ -79,10 +79,9 @@ def bits(
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.float64]:
     """The bits of each character given all before it, `(T,)`, from the start token and a zero state, over all
-    V ids, as training does. Raises FloatingPointError if a state or a score is infinite or not a number.
-
-    `ids (T,)` are without tokens. A `chunk` of steps at a time costs memory, `chunk * V` numbers, and changes
-    no bit of the result; `advance` is told how many characters each had, for a progress bar."""
+    V ids, as training does. Raises FloatingPointError if a state or a score is not finite. `ids (T,)` are
+    without tokens. A `chunk` of steps at a time costs memory, `chunk * V` numbers, and changes no bit of the
+    result; `advance` is told how many characters each had, for a progress bar."""
     read = np.concatenate([np.array([vocabulary.start], vocabulary.dtype), ids[:-1]])
     result = np.empty(len(ids))
     state = None

@@ -24,8 +24,7 @@ class Telling(NamedTuple):
 
 def features(text: str) -> NDArray[np.float64]:
     """What a reader knows after each character, `(T, F)` in the order of `FEATURES`: columns since the line
-    began, blanks that it began with, and whether (1 or 0) quotes and brackets are open, the character is a
-    capital, and it is the last of a word."""
+    began, blanks that it began with, and 1 or 0 for the others."""
     rows: list[tuple[float, ...]] = []
     position = indentation = depth = quoted = 0
     for here, following in zip(text, f"{text[1:]} ", strict=False):

@@ -1,5 +1,4 @@
-"""A process that trains with others, but for the one of rank 0: it does what that one tells it, makes no file
-and says nothing."""
+"""A process that trains with others, but not of rank 0: it does what that one tells it, and makes no file."""
 
 import copy
 from dataclasses import replace

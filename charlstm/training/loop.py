@@ -313,8 +313,7 @@ def of_corpus(
     beside: tuple[Ids, int] | None = None,
     **others: Any,
 ) -> Training:
-    """Training on the streams of a corpus, `ids (N,)`, long enough for `recipe.for_corpus` to leave `config`
-    as it is, which is cut at other places in each epoch; `beside` are the ids of another text, and how many
-    streams of it are trained on, too. The rest is as for `ShiftedStreams` and `Training`."""
+    """Training on the `ShiftedStreams` of a corpus, `ids (N,)`, long enough for `recipe.for_corpus` to leave
+    `config` as it is; `beside` are ids of another text, and how many streams of it are trained on, too."""
     windows = partial(ShiftedStreams, ids, config.batch, config.window, start, seed)
     return Training(model, _with_beside(windows, beside, start, seed), config, **others)

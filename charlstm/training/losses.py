@@ -1,5 +1,4 @@
-"""What training lowers, and what is reported beside it: pure functions of scores `(T, B, V)` and the ids that
-they are for, targets `(T, B)`."""
+"""What training lowers, and what is said beside it: functions of scores `(T, B, V)` and targets `(T, B)`."""
 
 import math
 
