@@ -164,6 +164,7 @@ def launch(folder, launcher, seeds="1,2", *more):
     """A sweep in a process group of its own, as a terminal starts it."""
     (folder / "text").write_text(resuming.text(4000))
     keys = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *LM, "data.path=text", f"seed={seeds}"]
+    keys += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []  # on a single core, too
     return subprocess.Popen(
         [sys.executable, str(PROJECT / "train.py"), "--multirun", *keys, *more],
         cwd=folder,
@@ -265,9 +266,7 @@ LONG = [("basic", "SIGINT"), ("joblib", "SIGTERM"), ("submitit_local", "SIGINT")
 )
 def test_stopped_by_a_signal_it_saves_says_what_is_done_and_goes_on(tmp_path, launcher, name):
     """What is on its way is saved as it is, what was to come is not begun. Ctrl-C goes to all processes."""
-    at_once = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    if launcher == "submitit_local":
-        at_once = ["hydra.sweeper.max_batch_size=2"]
+    at_once = ["hydra.sweeper.max_batch_size=2"] if launcher == "submitit_local" else []
     # would be saved at its end alone
     begun = launch(tmp_path, launcher, "1,2,3", "save.steps=null", "train.steps=1000000", *at_once)
     on_their_way = list(RUNS.values())[: 1 if launcher == "basic" else 2]
