@@ -560,8 +560,9 @@ def test_what_is_held_out_leaves_no_trace_in_the_weights(monkeypatch, tmp_path, 
     weights = []
     for k in range(2):
         held_out = [np.random.default_rng(k).integers(5, size=700).astype(np.uint8) for _ in range(2)]
-        # short, so that 30 steps are more than an epoch
-        other = replace(parts, train=parts.train[:1000], valid=held_out[0], test=held_out[1])
+        train = parts.train[:1000]  # short, so that 30 steps are more than an epoch
+        ids = np.concatenate([train, *held_out])
+        other = replace(parts, ids=ids, train=train, valid=held_out[0], test=held_out[1])
         planned = plan(*ONE_THREAD, f"data.path={text}", "eval.times=1", "train.averaging=0")
         directory = tmp_path / str(k)
         directory.mkdir()
