@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import functools
 import hashlib
+import json
 import os
 import re
 import stat
@@ -22,6 +23,7 @@ from charlstm.progress_bar import progress_bar
 from charlstm.text.decoding import check_unicode
 
 BLOCK = 1 << 16  # bytes that are downloaded at a time
+MOST_GIVEN = 3 * 2**20  # bytes of a text among the settings of a checkpoint, whose header has 4 MiB at most
 MOST = 10_000  # files of a folder that are looked at to say what it holds
 
 
@@ -48,6 +50,11 @@ def find(config: DataConfig) -> list[Source]:
     """The sources of a request, in their order; ValueError if there is none, or it cannot be had."""
     if config.text is not None:
         check_unicode(config.text, "data.text", "data.path")
+        if len(json.dumps(json.dumps(config.text))) > MOST_GIVEN:
+            raise ValueError(
+                f"data.text: {len(config.text):,} characters are more than a checkpoint keeps among its "
+                "settings; put them into a file, and name it by data.path=..."
+            )
         return [Source("data.text", config.text.encode)]
     if not config.path:
         raise ValueError("data.path is not set; name a file or folder, or give the text with data.text=...")
