@@ -62,8 +62,11 @@ def source(name: str, folder: Path) -> tuple[str | None, dict[str, Any]]:
         pairs = [(draw.randrange(100), draw.randrange(100)) for _ in range(250)]
         return "".join(f"{a}+{b}={a + b}\n" for a, b in pairs), keys
     if name == "dictionary":
-        with gzip.open(folder / keys.pop("data.path")) as packed:
-            return packed.read(20_000_000).decode("utf-8", "ignore"), keys
+        with gzip.open(folder / keys["data.path"]) as packed:
+            unpacked = folder / "dictionary.txt"
+            unpacked.write_text(packed.read(20_000_000).decode("utf-8", "ignore"), "utf-8")
+        keys["data.path"] = str(unpacked.resolve())
+        return None, keys
     if path := keys.get("data.path"):
         found = next(place for place in (folder, PROJECT) if (place / path).exists())
         keys["data.path"] = str(found / path)
