@@ -23,7 +23,7 @@ from charlstm.progress_bar import progress_bar
 from charlstm.text.decoding import check_unicode
 
 BLOCK = 1 << 16  # bytes that are downloaded at a time
-MOST_GIVEN = 3 * 2**20  # bytes of a text among the settings of a checkpoint, whose header has 4 MiB at most
+MOST_GIVEN = 31 * 2**17  # bytes of a text in a checkpoint, whose header has 32 * 2**17 with all else
 MOST = 10_000  # files of a folder that are looked at to say what it holds
 
 

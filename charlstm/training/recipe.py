@@ -158,6 +158,7 @@ def by_corpus(settings: TrainSettings, symbols: int, vocabulary_size: int) -> di
     is_muon = optimizer == "muon"
     in_time = seconds / (chars * (1e-6 + 6e-11 * weights) * (1 + 2 * hidden / chars * is_muon))
     passes = min(steps, in_time) / per_pass
+    # of a small net: of how often each symbol meets a weight, from 32 times on
     doublings = max(math.log2(passes if is_muon else passes * weights / symbols / 32), 0.0)
     dropout, decay, lr = (0.09, 0.06, 0.4) if is_muon else (0.08, 0.12, 0.3)
     dropout, decay = round(min(dropout * doublings, 0.5), 2), round(min(decay * doublings, 1.0), 2)

@@ -83,7 +83,7 @@ def test_paths_that_are_no_file(tmp_path):
         source.find(data(text="a\udce9"))
 
 
-@pytest.mark.parametrize("text", ["a" * 3_200_000, "\n" * 1_100_000, "ö" * 500_000, "\U0001f600" * 250_000])
+@pytest.mark.parametrize("text", ["a" * 4_200_000, "\n" * 1_400_000, "ö" * 600_000, "\U0001f600" * 300_000])
 def test_a_text_is_no_longer_than_a_checkpoint_holds(text):
     """In JSON within JSON a new line takes 3 bytes, a letter beyond ASCII 7, one beyond 16 bits 14."""
     name = f"data.text: {len(text):,} characters are more than a checkpoint keeps"

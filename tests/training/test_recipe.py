@@ -61,7 +61,7 @@ def test_wide_lstms_get_muon_with_a_lower_rate_more_dropout_and_fewer_steps():
         assert got == pytest.approx(expected, abs=0.006)  # rounded to 0.01
     assert chosen(10**6, "model.hidden=256")["train.optimizer"] == "muon"
     assert chosen(10**6, "model.hidden=255")["train.optimizer"] == "adamw"
-    # weights of layer and characters: 4 x 320 x (64 + 320 + 2) and V x (64 + 320 + 1), twice less about V
+    # weights of layer and characters: 4 x 320 x (64 + 320 + 2) and V x (64 + 320 + 1): as many at V = 1,290
     wide = settings("task=lm", "model.hidden=320")
     for vocabulary, optimizer in ((80, "muon"), (1290, "muon"), (1291, "adamw")):
         assert recipe.by_corpus(wide, 10**6, vocabulary)["train.optimizer"] == optimizer
