@@ -1,7 +1,9 @@
 """Small runs of both tasks within this process, which can be stopped before any step and resumed."""
 
+import functools
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ from charlstm.runs.report import Outcome
 from charlstm.runs.run import Run
 from charlstm.state import Numbers
 from charlstm.tasks import table
-from charlstm.training import speed
+from charlstm.training import recipe, speed
 from charlstm.training.loop import Training
 
 # TensorBoard reads files by name: the second, then a number, and 10 stands before 9; runs of this process
@@ -61,16 +63,30 @@ class Time:
         return self.seconds
 
 
+PLACE = re.compile(r"(resume|data\.path)='(/[^'\\$]*)'")
+
+
+@functools.cache  # a composition by Hydra takes 0.07 s
+def composed(*overrides: str) -> TrainSettings:
+    return compose_settings("train", TrainSettings, overrides)
+
+
+def settings(overrides: Sequence[str]) -> TrainSettings:
+    """Those of `train.py`; what is composed once serves for the same in other folders."""
+    places = dict(found.groups() for one in overrides if (found := PLACE.fullmatch(one)))
+    others = [one for one in overrides if one.partition("=")[0] not in places]
+    return recipe.with_values(composed(*others), places)
+
+
 def plan(*arguments: str) -> Plan:
     """The plan of a request as the command line would make it, with the state that `resume` names."""
     complete, saved = resume.complete(arguments, TrainSettings)
-    return table.plan(compose_settings("train", TrainSettings, complete), saved, typed=arguments)
+    return table.plan(settings(complete), saved, typed=arguments)
 
 
 def compose(*arguments: str) -> TrainSettings:
     """The settings as the command line would have them, those of `resume` included."""
-    complete, _ = resume.complete(arguments, TrainSettings)
-    return compose_settings("train", TrainSettings, complete)
+    return settings(resume.complete(arguments, TrainSettings)[0])
 
 
 def text(symbols: int = 600) -> str:

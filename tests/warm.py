@@ -1,12 +1,13 @@
 """`warm.py SCRIPT ...` or `warm.py -m MODULE ...` is `python` for tests of whole commands, without the
 seconds in which torch and the like are imported.
 
-A server has imported them, but nothing of charlstm, and each command is a copy of its process: with
-arguments, folder, environment, standard input and outputs of its own, and a process beside it, this one,
-that takes signals and ends as it does. What asks for more (`-c`, `-X`, a closed output), and whatever is
+A server has imported them, and charlstm for those who ask for this project's, and each command is a copy of its
+process: with arguments, folder, environment, standard input and outputs of its own, and a process beside it,
+this one, that takes signals and ends as it does. What asks for more (`-c`, `-X`, a closed output), and whatever is
 asked for where no server is, starts in the ordinary way.
 """
 
+import importlib
 import json
 import os
 import select
@@ -15,11 +16,14 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 ADDRESS = "CHARLSTM_TESTS_WARM"
 PYTHON = [sys.executable, "-S", "-E", __file__]
+PROJECT = Path(__file__).resolve().parent.parent
 IMPORTED = ("torch", "torch.utils.tensorboard", "hydra.main", "safetensors.numpy", "tqdm", "pooch")
+OURS = ("charlstm.cli.train", "charlstm.cli.sample", "charlstm.cli.score")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -68,8 +72,10 @@ def main(arguments: list[str]) -> None:
 
 def serve(path: str) -> list[str]:
     """Wait for commands; returns in the copy that is to be one, prepared, with its arguments."""
-    for name in IMPORTED:
+    sys.path.insert(1, str(PROJECT))
+    for name in (*IMPORTED, *OURS):
         __import__(name)
+    del sys.path[1]
     gc.collect()
     gc.freeze()  # a copy shares what it never writes to, such as the counters of a collection
     listening = socket.socket(socket.AF_UNIX)
@@ -110,6 +116,12 @@ def serve(path: str) -> list[str]:
     sys.argv = [script, *arguments[1 + (arguments[0] == "-m") :]]
     first = str(Path.cwd()) if arguments[0] == "-m" else str(Path(script).resolve().parent)
     sys.path[0:1] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    if (spec := PathFinder.find_spec("charlstm")) is None or Path(spec.origin).parent != PROJECT / "charlstm":
+        for name in [name for name in sys.modules if name.split(".")[0] == "charlstm"]:
+            del sys.modules[name]
+    else:  # what is done at their import follows from the environment
+        importlib.reload(sys.modules["charlstm"])
+        importlib.reload(sys.modules["charlstm.cli"])
     return arguments
 
 
