@@ -1,10 +1,10 @@
 """`warm.py SCRIPT ...` or `warm.py -m MODULE ...` is `python` for tests of whole commands, without the
 seconds in which torch and the like are imported.
 
-A server has imported them, and charlstm for those who ask for this project's, and each command is a copy of its
-process: with arguments, folder, environment, standard input and outputs of its own, and a process beside it,
-this one, that takes signals and ends as it does. What asks for more (`-c`, `-X`, a closed output), and whatever is
-asked for where no server is, starts in the ordinary way.
+A server has imported them, and charlstm for those who ask for this project's, and each command is a copy of
+its process: with arguments, folder, environment, standard input and outputs of its own, and a process beside
+it, this one, that takes signals and ends as it does. What asks for more (`-c`, `-X`, a closed output), and
+whatever is asked for where no server is, starts in the ordinary way.
 """
 
 import importlib

@@ -3,6 +3,7 @@ and named, and a wrong key is answered with the nearest right one."""
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,9 @@ from charlstm.config.values import Duration, Range
 T = TypeVar("T")
 
 FINITE = Range(-1e300, 1e300)
+
+# of a dataclass; to find them out takes as long as all the rest of a conversion
+_hints: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))
 
 
 class RequestError(ValueError):
@@ -37,7 +41,7 @@ def convert(cls: type[T], values: Mapping[str, Any]) -> T:
 def keys_of(cls: type[Any], prefix: str = "") -> dict[str, Any]:
     """Every dotted key that a settings dataclass takes, with its type."""
     keys: dict[str, Any] = {}
-    for name, hint in get_type_hints(cls, include_extras=True).items():
+    for name, hint in _hints(cls).items():
         if dataclasses.is_dataclass(hint):
             keys |= keys_of(typing.cast(type[Any], hint), f"{prefix}{name}.")
         else:
@@ -79,7 +83,7 @@ def _dataclass(cls: type[Any], values: Any, key: str, known: Iterable[str], prob
         first = dataclasses.fields(cls)[0].name
         problems.append(f"{key} = {values!r}: must be a group of keys, such as {key}.{first}=...")
         return None
-    hints = get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     prefix = f"{key}." if key else ""
     problems += [unknown_key(f"{prefix}{name}", known) for name in values if name not in hints]
     missing = (dataclasses.MISSING, dataclasses.MISSING)

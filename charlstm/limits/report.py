@@ -52,7 +52,7 @@ def save_record(out: Path, settings: LimitSettings, trials: Sequence[Trial], fin
         "finished": finished,
         "settings": recorded(settings),
         "alphabet": capacity.CHARACTERS[: settings.symbols],
-        "machine": machine.versions() | host,
+        "machine": {**machine.versions(), **host},
         "limits": [limit.figures() for limit in found],
         "growth": {cell: asdict(growth) for cell, growth in capacity.growth(found).items()},
         "trials": [trial.figures() for trial in trials],

@@ -1,10 +1,11 @@
 """The machine that a run uses: device, precision, threads, seeds, versions."""
 
+import functools
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -115,7 +116,8 @@ def prepare(seed: int, threads: int) -> None:
     warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
 
 
-def versions() -> dict[str, Any]:
+@functools.cache  # packages are asked in their files, which takes as long as a small checkpoint's save
+def versions() -> Mapping[str, Any]:
     """Of what the figures depend on; imports nothing."""
     python = platform.python_version()
     return {"charlstm": __version__, "python": python, "torch": version("torch"), "numpy": version("numpy")}
