@@ -25,10 +25,11 @@ class Settling:
 
     It is the square root of the lowest loss so far, in nats, where that is below 1; and 0.8 times that for
     each 50 epochs in a row whose mean loss is not 1 % below the lowest such mean before (as PyTorch's
-    ReduceLROnPlateau does), down to a fiftieth, so that thousands of epochs are not spent at no rate at all.
-    Nothing has to be known beforehand about how long learning will take."""
+    ReduceLROnPlateau does), down to a twenty-fifth: 23,000 characters, 3.7 bits for each parameter, spent the
+    last 5,000 of 8,412 epochs there, and with a fiftieth they were never known. Nothing has to be known
+    beforehand about how long learning will take."""
 
-    PATIENCE, SHRINK, PROGRESS, LEAST = 50, 0.8, 0.99, 0.02
+    PATIENCE, SHRINK, PROGRESS, LEAST = 50, 0.8, 0.99, 0.04
 
     lowest: Nonnegative = 1.0
     lowest_mean: Nonnegative | None = None

@@ -55,10 +55,10 @@ def test_it_shrinks_while_there_is_no_progress():
     assert found[99:149] == 50 * [1]  # not before the fifty are over
 
 
-def test_without_progress_it_falls_to_a_fiftieth():
+def test_without_progress_it_falls_to_a_twenty_fifth():
     found = factors(5000 * [2.0])
-    assert found[899] == pytest.approx(0.8**17)
-    assert set(found[949:]) == {0.02}
+    assert found[749] == pytest.approx(0.8**14)
+    assert set(found[799:]) == {0.04}
 
 
 def test_a_training_whose_decay_is_loss_follows_it():
