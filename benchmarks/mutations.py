@@ -623,8 +623,15 @@ MUTATIONS = [
         "compare what the first step took",
         "charlstm/training/speed.py",
         "tests/training/test_streams.py -k fastest_has",
-        "c: (min(t) * whole",
-        "c: (t[0] * whole",
+        "choice: (min(t), ",
+        "choice: (t[0], ",
+    ),
+    Mutation(
+        "speed: as if the optimizer took longer for a whole window",
+        "charlstm/training/speed.py",
+        "tests/training/test_streams.py -k part_of_a_window",
+        "fixed + whole * (taken - fixed)",
+        "whole * taken",
     ),
     Mutation(
         "train: never average",

@@ -73,16 +73,16 @@ def _hop(symbols: int) -> int:
     return -(-symbols // (streams * STRETCH)) * STRETCH
 
 
-def rehearsed(model: Model, ids: Ids, start: int, now: Callable[[], float]) -> float:
-    """The seconds that `carried` will take about, by its first 400 steps; `now` is the clock's."""
+def rehearsed(model: Model, ids: Ids, start: int, now: Callable[[], float], read: int = REHEARSED) -> float:
+    """The seconds that `carried` will take about, by so many of its steps; `now` is the clock's."""
     if not len(ids):
         return 0.0
     hop = _hop(len(ids))
     begins, begin = np.arange(0, len(ids), hop), now()
     with _evaluating(model):
-        _read(model, ids, start, begins, REHEARSED, None)[0].sum().item()
+        _read(model, ids, start, begins, read, None)[0].sum().item()
     steps = hop + RUN_IN if len(begins) > 1 else hop
-    return (now() - begin) * steps / REHEARSED
+    return (now() - begin) * steps / read
 
 
 def _one_stream(

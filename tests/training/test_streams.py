@@ -16,7 +16,7 @@ from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out
 from charlstm.training import loop, losses, recipe, speed, windows
 from charlstm.training.clock import Clock
-from charlstm.training.loop import DivergedError
+from charlstm.training.loop import OPTIMIZERS, DivergedError
 from charlstm.training.optimizer import Average
 from charlstm.training.schedule import learning_rate
 
@@ -227,9 +227,9 @@ def test_the_fastest_has_the_shortest_step_and_more_threads_the_shorter_median(
 ):
     times = {choice: cycle(taken) for choice, taken in seconds.items()}
 
-    def of_step(training, choice):
-        taken = next(times[choice])
-        return taken and taken * training.windows.args[2] / config.window
+    def of_step(training, choice, whole):
+        assert whole == config.window / training.windows.args[2]
+        return next(times[choice])
 
     monkeypatch.setattr(speed, "_step", of_step)
     model, config = model_of("train.window=16")
@@ -246,6 +246,27 @@ def test_two_short_steps_are_measured_where_there_is_no_time():
     assert read == [(2, 2), (2, 2)]
     assert seconds > 0
     torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_optimizer_takes_as_long_for_a_part_of_a_window(monkeypatch, optimizer):
+    model, config = model_of("train.window=32", f"train.optimizer={optimizer}")
+    now, moved = 0.0, OPTIMIZERS[optimizer]._move
+
+    def reads(_, inputs):
+        nonlocal now
+        now += len(inputs[0])
+
+    def move(*given):
+        nonlocal now
+        now += 1000
+        moved(*given)
+
+    model.register_forward_pre_hook(reads)
+    monkeypatch.setattr(OPTIMIZERS[optimizer], "_move", move)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    _, seconds = speed.fastest(model, ids_of(), START, config, [F1], end=-math.inf)
+    assert seconds == 1000 + 32
 
 
 def test_measuring_leaves_the_random_numbers_as_they_were():
