@@ -282,6 +282,20 @@ MUTATIONS = [
         "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
     ),
     Mutation(
+        "focal: weights not squared",
+        "charlstm/training/losses.py",
+        "tests/training/test_losses.py",
+        "(1 - torch.exp(-each.detach())).square()",
+        "(1 - torch.exp(-each.detach()))",
+    ),
+    Mutation(
+        "focal: the rate falls with the mean all the same",
+        "charlstm/training/loop.py",
+        "tests/training/test_schedule.py -k lowers",
+        'since.lowered / weight if self.config.loss == "focal" else nats',
+        "nats",
+    ),
+    Mutation(
         "hardest: hardly more than the mean",
         "charlstm/training/losses.py",
         "tests/training/test_losses.py",

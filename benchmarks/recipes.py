@@ -21,8 +21,14 @@ SYMBOLS = 33
 RECIPES = {
     "one sequence, AdamW": {"train.layout": "sequence", "train.optimizer": "adamw"},
     "one sequence, SOAP": {"train.layout": "sequence", "train.optimizer": "soap"},
-    "segments, SOAP": {"train.layout": "segments", "train.optimizer": "soap"},
-    "segments, Muon": {"train.layout": "segments", "train.optimizer": "muon"},
+} | {
+    f"segments, {optimizer}, {loss}": {
+        "train.layout": "segments",
+        "train.optimizer": optimizer.lower(),
+        "train.loss": loss.replace("-", "_"),
+    }
+    for optimizer in ("SOAP", "Muon")
+    for loss in ("cross-entropy", "focal")
 }
 
 
@@ -62,7 +68,7 @@ def main(seeds: int, size: str, path: str) -> None:
                 seconds = statistics.median(one["train_seconds"] for one in found)
                 shown = f"{min(epochs):,} to {max(epochs):,} epochs" if epochs else "none"
                 print(
-                    f"{text:>9}  {name:20} {len(epochs)} of {seeds}, {shown:22} {seconds:5.1f} s", flush=True
+                    f"{text:>9}  {name:28} {len(epochs)} of {seeds}, {shown:22} {seconds:5.1f} s", flush=True
                 )
 
 

@@ -10,7 +10,7 @@ Task = Literal["memorize", "lm", "copy"]
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Head = Literal["linear", "none"]
 Device = Literal["auto", "cpu", "cuda"]
-Loss = Literal["cross_entropy", "hardest", "mse"]
+Loss = Literal["cross_entropy", "focal", "hardest", "mse"]
 Optimizer = Literal["auto", "adamw", "soap", "muon"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Kernel = Literal["float32", "bfloat16", "float16"]  # what matrix products are computed in
@@ -100,7 +100,7 @@ class TrainConfig:
     batch: Annotated[int, Range(1, 100_000)]
     accumulate: Annotated[int, Range(1, 100_000)] = 1
     window: Annotated[int, Range(1, 10**12)]
-    loss: Loss
+    loss: Loss | Auto
     epochs: Annotated[int, Range(1, 10**9)]
     stop_at_recall: bool
     optimizer: Optimizer = "adamw"

@@ -57,6 +57,6 @@ class MemorizePlan(Plan):
 
     def describe_task(self) -> Iterator[str]:
         yield f"{self.corpus.facts.source}: {self.corpus.characters()}"
-        if self.config.loss != self.settings.train.loss:
+        if self.config.loss == "hardest" and self.settings.train.loss != "hardest":
             yield "A text that says little: train.layout=sequence train.loss=hardest train.forget_bias=chrono"
         yield f"{self.model}; {self.machine}; at most {self.config.epochs:,} epochs"

@@ -167,7 +167,7 @@ class Training:
         since, self.since = self.since, Since()
         self.sums, self.wrong = [0.0] * 6, [in_a_row, in_a_row, 0]
         nats = loss / weight
-        self.settling.update(nats)
+        self.settling.update(since.lowered / weight if self.config.loss == "focal" else nats)
         return Progress(
             epoch=self.epoch,
             step=self.step,
@@ -213,7 +213,7 @@ class Training:
                 held = self.optimizer.added(held, of_both, *told)
         if self.config.loss == "hardest" and told[1] == math.prod(size):
             lr *= 0.01  # the scores hardly differ between two steps; what is just right is not to be shaken
-        norm, made, wrong, (_, *figures) = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
+        norm, made, wrong, figures = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
@@ -250,8 +250,9 @@ class Training:
         loss = of_both = losses.LOSSES[name](scores, targets)
         if window.beside:  # figures are of the text that is to be learnt
             scores, targets = scores[:, : -window.beside], targets[:, : -window.beside]
-        if window.beside or name == "hardest":  # and means
-            loss = losses.LOSSES["cross_entropy" if name == "hardest" else name](scores.detach(), targets)
+        if window.beside or name in ("focal", "hardest"):  # and means
+            usual = "mse" if name == "mse" else "cross_entropy"
+            loss = losses.LOSSES[usual](scores.detach(), targets)
         return of_both, (loss.detach(), losses.correct(scores, targets)), after
 
     def _tick(self) -> float:
@@ -264,12 +265,13 @@ class Training:
     def _count(self) -> None:
         """Add the steps up; the one place where the device is waited for."""
         for step, shape in self._steps:
-            norm, made, wrong, loss, correct = (figure.item() for figure in step)
+            norm, made, wrong, lowered, loss, correct = (figure.item() for figure in step)
             correct *= self.config.accumulate * (self.processes.size if self.processes else 1)
             if made:
                 T, chars = shape[0], math.prod(shape)
                 for k, figure in enumerate((loss * T, norm, correct, T, chars, 1)):
                     self.sums[k] += figure
+                self.since.lowered += lowered * T
             in_a_row, most, in_all = self.wrong
             in_a_row = in_a_row + 1 if wrong else 0
             self.wrong = [in_a_row, max(most, in_a_row), in_all + int(wrong)]

@@ -12,6 +12,16 @@ def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
 
 
+def focal(scores: Tensor, targets: Tensor) -> Tensor:
+    """The mean of each character's cross-entropy, in nats, times the square of what its probability lacks of
+    1 (Lin et al. 2017, "Focal loss for dense object detection"), which is no part of the gradient.
+
+    A text is known when each character is the likeliest, not when it is certain. By the mean, thousands that
+    are right and could be surer outweigh the few that are still wrong."""
+    each = functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none")
+    return (each * (1 - torch.exp(-each.detach())).square()).mean()
+
+
 def hardest(scores: Tensor, targets: Tensor) -> Tensor:
     """The soft maximum of the cross-entropies l_t of all N characters, in nats, between their mean and the
     largest: k (log sum_t exp(l_t / k) - log N), where k is five times their mean.
@@ -38,4 +48,4 @@ def correct(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores.argmax(dim=-1) == targets).sum()
 
 
-LOSSES = {"cross_entropy": cross_entropy, "hardest": hardest, "mse": mse}
+LOSSES = {"cross_entropy": cross_entropy, "focal": focal, "hardest": hardest, "mse": mse}

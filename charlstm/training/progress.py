@@ -67,8 +67,10 @@ class Progress:
 
 @dataclass
 class Since:
-    """What was done since figures were last taken: steps, characters, seconds."""
+    """What was done since figures were last taken: steps, characters, seconds; and the sum over their T time
+    steps of what was lowered, of which older files do not say."""
 
     steps: Count = 0
     chars: Count = 0
     seconds: Nonnegative = 0.0
+    lowered: float = 0.0

@@ -72,7 +72,8 @@ def for_text(
 
     A long text is learnt many times faster as segments side by side, for the products are larger and the
     gradients have less far to go; and by Muon or SOAP. In one that says little, such as 3,000 times a letter,
-    it has to be known when something happens, for which see `losses.hardest` and `Model.add_forget_bias`.
+    it has to be known when something happens, for which see `losses.hardest` and `Model.add_forget_bias`; in
+    a long one that says something, each character must be the likeliest: `losses.focal`.
 
     Args:
         symbols: ids of the text, the start and end token included.
@@ -81,7 +82,9 @@ def for_text(
         parameters: of the model.
     """
     layout, batch = config.layout, config.batch
-    is_free = layout == "auto" and batch == 1 and config.loss == "cross_entropy" and not config.forget_bias
+    # runs of before there was another loss for long texts have said that it is the cross-entropy
+    is_usual = config.loss in ("auto", "cross_entropy")
+    is_free = layout == "auto" and batch == 1 and is_usual and not config.forget_bias
     if is_free and LONG_TEXT <= symbols <= MOST_AT_ONCE and bits < LITTLE * symbols:
         layout, config = "sequence", replace(config, loss="hardest", forget_bias="chrono")
     is_hardest = config.loss == "hardest"
@@ -90,9 +93,12 @@ def for_text(
         layout = "segments" if is_long else "sequence"
         if is_long and batch == 1:
             batch = segments(symbols)
+    loss = config.loss
+    if loss == "auto":
+        loss = "focal" if layout == "segments" else "cross_entropy"
     optimizer, lr, decay = config.optimizer, config.lr, config.decay
     if optimizer == "auto":
-        is_long = layout == "segments" and config.loss == "cross_entropy"
+        is_long = layout == "segments" and loss in ("cross_entropy", "focal")
         by_muon = is_long and hidden >= BY_HEART_HIDDEN and bits < ROOM * parameters
         optimizer = "muon" if by_muon else "soap" if is_long or is_hardest else "adamw"
     if lr == "auto":
@@ -110,7 +116,7 @@ def for_text(
             f"train.batch = {batch}: a text of {symbols} symbols (the start and end token included) "
             f"has at most {symbols - 1} streams with something to predict; choose at most {symbols - 1}"
         )
-    return replace(config, layout=layout, batch=batch, optimizer=optimizer, lr=lr, decay=decay)
+    return replace(config, layout=layout, batch=batch, loss=loss, optimizer=optimizer, lr=lr, decay=decay)
 
 
 def segments(symbols: int) -> int:
@@ -232,7 +238,9 @@ def steps_per_epoch(config: TrainConfig, symbols: int) -> int:
     return max((symbols - 1) // (config.batch * config.window), 1)
 
 
-DECIDED = {"decay": ["memorize"]} | {key: ["memorize", "lm"] for key in ("optimizer", "lr")}
+DECIDED = {key: ["memorize"] for key in ("decay", "loss")} | {
+    key: ["memorize", "lm"] for key in ("optimizer", "lr")
+}
 DECIDED |= {key: ["lm"] for key in ("dropout.hidden", "dropout.weight", "weight_decay", "budget")}
 """Keys of `train` that are decided by the text, and the tasks that do it."""
 

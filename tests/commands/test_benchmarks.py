@@ -23,7 +23,7 @@ SMALLEST = {
     "quality seeds=1 recipe=names train.steps=50": "mean",
     "beside path=data/cities.txt seconds=3": "charlstm ",
     "limit rows=300": "byte for byte",
-    "recipes seeds=1 size=1x16": "segments, SOAP       1 of 1",
+    "recipes seeds=1 size=1x16": "segments, SOAP, focal        1 of 1",
     "budget budgets=3 only=copy": "copy",
     "sizes only=sums tries=1": "sums ",
     "finetune old=data/cities.txt new=data/README.md seconds=2": "init, train.keep",

@@ -85,7 +85,8 @@ def test_gradients_flow_from_a_segment_to_the_one_before_it(handover):
     torch.manual_seed(0)
     model = Model(settings().model, len(VOCABULARY))
     inputs, targets = IDS[:12].reshape(6, 2), IDS[20:32].reshape(6, 2)
-    config = recipe.for_text(settings("train.layout=segments").train, len(IDS), 35)
+    chosen = settings("train.layout=segments", "train.loss=cross_entropy").train
+    config = recipe.for_text(chosen, len(IDS), 35)
     training = loop.Training(model, lambda _: [Window(inputs, targets, handover)], config, steps=1)
     before, after = (torch.from_numpy(ids.astype("int64")) for ids in np.split(inputs, [handover]))
     # the first stream, then the second; and apart from it what these two read without the other

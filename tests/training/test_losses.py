@@ -16,6 +16,17 @@ def test_cross_entropy_is_the_mean_of_minus_log_probability():
     assert math.isclose(losses.cross_entropy(scores, torch.tensor([[1, 2]])).item(), expected, rel_tol=1e-6)
 
 
+def test_focal_is_cross_entropy_weighted_by_the_square_of_what_is_missing():
+    torch.manual_seed(0)
+    scores, targets = torch.randn(7, 3, 5, dtype=torch.float64, requires_grad=True), torch.randint(5, (7, 3))
+    each = -torch.log_softmax(scores, dim=-1).gather(-1, targets[..., None])[..., 0]
+    weights = (1 - torch.exp(-each.detach())) ** 2
+    (expected,) = torch.autograd.grad((weights * each).mean(), scores)
+    value = losses.focal(scores, targets)
+    assert value.item() == pytest.approx((weights * each).mean().item())
+    torch.testing.assert_close(torch.autograd.grad(value, scores)[0], expected)
+
+
 def test_the_hardest_is_near_the_largest_loss_and_its_gradient_evens_the_largest_two():
     scores = torch.zeros(1000, 1, 2)
     scores[:, 0, 0] = 20.0  # nearly certain, but for two that are not

@@ -5,7 +5,7 @@ from conftest import settings
 
 from charlstm.model.torch_model import Model
 from charlstm.text.vocabulary import Vocabulary
-from charlstm.training import loop
+from charlstm.training import loop, losses
 from charlstm.training.schedule import Settling, learning_rate
 
 
@@ -61,9 +61,24 @@ def test_without_progress_it_falls_to_a_twenty_fifth():
     assert set(found[799:]) == {0.04}
 
 
-def test_a_training_whose_decay_is_loss_follows_it():
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_a_training_whose_decay_is_loss_follows_what_it_lowers(monkeypatch, name):
+    lowered, loss = [], losses.LOSSES[name]
+
+    def heard(scores, targets):
+        if scores.requires_grad:  # otherwise it is a figure
+            lowered.append((len(targets), loss(scores, targets).item()))
+        return loss(scores, targets)
+
+    monkeypatch.setitem(losses.LOSSES, name, heard)
     vocabulary = Vocabulary.of_text("abcab" * 30)
-    overrides = ("train.optimizer=soap", "train.layout=segments", "train.batch=3", "train.lr=0.05")
+    overrides = (
+        "train.optimizer=soap",
+        "train.layout=segments",
+        "train.batch=3",
+        "train.lr=0.05",
+        f"train.loss={name}",
+    )
     config = settings(*overrides, "train.epochs=30", "model.hidden=12")
     training = loop.of_text(
         Model(config.model, len(vocabulary)), vocabulary.framed(vocabulary.encode("abcab" * 30)), config.train
@@ -71,5 +86,8 @@ def test_a_training_whose_decay_is_loss_follows_it():
     lowest = 1.0
     for progress in training.figures():
         assert progress.learning_rate == pytest.approx(0.05 * math.sqrt(lowest))
-        lowest = min(lowest, progress.loss)
+        mean = sum(T * one for T, one in lowered) / sum(T for T, _ in lowered)
+        assert (progress.loss == pytest.approx(mean)) == (name == "cross_entropy")
+        lowest = min(lowest, mean)
+        lowered.clear()
     assert lowest < 0.5

@@ -134,6 +134,7 @@ def test_the_borders_of_segments_never_return():
 def test_the_layout_follows_from_the_length(overrides, symbols, layout, batch):
     config = recipe.for_text(settings(*overrides).train, symbols, 35)
     assert (config.layout, config.batch) == (layout, batch)
+    assert config.loss == ("focal" if layout == "segments" else "cross_entropy")
     assert recipe.for_text(config, symbols, 35) == config
 
 
