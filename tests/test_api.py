@@ -239,8 +239,9 @@ def test_errors_of_a_model(model, call, error, message):
             ],
         ),
         (
-            {"hidden": 8, "overrides": {"experiment": "copy", "train.epochs": 3}},
-            ["model.hidden=8", "experiment=copy", "train.epochs=3"],
+            # by a budget the rate would fall as time passes
+            {"hidden": 8, "overrides": {"experiment": "copy", "train.epochs": 3, "train.budget": None}},
+            ["model.hidden=8", "experiment=copy", "train.epochs=3", "train.budget=null"],
         ),
     ],
     ids=["memorize", "by file", "lm", "copy"],

@@ -126,7 +126,7 @@ def serve(path: str) -> list[str]:
     else:  # what is done at their import follows from the environment
         importlib.reload(sys.modules["charlstm"])
         importlib.reload(sys.modules["charlstm.cli"])
-    if script.startswith(("benchmarks.", "tests.")):  # which start commands of their own
+    if script.startswith("benchmarks."):  # which start commands of their own
         sys.executable = str(Path(path).with_name("python"))
     return arguments
 

@@ -144,9 +144,9 @@ def test_a_cut_sequence_goes_on(cell):
         whole, final = module(x)
         first, state = module(x[:3])
         second, state = module(x[3:], state)
-    assert torch.equal(torch.cat([first, second]), whole)
-    for part, value in zip(parts(state), parts(final), strict=True):
-        assert torch.equal(part, value)
+    # float32: some processors' libraries add up in another order where a product has fewer rows
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(parts(state), parts(final), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
