@@ -19,16 +19,16 @@ from charlstm.training.loop import Training
 from tests.soak import runs
 from tests.soak.runs import LM, STREAMS
 
-SHORT = ["train.steps=23", "eval.baselines=false", "data.split=[0.3,0.7,0]", "threads=1", "save.keep=3"]
-MEMORIZE = [*STREAMS, "train.epochs=4", "threads=1"]
+SHORT = ["train.steps=46", "eval.baselines=false", "data.split=[0.3,0.7,0]", "threads=1", "save.keep=3"]
+MEMORIZE = [*STREAMS, "train.epochs=8", "threads=1"]
 CASES = {
     "memorize": [*MEMORIZE, "train.sample_every=1"],
     "memorize, shown seldom": [*MEMORIZE, "train.log_every=3", "train.sample_every=5"],
     "memorize, not shown": [*MEMORIZE, "tensorboard=false"],
-    "lm, scored often": [*LM, *SHORT, "eval.times=12"],
+    "lm, scored often": [*LM, *SHORT, "eval.times=23"],
     "lm, scored seldom": [*LM, *SHORT, "eval.times=2"],
     "lm, not shown": [*LM, *SHORT, "eval.times=5", "tensorboard=false"],
-    "lm, figures seldom": [*LM, *SHORT, "eval.times=1", "train.steps=40"],
+    "lm, figures seldom": [*LM, *SHORT, "eval.times=1", "train.steps=80"],
 }
 TRAINING = ("weights", "moments", "averages", "hidden state", "generators")
 
