@@ -201,6 +201,8 @@ def kept_arrays(arrays: Arrays, weights: Arrays, state: TrainingState) -> dict[s
     kept = kinds & {"average", "best"}
     if isinstance(state.task, CopyState) and state.task.before:
         kept |= {"best", "best/before"}
+    if state.settings.train.weight_bits:
+        kept |= {"exact"}
     for kind in kept:
         expected |= {f"{kind}/{name}": ("f4", shape) for name, shape in shapes.items()}
     if "soap" in kinds:

@@ -110,6 +110,7 @@ class TrainConfig:
     clip: Annotated[float, Range(0, 1e9)]
     forget_bias: Annotated[float, Range(-100, 100)] | Literal["chrono"]
     weight_decay: Annotated[float, Range(0, 1)] | Auto
+    weight_bits: Annotated[int, Range(2, 24)] | None = None
     warmup: Annotated[int, Range(0, 10**9)]
     decay: Literal["auto", "none", "linear", "cosine", "loss"]
     averaging: Annotated[float, Range(0, 0.5)]

@@ -3,13 +3,11 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from charlstm import checkpoint, files
@@ -125,23 +123,17 @@ def measured(path: Path, shape: Shape, settings: LimitSettings) -> Trial:
     )
 
 
-def rounded(weights: Mapping[str, NDArray[np.floating[Any]]], bits: int) -> dict[str, NDArray[np.float32]]:
-    """Weights that could be stored in so many bits each, the sign included, and a float for each row of a
-    matrix and each vector: whole multiples of that, the largest of them 2^(bits - 1) - 1 times as large."""
-    found = {}
-    for name, weight in weights.items():
-        scale = np.abs(weight).max(axis=-1, keepdims=True) / (2 ** (bits - 1) - 1)
-        found[name] = np.rint(weight / np.where(scale, scale, 1)) * scale
-    return {name: weight.astype(np.float32) for name, weight in found.items()}
-
-
 def rounded_most(model: checkpoint.Checkpoint, ids: Ids) -> tuple[int | None, checkpoint.Checkpoint]:
     """The fewest of `BITS` to which the weights of a model can be rounded so that it still writes a text, ids
-    `(N,)` without tokens, by heart; and the model then. None and the model itself if the most are too few."""
+    `(N,)` without tokens, by heart; and the model then. None and the model itself if there are none."""
+    import torch
+
+    from charlstm.training.optimizer import rounded
+
     fewest, best, framed = None, model, model.vocabulary.framed(ids)
     for bits in BITS:
-        tried = replace(model, weights=rounded(model.weights, bits), training=None, arrays={})
-        if writer.recall(tried.model(), tried.vocabulary, framed) < len(framed) - 1:
-            break
-        fewest, best = bits, tried
+        weights = {name: rounded(torch.from_numpy(w), bits).numpy() for name, w in model.weights.items()}
+        tried = replace(model, weights=weights, training=None, arrays={})
+        if writer.recall(tried.model(), tried.vocabulary, framed) == len(framed) - 1:
+            fewest, best = bits, tried
     return fewest, best

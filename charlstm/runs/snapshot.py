@@ -94,12 +94,14 @@ def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = T
     numbers = snapshot.numbers
     if same_place and numbers.window >= len(training.windows(numbers.epoch)):
         raise CheckpointError(f"the run that is resumed is in window {numbers.window} of an epoch without it")
-    for k, (name, parameter) in enumerate(training.model.named_parameters()):
+    named = dict(training.model.named_parameters())
+    for k, (name, parameter) in enumerate(named.items()):
         parameter.copy_(torch.from_numpy(snapshot.weights[name].copy()))
         if average is not None:
             average.averages[k].copy_(arrays.get(f"average/{name}", parameter))
     for name, tensor in optimizer.tensors.items():
-        tensor.copy_(arrays.get(name, tensor))  # another optimiser begins anew
+        # another optimiser begins anew, and weights that are rounded from now on were not before
+        tensor.copy_(arrays.get(name, named.get(name.removeprefix("exact/"), tensor)))
     try:  # where there were fewer processes, this one's is a new one
         torch.set_rng_state(arrays.get(f"generator{own}", torch.get_rng_state()))
     except RuntimeError as error:

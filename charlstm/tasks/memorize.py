@@ -17,6 +17,9 @@ from charlstm.training import recipe
 FOR_LM = {"accumulate": 1, "averaging": 0.0, "steps": None, "patience": None}
 """Keys of `train` that work with `task=lm` only, as they are when that is not asked for."""
 
+FOR_MEMORIZE = {"weight_bits": None}
+"""The same of `task=memorize`."""
+
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     """What it takes to learn the text by heart. Raises ValueError if what is asked for does not fit."""

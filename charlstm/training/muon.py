@@ -1,5 +1,7 @@
 """Muon: steps along the nearest orthogonal matrix to a gradient's mean."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -51,7 +53,8 @@ class Muon(Optimizer):
             for k, part in zip(indices, self._split(momentum, indices), strict=True):
                 tensors[f"muon/momentum/{self.names[k]}"] = part
         self.others = [k for k, name in enumerate(self.names) if not is_recurrent(name)]
-        self.adamw = AdamW([(self.names[k], self.parameters[k]) for k in self.others], self.config)
+        own = replace(self.config, weight_bits=None)
+        self.adamw = AdamW([(self.names[k], self.parameters[k]) for k in self.others], own)
         return tensors | {f"muon/{name}": tensor for name, tensor in self.adamw.tensors.items()}
 
     @torch.no_grad()

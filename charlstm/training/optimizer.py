@@ -45,7 +45,10 @@ class LossScale:
 class Optimizer(ABC):
     """Gradients, whose global norm is clipped to `train.clip` (0: not at all) -> steps. Weights are decayed,
     biases not. A step whose loss, gradients or learning rate are not finite changes nothing. `tensors` are
-    all that the next step depends on besides the parameters, by name; they are changed in place."""
+    all that the next step depends on besides the parameters, by name; they are changed in place.
+
+    With `train.weight_bits` the parameters are `rounded`. A step then moves what they were before, `exact`,
+    by the gradient of what they are ("straight through": Courbariaux et al. 2015, "BinaryConnect")."""
 
     processes: Processes | None = None  # that train together; each has a share of the batch
     products: torch.dtype | None = None  # of matrix products that may be rounded; None: that of the weights
@@ -62,6 +65,9 @@ class Optimizer(ABC):
         self.weight_decay = config.weight_decay
         self.scale = scale
         self.tensors = self._first_tensors() | ({} if scale is None else {"scale": scale.tensor})
+        self.exact = [p.detach().clone() for p in self.parameters] if config.weight_bits else []
+        self.tensors |= {f"exact/{name}": p for name, p in zip(self.names, self.exact, strict=False)}
+        self._round()
 
     def added(self, held: list[Tensor], loss: Tensor, *figures: Tensor) -> list[Tensor]:
         """To what is held of other parts of a batch: the gradients of this one's loss, and the figures."""
@@ -89,8 +95,18 @@ class Optimizer(ABC):
         if self.config.clip:
             # not in place: autograd may give two parameters one gradient, or a number seen as a matrix
             gradients = list(torch._foreach_mul(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0)))
+        if self.exact:
+            with torch.no_grad():
+                torch._foreach_copy_(self.parameters, self.exact)
         self._move(gradients, lr, stay)
+        self._round()
         return Step(norm, made, wrong, (loss, *figures))
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for parameter, exact in zip(self.parameters, self.exact, strict=False):  # or none are kept
+            exact.copy_(parameter)
+            parameter.copy_(rounded(parameter, self.config.weight_bits or 0))
 
     @abstractmethod
     def _first_tensors(self) -> dict[str, Tensor]:
@@ -132,6 +148,14 @@ class AdamW(Optimizer):
         for group, weight_decay in self.groups:
             parameters, grads, first, second, steps = ([tensors[k] for k in group] for tensors in every)
             adamw(parameters, grads, first, second, [], steps, weight_decay=weight_decay, **rates, **how)
+
+
+def rounded(weight: Tensor, bits: int) -> Tensor:
+    """A matrix `(m, n)` or vector that could be stored in so many bits a number, at least 2, the sign
+    included, and a float for each row of the matrix or the vector: whole multiples of that, the largest of
+    them 2^(bits - 1) - 1 times as large."""
+    scale: Tensor = weight.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+    return (weight / scale.masked_fill(scale == 0, 1)).round() * scale
 
 
 class Average:

@@ -497,6 +497,7 @@ OTHERS = {
             "train.loss=mse",
         ),
         *("train.optimizer=soap", "train.decay=loss", "data.encoding=latin-1", "precision=bfloat16"),
+        "train.weight_bits=8",
     ],
     "copy": ["seed=3", "threads=2", "train.epochs=2", "train.batch=9", "train.lr=0.1", "train.log_every=9"],
 }

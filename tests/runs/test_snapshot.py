@@ -9,7 +9,7 @@ from resuming import DROPOUT, compose
 from charlstm.model.torch_model import Model
 from charlstm.runs import snapshot
 from charlstm.training import loop
-from charlstm.training.optimizer import Average
+from charlstm.training.optimizer import Average, rounded
 from charlstm.training.progress import Since
 
 V, START = 11, 9
@@ -95,6 +95,25 @@ def test_muon_goes_on_too(cell, autocast):
     keys = ("train.optimizer=muon", f"model.cell={cell}", "model.engine=plain", "model.layers=2")
     taken = assert_goes_on(*(training_of("lm", seed, autocast, *keys) for seed in (0, 5)), 7, 9)
     assert any(name.startswith("muon/momentum/") for name in taken.arrays)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "soap", "muon"])
+def test_weights_of_few_bits_go_on_too(optimizer):
+    keys = (f"train.optimizer={optimizer}", "train.weight_bits=5")
+    training, other = (training_of("segments", seed, None, *keys) for seed in (0, 5))
+    taken = assert_goes_on(training, other, 7, 9)
+    exact, weights = taken.arrays["exact/head.weight"], taken.weights["head.weight"]
+    assert np.array_equal(weights, rounded(torch.from_numpy(exact), 5).numpy())
+    assert not np.array_equal(weights, exact)
+
+
+def test_weights_that_are_rounded_from_now_on_are_what_they_were():
+    training, other = (training_of("segments", 0, None, f"train.weight_bits={bits}") for bits in ("null", 6))
+    losses(training, 3)
+    taken = snapshot.take(training)
+    snapshot.put_back(taken, other)
+    for name, weight in taken.weights.items():
+        assert np.array_equal(other.optimizer.tensors[f"exact/{name}"], weight)
 
 
 @pytest.mark.parametrize(("before", "after"), [("adamw", "muon"), ("muon", "adamw"), ("soap", "muon")])

@@ -266,6 +266,7 @@ WRONG = {
     ("data.path=missing",): "error: data.path = missing",
     ("model.head=none",): "error: model.hidden = 16: with model.head=none",
     ("train.dropout.hidden=1",): "error: train.dropout.hidden = 1: must be a number, at least 0",
+    ("train.weight_bits=8",): "error: train.weight_bits = 8: works with task=memorize only; leave it out",
     ("task=memorize", "train.batch=1"): "error: train.steps = 30: works with task=lm only",
 }
 

@@ -1,8 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 from resuming import MEMORIZE, go, plan
 
+from charlstm import checkpoint
+from charlstm.limits import trial
+from charlstm.limits.capacity import random_text
 from charlstm.tasks.memorize_run import SAMPLED_CHARACTERS, marked
 
 LONG = "ab" * SAMPLED_CHARACTERS
@@ -60,3 +64,17 @@ def test_it_counts(tmp_path, text):
     run = go(tmp_path / "run", *asked, "train.epochs=300", "tensorboard=false")
     result = json.loads((run / "result.json").read_text())
     assert (result["recalled"], result["free_run"]) == (True, len(text) + 1)
+
+
+def test_a_text_is_known_by_weights_of_few_bits(tmp_path):
+    (tmp_path / "text").write_text(random_text(300, symbols=12, seed=1))
+    asked = [f"data.path={tmp_path / 'text'}", "model.layers=1", "model.hidden=24", "threads=1"]
+    run = go(tmp_path / "run", *asked, "train.weight_bits=5", "tensorboard=false")
+    assert json.loads((run / "result.json").read_text())["recalled"]
+    for name, weight in checkpoint.load(run / checkpoint.BEST).weights.items():
+        for row in np.atleast_2d(weight):
+            assert len(set(np.abs(row))) <= 2**4, name
+    bits, _ = trial.rounded_most(
+        checkpoint.load(run), checkpoint.load(run).vocabulary.encode((tmp_path / "text").read_text())
+    )
+    assert bits <= 5

@@ -1,13 +1,15 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import settings
 
-from charlstm.training.optimizer import AdamW, Average, LossScale
+from charlstm.training.loop import OPTIMIZERS
+from charlstm.training.optimizer import AdamW, Average, LossScale, rounded
 from charlstm.training.soap import Soap
 
 
@@ -56,6 +58,36 @@ def test_decay_pulls_matrices_alone():
     optimizer.step(sum(0 * p.sum() for p in parameters), 0.1)  # a gradient of zeros
     assert torch.equal(matrix, before[0] * (1 - 0.1 * 0.5))
     assert torch.equal(vector, before[1])
+
+
+def test_rounding_is_by_the_largest_of_a_row():
+    matrix = torch.tensor([[0.5, -1, 0.24], [0, 0, 0]])
+    # steps of a third; 1.5 of them is 2, as 0.72 is 1
+    assert rounded(matrix, 3).tolist() == [pytest.approx([2 / 3, -1, 1 / 3]), [0, 0, 0]]
+    assert rounded(matrix[0], 2).tolist() == [0, -1, 0]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_of_few_bits_move_as_if_gradients_passed_the_rounding(optimizer):
+    shapes = {"rnn.weight_ih_l0": (8, 3), "rnn.weight_hh_l0": (8, 2), "rnn.bias_hh_l0": (8,), "head": (5, 2)}
+    torch.manual_seed(4)
+    start = {name: torch.randn(shape) for name, shape in shapes.items()}
+    targets = {name: torch.randn(shape) for name, shape in shapes.items()}
+    ours, theirs = ({name: p.clone().requires_grad_() for name, p in start.items()} for _ in range(2))
+    config = settings("train.weight_bits=4", f"train.optimizer={optimizer}", "train.weight_decay=0.1").train
+    mine = OPTIMIZERS[optimizer](ours.items(), config)
+    other = OPTIMIZERS[optimizer](theirs.items(), replace(config, weight_bits=None))
+
+    def loss_of(parameters):
+        return sum((p - targets[name]).pow(4).mean() for name, p in parameters.items()).sqrt()
+
+    for _ in range(12):
+        for name, p in theirs.items():
+            assert torch.equal(ours[name], rounded(p.detach(), 4))
+            assert torch.equal(mine.tensors[f"exact/{name}"], p)
+        mine.step(loss_of(ours), 0.05)
+        other.step(loss_of({n: p + (rounded(p, 4) - p).detach() for n, p in theirs.items()}), 0.05)
+    assert not any(torch.equal(p, start[name]) for name, p in theirs.items())
 
 
 def test_parameters_that_share_a_gradient_are_clipped_once():
@@ -238,7 +270,7 @@ def test_making_one_does_not_import_the_compiler():
         "import sys, torch; from charlstm.training.optimizer import AdamW;"
         "from types import SimpleNamespace as N;"
         "w = torch.ones(3, requires_grad=True);"
-        "o = AdamW([('w', w)], N(clip=1.0, beta1=.9, beta2=.99, weight_decay=0.0));"
+        "o = AdamW([('w', w)], N(clip=1.0, beta1=.9, beta2=.99, weight_decay=0.0, weight_bits=None));"
         "o.step(w.sum(), 0.1); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
