@@ -282,6 +282,30 @@ MUTATIONS = [
         "gradient.T @ gradient if side == 0 else gradient @ gradient.T",
     ),
     Mutation(
+        "weight_bits: a step moves what is rounded",
+        *OPTIMIZER,
+        "torch._foreach_copy_(self.parameters, self.exact)",
+        "pass",
+    ),
+    Mutation(
+        "weight_bits: a weight more than there is room for",
+        *OPTIMIZER,
+        "/ (2 ** (bits - 1) - 1)",
+        "/ 2 ** (bits - 1)",
+    ),
+    Mutation(
+        "weight_bits: Muon's AdamW rounds, too",
+        *("charlstm/training/muon.py", "tests/training/test_optimizer.py"),
+        "own = replace(self.config, weight_bits=None)",
+        "own = replace(self.config)",
+    ),
+    Mutation(
+        "weight_bits: what is rounded from now on begins anew",
+        *SNAPSHOT,
+        'named.get(name.removeprefix("exact/"), tensor)',
+        "tensor",
+    ),
+    Mutation(
         "focal: weights not squared",
         "charlstm/training/losses.py",
         "tests/training/test_losses.py",
@@ -341,10 +365,9 @@ MUTATIONS = [
     Mutation("muon: products in the weights' dtype", *MUON, ".to(products or X.dtype)", ""),
     Mutation(
         "precision: one scale for a matrix",
-        "charlstm/limits/trial.py",
-        "tests/limits/test_search.py -k fewest",
-        "max(axis=-1, keepdims=True)",
-        "max()",
+        *OPTIMIZER,
+        "amax(-1, keepdim=True)",
+        "amax()",
     ),
     Mutation("soap: the first step moves", *SOAP, "if step > 1:\n", "if step > 0:\n"),
     Mutation(
@@ -422,7 +445,7 @@ MUTATIONS = [
     Mutation(
         "resume: no moments",
         *SNAPSHOT,
-        "tensor.copy_(arrays.get(name, tensor))",
+        'tensor.copy_(arrays.get(name, named.get(name.removeprefix("exact/"), tensor)))',
         "pass",
     ),
     Mutation(
