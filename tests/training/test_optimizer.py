@@ -61,9 +61,13 @@ def test_decay_pulls_matrices_alone():
 
 
 def test_rounding_is_by_the_largest_of_a_row():
-    matrix = torch.tensor([[0.5, -1, 0.24], [0, 0, 0]])
-    # steps of a third; 1.5 of them is 2, as 0.72 is 1
-    assert rounded(matrix, 3).tolist() == [pytest.approx([2 / 3, -1, 1 / 3]), [0, 0, 0]]
+    matrix = torch.tensor([[0.5, -1, 0.24], [0.1, 0.3, 0], [0, 0, 0]])
+    # steps of a third of the largest; 1.5 of them is 2, as 0.72 is 1
+    assert rounded(matrix, 3).tolist() == [
+        pytest.approx([2 / 3, -1, 1 / 3]),
+        pytest.approx([0.1, 0.3, 0]),
+        [0] * 3,
+    ]
     assert rounded(matrix[0], 2).tolist() == [0, -1, 0]
 
 
