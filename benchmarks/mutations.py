@@ -664,11 +664,18 @@ MUTATIONS = [
         "choice: (t[0], ",
     ),
     Mutation(
+        "speed: what the first step took counts",
+        "charlstm/training/speed.py",
+        "tests/training/test_streams.py -k does_not_count",
+        "if (part, rounds) != PROBES[0]:",
+        "if True:",
+    ),
+    Mutation(
         "speed: as if the optimizer took longer for a whole window",
         "charlstm/training/speed.py",
         "tests/training/test_streams.py -k part_of_a_window",
-        "fixed + whole * (taken - fixed)",
-        "whole * taken",
+        "whole * taken + min(fixed, default=0.0)",
+        "whole * (taken + min(fixed, default=0.0))",
     ),
     Mutation(
         "train: never average",

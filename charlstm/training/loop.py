@@ -207,7 +207,7 @@ class Training:
         held, afters, parts = list[Tensor](), list[State](), self.config.accumulate
         for streams in shares(window.targets.shape[1], parts):
             state = self.state and tuple(part[:, streams].contiguous() for part in self.state)
-            of_both, told, after = self._forward(window if parts == 1 else window.of(streams), state)
+            of_both, told, after = self.forward(window if parts == 1 else window.of(streams), state)
             afters.append(tuple(part.detach() for part in after))  # gradients stop at a window's border
             if len(afters) < parts:
                 held = self.optimizer.added(held, of_both, *told)
@@ -233,7 +233,7 @@ class Training:
             if self.config.layout != "segments":
                 self.state = None
 
-    def _forward(self, window: Window, state: State | None) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
+    def forward(self, window: Window, state: State | None) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
         """The loss of a window after a state; its figures, loss and characters right; the state after it."""
         inputs, targets = (torch.from_numpy(ids.astype("int64")).to(self.device) for ids in window[:2])
         is_mixed = self.autocast is not None

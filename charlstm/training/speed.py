@@ -14,11 +14,13 @@ from charlstm.text.vocabulary import Ids
 from charlstm.training import machine
 from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
+from charlstm.training.processes import shares
 
 PROBE_SECONDS = 1.2
 
-# Parts of a window that are measured, and how often; where whole ones would take too long, these have to do.
-PROBES = ((16, 2), (4, 1), (1, 20))
+PROBES = ((64, 1), (16, 3), (4, 3), (1, 20))
+"""Parts of a window that are measured, and how often. The first are to warm up and do not count: in a new
+process, and in another precision, they take several times as long as all that follow."""
 
 WORTH = 0.9  # of the seconds of what is simpler: for less, neither rounding nor another core is worth it
 
@@ -47,6 +49,7 @@ def fastest(
     device = next(model.parameters()).device
     average = Average(model.parameters(), 1) if config.averaging else None
     seconds: dict[Choice, tuple[float, float]] = {}  # of the shortest and the median whole step
+    fixed: dict[Choice, list[float]] = {choice: [] for choice in choices}  # of its part without a window
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for part, rounds in PROBES:
             window = max(config.window // part, 1)
@@ -55,15 +58,16 @@ def fastest(
             )
             whole, times = config.window / window, dict[Choice, list[float]]()
             for choice in [*reversed(choices)] * rounds:
-                is_due = not seconds and choice == choices[-1]
+                is_due = choice == choices[-1] and choice not in seconds and choice not in times
                 is_late = time.perf_counter() + seconds.get(choice, (0, 0))[0] / whole > end
                 if choice not in choices or (is_late and not is_due):
                     continue
-                if (taken := _step(training, choice, whole)) is None:
+                if (taken := _step(training, choice, whole, fixed[choice])) is None:
                     choices = [other for other in choices if other.precision != choice.precision]
                 else:
                     times.setdefault(choice, []).append(taken)
-            seconds |= {choice: (min(t), statistics.median(t)) for choice, t in times.items()}
+            if (part, rounds) != PROBES[0]:
+                seconds |= {choice: (min(t), statistics.median(t)) for choice, t in times.items()}
     best, *others = (choice for choice in choices if choice in seconds)
     for choice in others:
         shortest, median = (a < WORTH * b for a, b in zip(seconds[choice], seconds[best], strict=True))
@@ -72,21 +76,34 @@ def fastest(
     return best, seconds[best][1]
 
 
-def _step(training: Training, choice: Choice, whole: float) -> float | None:
-    """The seconds of a step with a window `whole` times as long as those of this training, by one of its own;
-    None where there is no kernel for it."""
+def _step(training: Training, choice: Choice, whole: float, fixed: list[float]) -> float | None:
+    """The seconds of a step with a window `whole` times as long as those of this training; None where there
+    is no kernel for it. `fixed` has those of the optimizer, which takes as long whatever the window, so that
+    it is measured by itself, twice."""
     torch.set_num_threads(choice.threads)
     training.autocast, training.state = machine.autocast(choice.precision), None
-    times = [time.perf_counter()]
+    begin = time.perf_counter()
     try:
-        training.run()
-        times.append(time.perf_counter())
-        if whole > 1:  # the optimizer's share, which takes as long whatever the window, is measured by itself
-            loss = torch.stack([parameter.sum() for parameter in training.optimizer.parameters]).sum()
-            training.optimizer.step(loss, 0.0).norm.item()
+        if whole > 1:
+            _find_gradients(training)
+        else:
+            training.run()
     except RuntimeError as error:
         if choice.precision == "float32" or machine.is_out_of_memory(error):
             raise
         return None
-    taken, fixed = times[1] - times[0], time.perf_counter() - times[1]
-    return fixed + whole * (taken - fixed) if whole > 1 and fixed < taken else taken * whole
+    taken, begin = time.perf_counter() - begin, time.perf_counter()
+    if whole > 1 and len(fixed) < 2:
+        loss = torch.stack([parameter.sum() for parameter in training.optimizer.parameters]).sum()
+        training.optimizer.step(loss, 0.0).norm.item()
+        fixed.append(time.perf_counter() - begin)
+    return whole * taken + min(fixed, default=0.0) if whole > 1 else taken
+
+
+def _find_gradients(training: Training) -> None:
+    """As a step does, before the optimizer; waits for the device."""
+    window = training.windows(0)[0]
+    training.model.train()
+    for streams in shares(window.targets.shape[1], training.config.accumulate):
+        loss, told, _ = training.forward(window.of(streams), None)
+        training.optimizer.added([], loss, *told)[-1].item()

@@ -227,7 +227,7 @@ def test_the_fastest_has_the_shortest_step_and_more_threads_the_shorter_median(
 ):
     times = {choice: cycle(taken) for choice, taken in seconds.items()}
 
-    def of_step(training, choice, whole):
+    def of_step(training, choice, whole, _):
         assert whole == config.window / training.windows.args[2]
         return next(times[choice])
 
@@ -237,15 +237,30 @@ def test_the_fastest_has_the_shortest_step_and_more_threads_the_shorter_median(
     assert found == (chosen, pytest.approx(step))
 
 
-def test_two_short_steps_are_measured_where_there_is_no_time():
+def test_a_short_step_is_measured_after_another_where_there_is_no_time():
     model, config = model_of("train.window=32")
     read = []
     model.register_forward_pre_hook(lambda _, inputs: read.append((len(inputs[0]), torch.get_num_threads())))
     choice, seconds = speed.fastest(model, ids_of(), START, config, [F1, F2], end=-math.inf)
     assert choice == F2
-    assert read == [(2, 2), (2, 2)]
+    assert read == [(1, 2), (2, 2)]
     assert seconds > 0
     torch.set_num_threads(1)
+
+
+def test_what_the_first_step_takes_does_not_count(monkeypatch):
+    model, config = model_of("train.window=32")
+    now, slowness = 0.0, 100
+
+    def reads(_, inputs):
+        nonlocal now, slowness
+        now += slowness * len(inputs[0])
+        slowness = 1
+
+    model.register_forward_pre_hook(reads)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    _, seconds = speed.fastest(model, ids_of(), START, config, [F1], end=-math.inf)
+    assert seconds == 32
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
