@@ -16,11 +16,10 @@ from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
 from charlstm.training.processes import shares
 
-PROBE_SECONDS = 1.2
+PROBE_SECONDS = 1.5
 
-PROBES = ((64, 1), (16, 3), (4, 3), (1, 20))
-"""Parts of a window that are measured, and how often. The first are to warm up and do not count: in a new
-process, and in another precision, they take several times as long as all that follow."""
+# Parts of a window that are measured, and how often. Where whole ones would take too long, these have to do.
+PROBES = ((16, 3), (4, 3), (1, 20))
 
 WORTH = 0.9  # of the seconds of what is simpler: for less, neither rounding nor another core is worth it
 
@@ -66,8 +65,7 @@ def fastest(
                     choices = [other for other in choices if other.precision != choice.precision]
                 else:
                     times.setdefault(choice, []).append(taken)
-            if (part, rounds) != PROBES[0]:
-                seconds |= {choice: (min(t), statistics.median(t)) for choice, t in times.items()}
+            seconds |= {choice: (min(t), statistics.median(t)) for choice, t in times.items()}
     best, *others = (choice for choice in choices if choice in seconds)
     for choice in others:
         shortest, median = (a < WORTH * b for a, b in zip(seconds[choice], seconds[best], strict=True))
@@ -82,22 +80,24 @@ def _step(training: Training, choice: Choice, whole: float, fixed: list[float]) 
     it is measured by itself, twice."""
     torch.set_num_threads(choice.threads)
     training.autocast, training.state = machine.autocast(choice.precision), None
-    begin = time.perf_counter()
-    try:
-        if whole > 1:
-            _find_gradients(training)
-        else:
-            training.run()
-    except RuntimeError as error:
-        if choice.precision == "float32" or machine.is_out_of_memory(error):
-            raise
-        return None
-    taken, begin = time.perf_counter() - begin, time.perf_counter()
-    if whole > 1 and len(fixed) < 2:
-        loss = torch.stack([parameter.sum() for parameter in training.optimizer.parameters]).sum()
-        training.optimizer.step(loss, 0.0).norm.item()
-        fixed.append(time.perf_counter() - begin)
-    return whole * taken + min(fixed, default=0.0) if whole > 1 else taken
+    is_first = not fixed
+    for _ in range(2 if is_first else 1):  # a process' first step of each kind takes several times as long
+        begin = time.perf_counter()
+        try:
+            if whole > 1:
+                _find_gradients(training)
+            else:
+                training.run()
+        except RuntimeError as error:
+            if choice.precision == "float32" or machine.is_out_of_memory(error):
+                raise
+            return None
+        taken, begin = time.perf_counter() - begin, time.perf_counter()
+        if whole > 1 and is_first:
+            loss = torch.stack([parameter.sum() for parameter in training.optimizer.parameters]).sum()
+            training.optimizer.step(loss, 0.0).norm.item()
+            fixed.append(time.perf_counter() - begin)
+    return whole * taken + min(fixed) if whole > 1 else taken
 
 
 def _find_gradients(training: Training) -> None:
