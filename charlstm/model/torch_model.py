@@ -61,8 +61,10 @@ class Model(nn.Module):
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Scores `(T, B, V)` of what follows each of `ids (T, B)`, and the state after; None: zero."""
-        if self.embedding is None:
+        if self.embedding is None or ids.is_cuda:
             x = functional.one_hot(ids, self.vocabulary_size).type_as(next(self.parameters()))  # (T, B, V)
+            if self.embedding is not None:  # whose own gradients a GPU adds up in any order
+                x = x @ self.embedding.weight
         else:
             x = self.embedding(ids)
         if self.training and any(self.dropout):
