@@ -120,13 +120,17 @@ class Run(ABC):
         """What writing takes, about, on a usual machine that does something else, too."""
         return characters * (3e-5 + 8e-10 * self.plan.parameters)
 
+    def saving_seconds(self) -> float:
+        """What saving the last state and the best weights takes, about."""
+        return 8 * 4 * self.plan.parameters / SAVED  # bytes: with moments and averages, in two files
+
     def keep_time(self) -> None:
         """With a budget, reserve the time that the end of the run will take."""
         if self.plan.clock.budget is not None:
-            weights = 8 * 4 * self.plan.parameters  # bytes: with moments and averages, in two files
             compared = self.writing_seconds(COMPARED) if self.plan.initial else 0.0
             drawing = DRAWING * self.settings.tensorboard
-            self.plan.clock.reserve = ENDING + drawing + compared + weights / SAVED + self.closing_seconds()
+            self.plan.clock.reserve = ENDING + drawing + compared + self.saving_seconds()
+            self.plan.clock.reserve += self.closing_seconds()
 
     def figures(self, own: Figures) -> Figures:
         """What `result.json` and the checkpoint keep: the task's own figures among those of all tasks."""

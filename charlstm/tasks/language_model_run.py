@@ -224,8 +224,9 @@ class LanguageModel(Run):
             self.scored.load_arrays(self.best)
             if self.found.nats is None:
                 self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
-            # what is kept from here on is what comes after the scores
+            # what is kept from here on is what comes after the scores; the state is saved already
             self.plan.clock.reserve -= self.latest + self.per_symbol * REREAD * self._held_out()
+            self.plan.clock.reserve -= 7 / 8 * self.saving_seconds()
             figures = self._figures() | final_scores.of_weights(self.plan, self.read)
             self.wait.what = "n-grams and compressors, to compare with"
             figures |= self.baselines
