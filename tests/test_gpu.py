@@ -16,7 +16,7 @@ from charlstm import checkpoint
 from charlstm.files import PROJECT
 from charlstm.model.torch_model import Model
 from charlstm.scoring import held_out
-from charlstm.training import machine
+from charlstm.training import graph, machine
 
 GPU = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -40,6 +40,11 @@ STOPPED = {
     **{name: [*KEYS["lm"], *others] for name, others in OTHER.items()},
     "plain": [*KEYS["lm"], "model.engine=plain"],
     "layers": [*KEYS["lm"], "model.layers=2", "model.hidden=64", "train.window=20"],
+    # so many characters that torch's embedding would add up in any order
+    "batch": [
+        *(*KEYS["lm"], f"data.text='{text(20_000)}'", "train.batch=64", "train.window=64"),
+        *("model.hidden=64", "model.embedding=64", "train.optimizer=muon"),
+    ],
 }
 
 
@@ -59,6 +64,33 @@ def test_the_same_run_is_the_same_bit_for_bit_and_resumed_too(name, tmp_path):
     assert_same(whole, again)
     run = go(tmp_path / "run", *keys, stop_before=7)
     assert_same(go(run, f"resume={run}"), whole)
+
+
+@pytest.mark.parametrize("name", ["memorize", "lm", "layers", "batch", *OTHER])
+def test_recorded_steps_are_those_that_are_not(name, tmp_path, monkeypatch):
+    replays = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda self: (replays.append(1), replay(self)))
+    recorded = go(tmp_path / "recorded", *STOPPED[name])
+    assert len(replays) > 20
+    monkeypatch.setattr(graph, "EAGER", 10**9)
+    count = len(replays)
+    assert_same(go(tmp_path / "eager", *STOPPED[name]), recorded)
+    assert len(replays) == count
+
+
+def test_what_cannot_be_recorded_goes_on_as_it_was():
+    def noisy(x):
+        total = torch.rand(3, device=GPU).add_(x)
+        return (total / total.sum().item(),)  # which waits for the GPU
+
+    x = torch.ones(3, device=GPU)
+    torch.cuda.manual_seed(0)
+    expected = [noisy(x)[0] for _ in range(graph.EAGER + 3)]
+    torch.cuda.manual_seed(0)
+    recorded = graph.Recorded(noisy)
+    assert all(torch.equal(recorded(x)[0], one) for one in expected)
+    assert recorded.graph is None
 
 
 def test_a_run_of_either_device_is_resumed_on_the_other(tmp_path):

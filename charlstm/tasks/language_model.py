@@ -129,9 +129,11 @@ class LanguageModelPlan(Plan):
         """The precision and the threads that make a step shortest, and the seconds that it takes."""
         from charlstm.training import speed
 
-        end = time.perf_counter() + speed.PROBE_SECONDS
-        threads = self.settings.threads
-        counts = sorted({1, machine.available_cores()}) if threads == "auto" else [threads]
+        is_gpu, threads = self.device.type == "cuda", self.settings.threads
+        end = time.perf_counter() + (speed.GPU_SECONDS if is_gpu else speed.PROBE_SECONDS)
+        counts = sorted({1, 1 if is_gpu else machine.available_cores()}) if threads == "auto" else [threads]
+        if is_gpu and "float16" in kernels:  # in which cuDNN's layers compute if asked for bfloat16, too
+            kernels = [kernel for kernel in kernels if kernel != "bfloat16"]
         choices = [speed.Choice(precision, count) for precision in kernels for count in counts]
         probed = self.first_model(Machine(device=str(self.device), **choices[-1]._asdict()))
         config = replace(self.config, batch=self.config.batch // processes.size())

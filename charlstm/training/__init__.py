@@ -8,6 +8,7 @@ speed.py      what makes a step shortest here, and how long it takes
 optimizer.py  gradients -> steps: clipping, AdamW, averages
 soap.py       the same by SOAP
 muon.py       the same by Muon
+graph.py      a step on a GPU that is started as one
 schedule.py   the learning rate of each step
 clock.py      the time of a run, and what is left of it
 processes.py  several processes that train together

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlstm.cells.gates import STATE
 from charlstm.config.settings import TrainConfig
 from charlstm.model.torch_model import Model, State
 from charlstm.text.vocabulary import Ids
 from charlstm.training import losses, recipe
 from charlstm.training.clock import Clock
+from charlstm.training.graph import Recorded
 from charlstm.training.muon import Muon
-from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer
+from charlstm.training.optimizer import AdamW, Average, LossScale, Optimizer, Step
 from charlstm.training.processes import Order, Processes, shares
 from charlstm.training.progress import Progress, Since
 from charlstm.training.schedule import Settling, learning_rate
@@ -73,7 +75,9 @@ class Training:
         self.clock, self.pace = clock or Clock(), pace
         self.average, self.autocast, self.threads = average, autocast, threads
         self.device = next(model.parameters()).device
-        scale = LossScale(self.device) if autocast == torch.float16 else None
+        # cuDNN's layers compute in float16 whatever type is asked of them
+        is_float16 = autocast == torch.float16 or (autocast is not None and self.device.type == "cuda")
+        scale = LossScale(self.device) if is_float16 else None
         self.optimizer = OPTIMIZERS[config.optimizer](model.named_parameters(), config, scale)
         self.processes = self.optimizer.processes = processes
         self.before_step: Callable[[], object] | None = None
@@ -86,6 +90,7 @@ class Training:
         self.settling = Settling()  # with `train.decay=loss`
         self.windows = windows
         self._here: tuple[int, Sequence[Window]] | None = None  # the epoch that is read, and its windows
+        self._recorded: dict[torch.dtype | None, Recorded] = {}  # steps, by their precision
         self.since = Since()
         self.sums = [0.0] * 6  # of loss, norm and characters right, then what to divide them by
         # how many steps in a row went wrong now and, since the last figures, at most; how many in all
@@ -204,25 +209,21 @@ class Training:
             self.state = tuple(part.where(kept[:, None], 0) for part in self.state)
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         self.optimizer.products = self.autocast
-        held, afters, parts = list[Tensor](), list[State](), self.config.accumulate
-        for streams in shares(window.targets.shape[1], parts):
-            state = self.state and tuple(part[:, streams].contiguous() for part in self.state)
-            of_both, told, after = self.forward(window if parts == 1 else window.of(streams), state)
-            afters.append(tuple(part.detach() for part in after))  # gradients stop at a window's border
-            if len(afters) < parts:
-                held = self.optimizer.added(held, of_both, *told)
-        if self.config.loss == "hardest" and told[1] == math.prod(size):
-            lr *= 0.01  # the scores hardly differ between two steps; what is just right is not to be shaken
-        norm, made, wrong, figures = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
+        inputs, targets = self.tensors(window)
+        if self.is_repeated and window.handover is None and not window.beside:
+            step, after = self._replay(inputs, targets, lr)
+        else:
+            step, after = self._learn(inputs, targets, lr, self.state, window.handover, window.beside)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
             if self.processes is None or self.processes.rank == 0:
-                self._steps.append(((norm, made, wrong, *figures), size))
-            after = tuple(torch.cat(parts, dim=1) for parts in zip(*afters, strict=True))
+                self._steps.append(((step.norm, step.made, step.wrong, *step.figures), size))
             before = self.state or tuple(torch.zeros_like(part) for part in after)
             before = before if window.handover is None else handed_on(before, window.beside)
-            self.state = tuple(torch.where(made, new, old) for new, old in zip(after, before, strict=True))
+            self.state = tuple(
+                torch.where(step.made, new, old) for new, old in zip(after, before, strict=True)
+            )
         self.step += 1
         self.window += 1
         self.chars_seen += math.prod(size)
@@ -233,24 +234,81 @@ class Training:
             if self.config.layout != "segments":
                 self.state = None
 
-    def forward(self, window: Window, state: State | None) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
-        """The loss of a window after a state; its figures, loss and characters right; the state after it."""
+    def tensors(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Its inputs and its targets on the device."""
         inputs, targets = (torch.from_numpy(ids.astype("int64")).to(self.device) for ids in window[:2])
+        return inputs, targets
+
+    def _learn(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        lr: float | Tensor,
+        state: State | None,
+        handover: int | None = None,
+        beside: int = 0,
+    ) -> tuple[Step, State]:
+        """A step of the optimizer on a window, and the state after it."""
+        held, afters, parts = list[Tensor](), list[State](), self.config.accumulate
+        T, B = targets.shape
+        for some in shares(B, parts):
+            of_both, told, after = self.forward(
+                *(inputs[:, some], targets[:, some]),
+                state and tuple(part[:, some].contiguous() for part in state),
+                *(handover, beside),
+            )
+            afters.append(tuple(part.detach() for part in after))  # gradients stop at a window's border
+            if len(afters) < parts:
+                held = self.optimizer.added(held, of_both, *told)
+        if self.config.loss == "hardest" and told[1] == T * (B - beside):
+            lr *= 0.01  # the scores hardly differ between two steps; what is just right is not to be shaken
+        step = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
+        return step, tuple(torch.cat(parts, dim=1) for parts in zip(*afters, strict=True))
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it is a GPU's, and starts the same kernels in each step."""
+        config, is_alone = self.config, self.processes is None and self.config.accumulate == 1
+        is_same = config.optimizer != "soap" and config.loss != "hardest"
+        return self.device.type == "cuda" and self.model.config.engine == "fused" and is_same and is_alone
+
+    def _replay(self, inputs: Tensor, targets: Tensor, lr: float) -> tuple[Step, State]:
+        """`_learn` as a CUDA graph."""
+
+        def learn(inputs: Tensor, targets: Tensor, lr: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+            step, after = self._learn(inputs, targets, lr, state)
+            return step.norm, step.made, step.wrong, *step.figures, *after
+
+        shape = self.model.config.layers, targets.shape[1], self.model.config.width
+        state = self.state or [torch.zeros(shape, device=self.device) for _ in STATE[self.model.config.cell]]
+        recorded = self._recorded.setdefault(self.autocast, Recorded(learn))
+        norm, made, wrong, *others = recorded(inputs, targets, torch.full((), lr, device=self.device), *state)
+        return Step(norm, made, wrong, tuple(others[: -len(state)])), tuple(others[-len(state) :])
+
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None,
+        handover: int | None = None,
+        beside: int = 0,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
+        """The loss of a window after a state; its figures, loss and characters right; the state after it."""
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
-            scores, after = self.model(inputs[: window.handover], state)
-            if window.handover is not None:
-                after = handed_on(after, window.beside)
-                if window.handover < len(inputs):
-                    others, after = self.model(inputs[window.handover :], after)
+            scores, after = self.model(inputs[:handover], state)
+            if handover is not None:
+                after = handed_on(after, beside)
+                if handover < len(inputs):
+                    others, after = self.model(inputs[handover:], after)
                     scores = torch.cat([scores, others])
         scores = scores[-len(targets) :]  # what comes before the first target is only read
         scores = scores.float() if is_mixed else scores
         name = self.config.loss
         loss = of_both = losses.LOSSES[name](scores, targets)
-        if window.beside:  # figures are of the text that is to be learnt
-            scores, targets = scores[:, : -window.beside], targets[:, : -window.beside]
-        if window.beside or name in ("focal", "hardest"):  # and means
+        if beside:  # figures are of the text that is to be learnt
+            scores, targets = scores[:, :-beside], targets[:, :-beside]
+        if beside or name in ("focal", "hardest"):  # and means
             usual = "mse" if name == "mse" else "cross_entropy"
             loss = losses.LOSSES[usual](scores.detach(), targets)
         return of_both, (loss.detach(), losses.correct(scores, targets)), after

@@ -58,14 +58,14 @@ class Muon(Optimizer):
         return tensors | {f"muon/{name}": tensor for name, tensor in self.adamw.tensors.items()}
 
     @torch.no_grad()
-    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+    def _move(self, gradients: list[Tensor], lr: float | Tensor, stay: Tensor) -> None:
         self.adamw._move([gradients[k] for k in self.others], lr, stay)
         for indices, momentum in self.groups:
             shape = momentum.shape[1:]
             gradient = torch.cat([gradients[k].view(-1, *shape) for k in indices]).masked_fill_(stay, 0)
             # tensors, so that no step waits for the device
             kept = torch.full_like(stay, self.MOMENTUM, dtype=gradient.dtype).masked_fill_(stay, 1)
-            rate = torch.full_like(stay, lr, dtype=gradient.dtype).masked_fill_(stay, 0)
+            rate = torch.as_tensor(lr, dtype=gradient.dtype, device=stay.device).masked_fill(stay, 0)
             momentum.mul_(kept).add_(gradient)
             step = orthogonal(gradient.add_(momentum, alpha=self.MOMENTUM), self.products)
             step = step.to(gradient.dtype).mul_(rate * (0.2 * max(shape) ** 0.5))

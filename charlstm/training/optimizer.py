@@ -76,7 +76,12 @@ class Optimizer(ABC):
         return list(torch._foreach_add(held, mine)) if held else mine
 
     def step(
-        self, loss: Tensor, lr: float, *figures: Tensor, held: list[Tensor] | None = None, parts: int = 1
+        self,
+        loss: Tensor,
+        lr: float | Tensor,
+        *figures: Tensor,
+        held: list[Tensor] | None = None,
+        parts: int = 1,
     ) -> Step:
         """Lower `loss` by one step; `figures` are averaged with it. `held` is of a batch's other `parts`."""
         total, count = self.added(held or [], loss, *figures), len(self.parameters)
@@ -113,7 +118,7 @@ class Optimizer(ABC):
         """The tensors before the first step."""
 
     @abstractmethod
-    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+    def _move(self, gradients: list[Tensor], lr: float | Tensor, stay: Tensor) -> None:
         """Change the parameters, unless they are to stay."""
 
 
@@ -140,7 +145,7 @@ class AdamW(Optimizer):
         return tensors
 
     @torch.no_grad()
-    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+    def _move(self, gradients: list[Tensor], lr: float | Tensor, stay: Tensor) -> None:
         config = self.config
         rates: dict[str, Any] = {"lr": lr, "beta1": config.beta1, "beta2": config.beta2, "eps": 1e-8}
         how: dict[str, Any] = {"fused": True, "found_inf": stay.float(), "amsgrad": False, "maximize": False}

@@ -45,7 +45,7 @@ class Soap(Optimizer):
         return tensors
 
     @torch.no_grad()
-    def _move(self, gradients: list[Tensor], lr: float, stay: Tensor) -> None:
+    def _move(self, gradients: list[Tensor], lr: float | Tensor, stay: Tensor) -> None:
         if stay:  # waits for the device, as decompositions do anyway
             return
         self.tensors["soap/steps"] += 1

@@ -12,14 +12,16 @@ from charlstm.config.settings import Kernel, TrainConfig
 from charlstm.model.torch_model import Model
 from charlstm.text.vocabulary import Ids
 from charlstm.training import machine
+from charlstm.training.graph import EAGER
 from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
 from charlstm.training.processes import shares
 
-PROBE_SECONDS = 1.5
+PROBE_SECONDS, GPU_SECONDS = 1.5, 5.0  # of which starting CUDA's libraries takes some
 
 # Parts of a window that are measured, and how often. Where whole ones would take too long, these have to do.
 PROBES = ((16, 3), (4, 3), (1, 20))
+GPU_PROBES = ((1, 3 + EAGER),)  # nothing is known from steps that are short, or not recorded yet
 
 WORTH = 0.9  # of the seconds of what is simpler: for less, neither rounding nor another core is worth it
 
@@ -50,7 +52,7 @@ def fastest(
     seconds: dict[Choice, tuple[float, float]] = {}  # of the shortest and the median whole step
     fixed: dict[Choice, list[float]] = {choice: [] for choice in choices}  # of its part without a window
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for part, rounds in PROBES:
+        for part, rounds in GPU_PROBES if device.type == "cuda" else PROBES:
             window = max(config.window // part, 1)
             training = of_corpus(
                 model, ids, start, replace(config, window=window), steps=10**9, every=1, average=average
@@ -105,5 +107,5 @@ def _find_gradients(training: Training) -> None:
     window = training.windows(0)[0]
     training.model.train()
     for streams in shares(window.targets.shape[1], training.config.accumulate):
-        loss, told, _ = training.forward(window.of(streams), None)
+        loss, told, _ = training.forward(*training.tensors(window.of(streams)), None)
         training.optimizer.added([], loss, *told)[-1].item()
