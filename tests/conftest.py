@@ -23,6 +23,7 @@ from charlstm.cli import command_line
 from charlstm.config.compose import files_read_once
 from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
+from charlstm.training.machine import available_cores
 
 hypothesis.settings.register_profile(
     "no deadline", deadline=None
@@ -68,6 +69,11 @@ class Scheduling(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """How `-n` distributes the tests."""
     return Scheduling(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait, for a process to begin, to be stopped or to end."""
+    return available_cores() + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
