@@ -359,8 +359,8 @@ MUTATIONS = [
     Mutation(
         "muon: a rate that is not finite",
         *MUON,
-        "dtype=gradient.dtype).masked_fill_(stay, 0)",
-        "dtype=gradient.dtype)",
+        "device=stay.device).masked_fill(stay, 0)",
+        "device=stay.device)",
     ),
     Mutation("muon: products in the weights' dtype", *MUON, ".to(products or X.dtype)", ""),
     Mutation(
@@ -377,8 +377,8 @@ MUTATIONS = [
     Mutation(
         "segments: cut the gradient where they are handed on",
         *TRAINER,
-        "after = handed_on(after, window.beside)",
-        "after = handed_on(tuple(part.detach() for part in after), window.beside)",
+        "after = handed_on(after, beside)",
+        "after = handed_on(tuple(part.detach() for part in after), beside)",
     ),
     Mutation(
         "segments: a step that is not made hands nothing on",
@@ -491,7 +491,7 @@ MUTATIONS = [
         "resume: keep a skipped step's state",
         "charlstm/training/loop.py",
         "tests/runs/test_saving.py",
-        "torch.where(made, new, old)",
+        "torch.where(step.made, new, old)",
         "new",
     ),
     Mutation("resume: save what is not finite", *SAVING, "if not state.is_finite():", "if False:"),
@@ -564,8 +564,8 @@ MUTATIONS = [
     Mutation(
         "train: reset the state at each window",
         *LM,
-        "self.model(inputs[: window.handover], state)",
-        "self.model(inputs[: window.handover], None)",
+        "self.model(inputs[:handover], state)",
+        "self.model(inputs[:handover], None)",
     ),
     Mutation(
         "train: targets off by one",
