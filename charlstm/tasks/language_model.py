@@ -84,7 +84,7 @@ class LanguageModelPlan(Plan):
     @cached_property
     def decided(self) -> Decided:
         """As asked for, as an earlier run at this speed chose where that is not emulated here, or what is
-        fastest here. Needs torch, and two seconds at most."""
+        fastest here. Needs torch, and two seconds about, or as a GPU starts some more."""
         asked, before = self.settings.precision, self._decided_before(*SPEED)
         has = self.kernels if asked == "auto" else (asked,)
         if before and before.precision in has:

@@ -235,7 +235,7 @@ class Training:
                 self.state = None
 
     def tensors(self, window: Window) -> tuple[Tensor, Tensor]:
-        """Its inputs and its targets on the device."""
+        """Its inputs and its targets, each `(T, B)`, on the device."""
         inputs, targets = (torch.from_numpy(ids.astype("int64")).to(self.device) for ids in window[:2])
         return inputs, targets
 
@@ -248,15 +248,13 @@ class Training:
         handover: int | None = None,
         beside: int = 0,
     ) -> tuple[Step, State]:
-        """A step of the optimizer on a window, and the state after it."""
+        """A step of the optimizer on a window, inputs and targets `(T, B)`; the state after it."""
         held, afters, parts = list[Tensor](), list[State](), self.config.accumulate
+        assert parts == 1 or (handover is None and not beside)  # they are of all streams
         T, B = targets.shape
         for some in shares(B, parts):
-            of_both, told, after = self.forward(
-                *(inputs[:, some], targets[:, some]),
-                state and tuple(part[:, some].contiguous() for part in state),
-                *(handover, beside),
-            )
+            before = state and tuple(part[:, some].contiguous() for part in state)
+            of_both, told, after = self.forward(inputs[:, some], targets[:, some], before, handover, beside)
             afters.append(tuple(part.detach() for part in after))  # gradients stop at a window's border
             if len(afters) < parts:
                 held = self.optimizer.added(held, of_both, *told)
@@ -267,7 +265,7 @@ class Training:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether it is a GPU's, and starts the same kernels in each step."""
+        """Whether each step starts the same kernels, on a GPU, so that it can be recorded."""
         config, is_alone = self.config, self.processes is None and self.config.accumulate == 1
         is_same = config.optimizer != "soap" and config.loss != "hardest"
         return self.device.type == "cuda" and self.model.config.engine == "fused" and is_same and is_alone

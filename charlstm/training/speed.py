@@ -17,7 +17,8 @@ from charlstm.training.loop import Training, of_corpus
 from charlstm.training.optimizer import Average
 from charlstm.training.processes import shares
 
-PROBE_SECONDS, GPU_SECONDS = 1.5, 5.0  # of which starting CUDA's libraries takes some
+PROBE_SECONDS = 1.5
+GPU_SECONDS = 5.0  # the same on a GPU, whose libraries take some of it to start
 
 # Parts of a window that are measured, and how often. Where whole ones would take too long, these have to do.
 PROBES = ((16, 3), (4, 3), (1, 20))
