@@ -15,7 +15,7 @@ from charlstm.config.settings import DataConfig, ModelConfig, TrainSettings
 from charlstm.runs.resume import Saved
 from charlstm.text import corpus as corpora
 from charlstm.text.corpus import Corpus
-from charlstm.text.vocabulary import Ids, UnknownCharacterError, Vocabulary
+from charlstm.text.vocabulary import UnknownCharacterError, Vocabulary
 
 COMPARED = 20_000  # symbols of either text that are scored before and after, at most
 
@@ -29,12 +29,6 @@ class Initial:
     weights: dict[str, NDArray[np.float32]]
     old: Corpus | None
     missing: str = ""
-
-
-def judged(corpus: Corpus) -> tuple[Ids, int]:
-    """The part of a text whose score decides, and where it begins: test, or valid, or all there is."""
-    part = next(part for part in (corpus.test, corpus.valid, corpus.train) if len(part) > 1)
-    return part[:COMPARED], len(corpus.ids) - len(part)
 
 
 def read_text(

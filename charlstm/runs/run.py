@@ -26,7 +26,7 @@ from charlstm.runs.report import Outcome, write_result
 from charlstm.runs.saving import Saving, attempt
 from charlstm.runs.signals import Stopped, StopSignals
 from charlstm.runs.tracker import Tracker
-from charlstm.state import Course, Provenance, TaskState, TrainingState
+from charlstm.state import Course, Provenance, TrainingState
 from charlstm.text.vocabulary import Ids
 from charlstm.training import machine, memory
 from charlstm.training.loop import DivergedError, Training
@@ -52,6 +52,7 @@ Weights = dict[str, NDArray[np.float32]]  # by the names of the model's paramete
 class Run(ABC):
     """One run of a plan in the directory `path`; the task says what becomes of its figures."""
 
+    stands: Any  # what of the task must be known to resume it, besides the best weights: a `TaskState`
     prompt = ""  # what `sample.py` needs for the model to write
     more: tuple[str, ...] | None = None  # the keys to resume it with, where that would be worth while
 
@@ -73,17 +74,9 @@ class Run(ABC):
     def conclude(self) -> Figures:
         """After training: score and say what came of it; returns the final figures."""
 
-    def best_weights(self) -> Weights:
-        """Those of the model that the run is for."""
-        return self.best
-
-    @abstractmethod
-    def state(self) -> TaskState:
-        """What of the task must be known to resume it, besides the best weights."""
-
-    @abstractmethod
-    def put_back(self, state: TaskState) -> None:
-        """Take over such a state; the best weights are there already."""
+    def put_back(self, state: Any) -> None:
+        """Take over what an earlier run left in `stands`; the best weights are there already."""
+        self.stands = state
 
     def standing(self) -> tuple[float, float | None]:
         """How much is done, 0 to 1, and the seconds that are left, as `Bar` has them."""
@@ -164,10 +157,10 @@ class Run(ABC):
 
         self.tracker.draw(draw)
 
-    def keep_best(self, figures: Figures) -> None:
+    def keep_best(self, weights: Weights, figures: Figures) -> None:
         """Make `best.safetensors`, or note why that is not possible."""
-        trained, path = self._model_file(self.best_weights(), figures), self.path / BEST
-        self._unsaved_best = attempt(lambda: checkpoint.save(trained, path), path, trained)
+        trained, path = self._model_file(weights, figures), self.path / BEST
+        self._unsaved_best = attempt(path, trained, checkpoint.save, trained, path)
 
     def _train(self) -> None:
         """Train to the end, or until a signal; where numbers go wrong, go back and train again."""
@@ -272,7 +265,7 @@ class Run(ABC):
                     spent=self.plan.clock.spent(),
                 ),
                 progress=self.progress,
-                task=self.state(),
+                task=self.stands,
                 settings=self.settings,
                 data=self.plan.data,
                 folder=str(Path.cwd()),

@@ -54,13 +54,10 @@ class Saving:
 
     def write(self, trained: Checkpoint) -> None:
         """Make a state the last one of the run; where that fails, say so, note why, leave what there was."""
-        path = self._path / LAST
-
-        def save() -> None:
-            directory.save_last(self._path, trained, self._config.keep, self._last_step)
-            self._last_step = self._good.numbers.step
-
-        self.unsaved = attempt(save, path, trained)
+        where = self._path, trained, self._config.keep, self._last_step
+        self.unsaved = attempt(self._path / LAST, trained, directory.save_last, *where)
+        if self.unsaved is None:
+            self._last_step = trained.step
         self._saved_at = time.monotonic()
 
     def go_back(self, error: DivergedError) -> None:
@@ -80,10 +77,10 @@ class Saving:
         )
 
 
-def attempt(save: Callable[[], object], path: Path, trained: Checkpoint) -> str | None:
+def attempt(path: Path, trained: Checkpoint, save: Callable[..., object], *given: object) -> str | None:
     """Save; if that is not possible, log why, with the bytes that are needed and free, and return it."""
     try:
-        save()
+        save(*given)
     except (OSError, CheckpointError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         needed = sum(array.nbytes for array in (*trained.weights.values(), *trained.arrays.values()))

@@ -97,10 +97,7 @@ class Tracker:
     def draw(self, draw: Callable[..., object], *arguments: object) -> None:
         """Give TensorBoard's writer, if there is one, to `draw`; what goes wrong there ends the curves."""
         if self._writer is not None:
-            try:
-                draw(self._writer, *arguments)
-            except Exception as error:  # TensorBoard's writers raise what their threads ran into, of any kind
-                self._lose(error)
+            self._attempt(draw, self._writer, *arguments)
 
     def flush(self) -> None:
         self.draw(lambda writer: writer.flush())
@@ -129,19 +126,20 @@ class Tracker:
 
         # what TensorBoard's thread runs into is raised by the next call of its writer; it need not print it
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
-        try:
-            self._writer = SummaryWriter(self._directory, **how)
-        except (OSError, UnicodeError) as error:  # TensorBoard's paths are UTF-8
-            self._lose(error)
+        self._writer = self._attempt(SummaryWriter, self._directory, **how)
 
     def _close(self) -> None:
         self.draw(lambda writer: writer.close())
         if threading.excepthook == self._in_thread:
             threading.excepthook = self._hook
 
-    def _lose(self, error: Exception) -> None:
-        self._writer, self._curves = None, False
-        log.warning(f"TensorBoard's curves end here: {error}. Training goes on.")
+    def _attempt(self, act: Callable[..., object], *arguments: object, **how: object) -> object:
+        try:
+            return act(*arguments, **how)
+        except Exception as error:  # TensorBoard's writers raise what their threads ran into, of any kind
+            self._writer, self._curves = None, False
+            log.warning(f"TensorBoard's curves end here: {error}. Training goes on.")
+            return None
 
 
 def fenced(text: str) -> str:

@@ -20,7 +20,6 @@ from charlstm.model.stepper import Stepper
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
 from charlstm.sampling.writer import mask
-from charlstm.tasks.memorize import FOR_LM, FOR_MEMORIZE
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Ids, Vocabulary
 from charlstm.training import recipe
@@ -42,8 +41,6 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "CopyPlan":
     """What it takes to learn to copy. Raises ValueError if what is asked for has no meaning there."""
     usual = {"text": None, "path": None, "unit": "char", "alphabet": None, "min_count": 1, "records": "none"}
     refuse("data", settings.data, usual, "task=copy draws symbols of its own")
-    refuse("train", settings.train, FOR_LM, "works with task=lm only")
-    refuse("train", settings.train, FOR_MEMORIZE, "works with task=memorize only")
     refuse("train", settings.train, {"layout": "auto"}, "task=copy trains sequences side by side")
     recipe.refuse_undecided(settings.train, "copy")
     if settings.init is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charlstm.model.numpy_model import NumpyModel
 from charlstm.runs.run import EXCERPT, Run, Weights
-from charlstm.state import CopyState, TaskState
+from charlstm.state import CopyState
 from charlstm.tasks import copying
 from charlstm.tasks.copying import EXAMINATION, PASSED, PROOF, TRAINING, CopyPlan
 from charlstm.tasks.memorize_run import WORTH_A_FREE_RUN
@@ -26,6 +26,8 @@ AVERAGED = 100
 class Copy(Run):
     """The run. An epoch is one batch of new sequences, all of the length in hand."""
 
+    stands: CopyState
+
     def __init__(self, plan: CopyPlan, path: Path) -> None:
         model, config = plan.first_model(), plan.config
         self.stands = CopyState(length=1, longest=0, share=0.0)
@@ -40,14 +42,10 @@ class Copy(Run):
         seeds = (self.settings.seed, TRAINING, epoch)
         return [copying.window(self.vocabulary, self.stands.length, self.settings.train.batch, seeds)]
 
-    def state(self) -> CopyState:
-        return self.stands
-
-    def put_back(self, state: TaskState) -> None:
-        assert isinstance(state, CopyState)
-        self.stands = state
+    def put_back(self, state: CopyState) -> None:
+        super().put_back(state)
         if self.best:
-            self.keep_best(self._figures())
+            self._keep()
 
     def handle(self, progress: Progress) -> bool:
         if progress.accuracy >= WORTH_A_FREE_RUN:  # fed with the true symbols, which is the easier task
@@ -94,8 +92,11 @@ class Copy(Run):
             self.best = weights
             if before:  # in case that this examination was passed by luck
                 self.best |= {f"before/{name}": weight for name, weight in old.items()}
-            self.keep_best(self._figures())
+            self._keep()
             self.signals.save_wanted = True
+
+    def _keep(self) -> None:
+        self.keep_best(self._passed(self.stands.longest), self._figures())
 
     def _figures(self, share: float = PASSED) -> Figures:
         """With this share of the symbols right; before the proof, with no more than what it will ask for."""
@@ -103,9 +104,6 @@ class Copy(Run):
         bits = copying.bits(longest, symbols, share)
         own = {"longest": longest, "symbols": symbols, "bits": bits}
         return self.figures({**own, "bits_per_hidden_unit": bits / (model.layers * model.width)})
-
-    def best_weights(self) -> Weights:
-        return self._passed(self.stands.longest)
 
     def _passed(self, length: int) -> Weights:
         """The weights that passed this length, of the two that are kept; the present ones, if none did."""
@@ -127,7 +125,7 @@ class Copy(Run):
             )
         self.stands = replace(self.stands, longest=longest)
         figures = self._figures(share) | {"accuracy": share}
-        self.keep_best(figures)
+        self.keep_best(self._passed(longest), figures)
         log.info(self._verdict(figures))
         return figures
 

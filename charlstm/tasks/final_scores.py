@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from charlstm.model.torch_model import Model
-from charlstm.runs.initial import judged
+from charlstm.runs.initial import COMPARED
 from charlstm.runs.plan import Plan
 from charlstm.scoring import baselines, held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
@@ -100,7 +100,8 @@ def before_and_after(plan: Plan, corpus: Corpus, model: Model) -> Figures:
     first.load_arrays(plan.initial.weights)
     for name, text in {"new": corpus, "old": plan.initial.old}.items():
         if text is not None:
-            ids, begin = judged(text)
+            part = next(part for part in (text.test, text.valid, text.train) if len(part) > 1)
+            ids, begin = part[:COMPARED], len(text.ids) - len(part)
             extent, start = text.extent(begin, begin + len(ids)), text.vocabulary.start
             for when, one in {"before": first, "after": model}.items():
                 nats = held_out.carried(one, ids, start, once=True).nats

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.config.compose import literal
 from charlstm.config.settings import Kernel, TrainSettings
-from charlstm.config.values import refuse
 from charlstm.runs.initial import read_text
 from charlstm.runs.plan import Plan
 from charlstm.runs.resume import Saved, resumed
 from charlstm.scoring import baselines
 from charlstm.state import Decided, LanguageModelState, Machine
-from charlstm.tasks.memorize import FOR_MEMORIZE
 from charlstm.text.corpus import Corpus
 from charlstm.training import machine, memory, processes, recipe
 
@@ -41,7 +39,6 @@ def plan(settings: TrainSettings, saved: Saved | None) -> "LanguageModelPlan":
             f"train.layout = {train.layout}, train.loss = {train.loss}: task=lm trains parallel streams on "
             "cross-entropy; leave both keys out"
         )
-    refuse("train", train, FOR_MEMORIZE, "works with task=memorize only")
     recipe.refuse_undecided(train, "lm")
     settings, corpus, initial = read_text(settings, settings.data, saved)
     corpus.fit_split(settings.data.split)

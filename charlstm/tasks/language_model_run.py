@@ -21,7 +21,7 @@ from charlstm.sampling.strategy import Strategy
 from charlstm.sampling.writer import Passage, Writer, mask, stream
 from charlstm.scoring import held_out
 from charlstm.scoring.surprisal import NATS_PER_BIT
-from charlstm.state import BestScore, LanguageModelState, TaskState
+from charlstm.state import BestScore, LanguageModelState
 from charlstm.tasks import final_scores, worker
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
 from charlstm.text.vocabulary import Extent, Ids
@@ -50,6 +50,7 @@ class LanguageModel(Run):
     """The run: figures of every few steps, a score of the valid part now and then, the best weights kept."""
 
     plan: LanguageModelPlan
+    stands: LanguageModelState
 
     def __init__(self, plan: LanguageModelPlan, path: Path) -> None:
         training = worker.training_of(plan)
@@ -57,24 +58,21 @@ class LanguageModel(Run):
         self.scored = copy.deepcopy(training.model)
         self.read = worker.shared(self.scored)
         super().__init__(plan, path, training)
-        self.found, self.since_best = BestScore(nats=None, step=0, averaged=False), 0
-        # with a budget: how many evaluations were due so far, the seconds that they took, and the latest, and
-        # those of a symbol of the final scores
+        none = BestScore(nats=None, step=0, averaged=False)
+        self.stands = LanguageModelState(best=none, since_best=0, decided=plan.decided)
+        # how many evaluations were due at the latest; with a budget: the seconds that all took, and the
+        # latest, and those of a symbol of the final scores
         self.due, self.spent, self.latest, self.per_symbol = 0, 0.0, 0.0, 0.0
         self.last: float | None = None  # score
         self._sampled = time.monotonic()
 
-    def state(self) -> LanguageModelState:
-        return LanguageModelState(best=self.found, since_best=self.since_best, decided=self.plan.decided)
-
-    def put_back(self, state: TaskState) -> None:
-        assert isinstance(state, LanguageModelState)
+    def put_back(self, state: LanguageModelState) -> None:
         assert self.resumed is not None
         if self.best and state.best.nats is not None and self.resumed.same_parts:
-            self.found, self.since_best = state.best, state.since_best
-            self.keep_best(self._figures())
+            self.stands = replace(state, decided=self.plan.decided)
+            self.keep_best(self.best, self._figures())
         else:  # of other parts the score is another, which is known at the first evaluation or the end
-            self.found = replace(state.best, nats=None)
+            self.stands = replace(self.stands, best=replace(state.best, nats=None))
 
     def handle(self, progress: Progress) -> bool:
         if self.plan.clock.budget is not None or self.settings.tensorboard:
@@ -99,14 +97,15 @@ class LanguageModel(Run):
         unit = self.vocabulary.unit
         self.tracker.curves(progress.step, progress.curves(unit))
         if is_scored:
-            self.since_best, self.last = self.since_best + 1, nats
+            self.last, before = nats, self.stands.best.nats
+            self.stands = replace(self.stands, since_best=self.stands.since_best + 1)
             if is_shown:
                 self._sampled = time.monotonic()
                 log.info(f"step {progress.step:,} writes: {' '.join(texts[LOGGED][:SHORT].split())}")
-            if self.found.nats is None or nats < self.found.nats:
-                self.found = BestScore(nats=nats, step=progress.step, averaged=averaged)
-                self.best, self.since_best = weights, 0
-                self.keep_best(self._figures())
+            if before is None or nats < before:
+                found = BestScore(nats=nats, step=progress.step, averaged=averaged)
+                self.best, self.stands = weights, replace(self.stands, best=found, since_best=0)
+                self.keep_best(weights, self._figures())
                 self.signals.save_wanted = True
             if self.settings.tensorboard:
                 self._draw_scored(progress.step, scores, texts)
@@ -114,11 +113,11 @@ class LanguageModel(Run):
                 self.latest = self.plan.clock.spent() - begin
                 self.spent += self.latest
                 self._rehearse()
-        best = self.found.nats
+        best = self.stands.best.nats
         valid = "" if best is None else f"valid {best / NATS_PER_BIT:.3f}"
         self.tracker.advance(progress.shown(valid, unit))
         patience = self.plan.config.patience
-        return patience is not None and self.since_best >= patience
+        return patience is not None and self.stands.since_best >= patience
 
     def _draw_scored(self, step: int, scores: list[Scored], texts: dict[float, str]) -> None:
         """Scores of the valid part, those of simpler models on the last part, as lines beside them, and what
@@ -129,10 +128,7 @@ class LanguageModel(Run):
         drawn = {f"bits_per_{unit}/{name}": value for name, value in bits.items()}
         self.tracker.curves(step, drawn | self.slow_curves())
         self.tracker.text(step, "written", {f"temperature {t}": text for t, text in texts.items()})
-        count = (
-            self.due if self.plan.clock.budget else self.plan.evaluations_due(step, self.plan.decided.steps)
-        )
-        if self.training.step >= self.training.steps or count & (count - 1) == 0:
+        if self.training.step >= self.training.steps or self.due & (self.due - 1) == 0:
             self.draw_inside(step)
 
     @property
@@ -145,11 +141,11 @@ class LanguageModel(Run):
         """Whether the valid part is scored after this step. With a budget, those are left out that
         would make them take more than a tenth of it."""
         training, clock = self.training, self.plan.clock
-        if clock.budget is None:
-            return self.plan.is_scored(step)
         due = self.plan.evaluations_due(min(step, training.steps), training.steps)
         is_cheap = self.spent + self.latest <= clock.spent() / 10
         is_scored = training.step >= training.steps or (due > self.due and is_cheap)
+        if clock.budget is None:
+            is_scored = self.plan.is_scored(step)
         self.due = due if is_scored else self.due
         return is_scored
 
@@ -185,7 +181,7 @@ class LanguageModel(Run):
                 for mine, weight in zip(self.scored.parameters(), weights, strict=True):
                     mine.copy_(weight)
             copied = {name: array.copy() for name, array in self.scored.weights().items()}
-            return Scored(self._nats(progress, self.plan.sample), averaged, copied)
+            return Scored(self._nats(progress), averaged, copied)
 
         plain = score(self.training.model.parameters(), False)
         if self.training.average is None:
@@ -193,19 +189,18 @@ class LanguageModel(Run):
         averaged = score(self.training.average.averages, True)
         return sorted([averaged, plain], key=lambda scored: scored.nats)
 
-    def _nats(self, progress: Progress, symbols: int) -> float:
-        """The score of `scored` on the valid part's first symbols or, where there is none, the loss of the
-        training."""
-        valid = self.plan.corpus.valid[:symbols]
+    def _nats(self, progress: Progress) -> float:
+        """The score of `scored` on the valid part's first symbols; without one, the loss of the training."""
+        valid = self.plan.corpus.valid[: self.plan.sample]
         if not len(valid):
             return progress.loss
         is_timed = self.plan.clock.budget is not None
         return held_out.carried(self.read, valid, self.vocabulary.start, once=is_timed).nats
 
     def _figures(self) -> Figures:
-        nats = self.found.nats if self.plan.sample else None
-        own = {**final_scores.score_figures("valid", nats, self.sampled), "best_step": self.found.step}
-        return self.figures({**own, "averaged": self.found.averaged})
+        best = self.stands.best
+        own = final_scores.score_figures("valid", best.nats if self.plan.sample else None, self.sampled)
+        return self.figures({**own, "best_step": best.step, "averaged": best.averaged})
 
     @cached_property
     def sampled(self) -> Extent:
@@ -218,12 +213,14 @@ class LanguageModel(Run):
     def conclude(self) -> Figures:
         assert self.progress is not None
         with self.signals.breaking_off():
+            found = self.stands.best
             if not self.best:  # it ended before its first evaluation
                 _, averaged, self.best = self._evaluate(self.progress)[0]
-                self.found = BestScore(nats=None, step=self.training.step, averaged=averaged)
+                found = BestScore(nats=None, step=self.training.step, averaged=averaged)
             self.scored.load_arrays(self.best)
-            if self.found.nats is None:
-                self.found = replace(self.found, nats=self._nats(self.progress, self.plan.sample))
+            if found.nats is None:
+                found = replace(found, nats=self._nats(self.progress))
+            self.stands = replace(self.stands, best=found)
             # what is kept from here on is what comes after the scores; the state is saved already
             self.plan.clock.reserve -= self.latest + self.per_symbol * REREAD * self._held_out()
             self.plan.clock.reserve -= 7 / 8 * self.saving_seconds()
@@ -232,7 +229,7 @@ class LanguageModel(Run):
             figures |= self.baselines
             figures |= final_scores.before_and_after(self.plan, self.plan.corpus, self.scored)
             written_at = {t: written(self.plan, self.scored, t, SHORT) for t in TEMPERATURES}
-        self.keep_best(figures)
+        self.keep_best(self.best, figures)
         for temperature, text in written_at.items():
             lines = text.split("\n")[:SHORT_LINES]
             log.info("\n".join([f"\ntemperature {temperature}:", *lines]))
@@ -241,9 +238,9 @@ class LanguageModel(Run):
         return figures
 
     def _say_scores(self, figures: Figures) -> None:
-        best = self.found.nats
+        best, since_best = self.stands.best.nats, self.stands.since_best
         rise = self.last / best if self.last and best else 1.0
-        log.info(f"\n{final_scores.verdict(figures, self.since_best, rise)}\n", extra={"bold": True})
+        log.info(f"\n{final_scores.verdict(figures, since_best, rise)}\n", extra={"bold": True})
         most = self.plan.most_scored
         names = {
             part: f"first {most:,} symbols of the {part} part"
@@ -259,7 +256,7 @@ class LanguageModel(Run):
             f"\n{figures['steps']:,} steps in {seconds:.0f} s at {speed:,.0f} "
             f"{UNITS[self.vocabulary.unit]}/s; best at step {figures['best_step']:,} ({which})."
         )
-        if not self.since_best:
+        if not since_best:
             self.more = (f"train.steps={2 * self.training.step}",)
 
 

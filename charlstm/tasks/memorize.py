@@ -14,16 +14,9 @@ from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
 from charlstm.training import recipe
 
-FOR_LM = {"accumulate": 1, "averaging": 0.0, "steps": None, "patience": None}
-"""Keys of `train` that work with `task=lm` only, as they are when that is not asked for."""
-
-FOR_MEMORIZE = {"weight_bits": None}
-"""The same of `task=memorize`."""
-
 
 def plan(settings: TrainSettings, saved: Saved | None) -> "MemorizePlan":
     """What it takes to learn the text by heart. Raises ValueError if what is asked for does not fit."""
-    refuse("train", settings.train, FOR_LM, "works with task=lm only")
     recipe.refuse_undecided(settings.train, "memorize")
     refuse("data", settings.data, {"unit": "char", "min_count": 1, "records": "none"}, "is for task=lm")
     data = replace(settings.data, split=(1.0, 0.0, 0.0))

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from charlstm.model.torch_model import Model
-from charlstm.runs.run import EXCERPT, Run, Weights
+from charlstm.runs.run import EXCERPT, Run
 from charlstm.sampling import writer
-from charlstm.state import MemorizeState, Proven, TaskState
+from charlstm.state import MemorizeState, Proven
 from charlstm.tasks.final_scores import before_and_after, say_before_and_after
 from charlstm.tasks.memorize import MemorizePlan
 from charlstm.text.vocabulary import Ids, Vocabulary
@@ -33,19 +33,16 @@ UNPROVEN = Proven(known=False, longest=0, written=0)
 class Memorize(Run):
     """The run: figures of each epoch, and a free run after those that make one worth trying."""
 
+    stands: MemorizeState
+
     def __init__(self, plan: MemorizePlan, path: Path) -> None:
         beside = plan.kept(framed=True)
         training = of_text(plan.first_model(), plan.ids, plan.config, plan.clock, beside, plan.settings.seed)
         super().__init__(plan, path, training)
         self.ids, self.corpus = plan.ids, plan.corpus
-        self.proven = UNPROVEN
-        self.recalled_at_epoch: int | None = None
+        self.stands = MemorizeState(recalled_at_epoch=None, proof=UNPROVEN)
 
-    def state(self) -> MemorizeState:
-        return MemorizeState(recalled_at_epoch=self.recalled_at_epoch, proof=self.proven)
-
-    def put_back(self, state: TaskState) -> None:
-        assert isinstance(state, MemorizeState)
+    def put_back(self, state: MemorizeState) -> None:
         assert self.resumed is not None
         training = self.training
         # cut in other windows than before, the epochs to come take another number of steps
@@ -53,21 +50,20 @@ class Memorize(Run):
         training.most_steps += training.ahead
         training.steps = training.most_steps
         if self.resumed.same_parts:  # another text is not known by heart
-            self.recalled_at_epoch, self.proven = state.recalled_at_epoch, state.proof
+            self.stands = state
 
     def handle(self, progress: Progress) -> bool:
         config = self.settings.train
         with self.signals.breaking_off():  # what is broken off will be tried again
-            model, proven = self.training.model, self.proven
+            model, proven = self.training.model, self.stands.proof
             if progress.accuracy == 1 or self.training.config.loss != "hardest":
                 progress, proven = tried(progress, proven, model, self.vocabulary, self.ids)
             is_last = progress.recalled or self.training.step == self.training.steps
             sampled = progress.epoch % config.sample_every == 0 or is_last
             written = self._written(SAMPLED_CHARACTERS) if sampled and self.settings.tensorboard else None
-        self.proven = proven
-        if progress.recalled:
-            self.recalled_at_epoch = progress.epoch
-        longest, whole = self.proven.longest, self.plan.text_length
+        first = progress.epoch if progress.recalled else self.stands.recalled_at_epoch
+        self.stands = MemorizeState(recalled_at_epoch=first, proof=proven)
+        longest, whole = proven.longest, self.plan.text_length
         known = f"free run {longest:,}/{whole:,}" if longest else f"{progress.accuracy:.0%} right"
         self.tracker.advance(progress.shown(known))
         if progress.epoch % config.log_every == 0 or progress.recalled:
@@ -77,7 +73,7 @@ class Memorize(Run):
             self.tracker.text(progress.step, "written", marked(written, self.vocabulary.decode(self.ids)))
         if is_last:
             self.draw_inside(progress.step)
-        return self.proven.known and config.stop_at_recall
+        return proven.known and config.stop_at_recall
 
     @property
     def excerpt(self) -> Ids:
@@ -85,24 +81,25 @@ class Memorize(Run):
 
     def standing(self) -> tuple[float, float | None]:
         if self.plan.clock.budget is None and self.settings.train.stop_at_recall:
-            return self.proven.longest / self.plan.text_length, math.inf  # nobody knows when it will be known
+            return (
+                self.stands.proof.longest / self.plan.text_length,
+                math.inf,
+            )  # nobody knows when it will be known
         return super().standing()
 
     def closing_seconds(self) -> float:
         # two samples, and two free runs
-        return self.writing_seconds(PRINTED_CHARACTERS + SAMPLED_CHARACTERS + 2 * self.proven.longest)
-
-    def best_weights(self) -> Weights:
-        return self.training.model.weights()
+        free_runs = 2 * self.stands.proof.longest
+        return self.writing_seconds(PRINTED_CHARACTERS + SAMPLED_CHARACTERS + free_runs)
 
     def conclude(self) -> Figures:
         with self.signals.breaking_off():
             right = writer.recall(self.training.model.in_numpy(), self.vocabulary, self.ids)
             written = self._written(PRINTED_CHARACTERS)
             scores = before_and_after(self.plan, self.corpus, self.training.model)
-        known, first = right == len(self.ids) - 1, self.recalled_at_epoch
+        known, first = right == len(self.ids) - 1, self.stands.recalled_at_epoch
         figures = self.figures({"recalled_at_epoch": first, "recalled": known, "free_run": right} | scores)
-        self.keep_best(figures)
+        self.keep_best(self.training.model.weights(), figures)
         if not known and self.settings.train.budget is None:
             self.more = (f"train.epochs={2 * figures['epochs']}",)
         cut = "..." if len(self.ids) > PRINTED_CHARACTERS else ""

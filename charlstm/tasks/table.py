@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config.settings import Task, TrainSettings
-from charlstm.config.values import Duration
+from charlstm.config.values import Duration, refuse
 from charlstm.runs.initial import check_shape
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome
@@ -25,6 +25,12 @@ log = logging.getLogger("charlstm")
 
 TASKS = {"memorize": memorize.plan, "lm": language_model.plan, "copy": copying.plan}
 
+OF_ONE_TASK: dict[Task, dict[str, object]] = {
+    "lm": {"accumulate": 1, "averaging": 0.0, "steps": None, "patience": None},
+    "memorize": {"weight_bits": None},
+}
+"""Keys of `train` that work with one task only, as they are when that is not asked for."""
+
 
 def plan(
     settings: TrainSettings, saved: Saved | None = None, began: float | None = None, typed: Iterable[str] = ()
@@ -36,6 +42,10 @@ def plan(
     `saved` is the run that is resumed, `began` when the command did, by `time.monotonic`, from which its
     budget counts, None: just now, and `typed` what was asked for, `key=value` or the key alone."""
     began = time.monotonic() if began is None else began
+    for task, usual in OF_ONE_TASK.items():
+        refuse(
+            "train", settings.train, {} if task == settings.task else usual, f"works with task={task} only"
+        )
     made = TASKS[settings.task](settings, saved)
     check_shape(settings, made.settings, {word.lstrip("+").partition("=")[0] for word in typed})
     if settings.task != "lm" and size() > 1:
