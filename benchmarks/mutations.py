@@ -688,8 +688,8 @@ MUTATIONS = [
         "train: never use the average",
         "charlstm/tasks/language_model_run.py",
         "tests/tasks/test_language_model.py -k better_of_weights",
-        "averaged = score(self.training.average.averages, True)",
-        "averaged = score(self.training.model.parameters(), True)",
+        "            weights = self.weights(averaged)\n",
+        "            weights = self.weights(averaged=False)\n",
     ),
     Mutation(
         "train: do not clip",

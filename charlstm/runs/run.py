@@ -125,6 +125,13 @@ class Run(ABC):
             self.plan.clock.reserve = ENDING + drawing + compared + self.saving_seconds()
             self.plan.clock.reserve += self.closing_seconds()
 
+    def weights(self, averaged: bool) -> Weights:
+        """A copy of those that are trained, or of their average."""
+        optimizer, average = self.training.optimizer, self.training.average
+        tensors = average.averages if average is not None and averaged else optimizer.parameters
+        named = zip(optimizer.names, tensors, strict=True)
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in named}
+
     def figures(self, own: Figures) -> Figures:
         """What `result.json` and the checkpoint keep: the task's own figures among those of all tasks."""
         assert self.progress is not None

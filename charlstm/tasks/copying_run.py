@@ -74,14 +74,14 @@ class Copy(Run):
     def proof_step(self) -> float:
         """Seconds that a step of all the sequences of a proof takes."""
         begin = self.plan.clock.now()
-        model = NumpyModel(self.settings.model, self._averaged())
+        model = NumpyModel(self.settings.model, self.weights(averaged=True))
         ids = copying.sequences(self.vocabulary, 1, copying.PROVEN_ON, (0, 0))
         copying.right(model, self.vocabulary, ids)
         return (self.plan.clock.now() - begin) / copying.steps(1)
 
     def _examine(self, progress: Progress) -> None:
         """Go on to the first length that the model does not pass."""
-        weights, seeds = self._averaged(), (self.settings.seed, EXAMINATION, progress.epoch)
+        weights, seeds = self.weights(averaged=True), (self.settings.seed, EXAMINATION, progress.epoch)
         model = NumpyModel(self.settings.model, weights)
         with self.signals.breaking_off():
             *passed, failed = copying.climb(model, self.vocabulary, self.stands.length, seeds)
@@ -107,14 +107,9 @@ class Copy(Run):
 
     def _passed(self, length: int) -> Weights:
         """The weights that passed this length, of the two that are kept; the present ones, if none did."""
-        kept, start = self.best or self._averaged(), "before/" if 0 < length <= self.stands.before else ""
+        kept = self.best or self.weights(averaged=True)
+        start = "before/" if 0 < length <= self.stands.before else ""
         return {name: kept[start + name] for name in self.training.optimizer.names}
-
-    def _averaged(self) -> Weights:
-        average = self.training.average
-        assert average is not None
-        named = zip(self.training.optimizer.names, average.averages, strict=True)
-        return {name: array.cpu().numpy().copy() for name, array in named}
 
     def conclude(self) -> Figures:
         # what passed one of many examinations may have passed by luck

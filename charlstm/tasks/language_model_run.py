@@ -4,15 +4,12 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from charlstm.model.torch_model import Model
 from charlstm.progress_bar import TOLD
@@ -176,18 +173,15 @@ class LanguageModel(Run):
         """The weights and their average, the better one on the valid part first; where there is none, the
         average is taken as it is, under the loss of the training."""
 
-        def score(weights: Iterable[Tensor], averaged: bool) -> Scored:
-            with torch.no_grad():
-                for mine, weight in zip(self.scored.parameters(), weights, strict=True):
-                    mine.copy_(weight)
-            copied = {name: array.copy() for name, array in self.scored.weights().items()}
-            return Scored(self._nats(progress), averaged, copied)
+        def score(averaged: bool) -> Scored:
+            weights = self.weights(averaged)
+            self.scored.load_arrays(weights)
+            return Scored(self._nats(progress), averaged, weights)
 
-        plain = score(self.training.model.parameters(), False)
+        plain = score(averaged=False)
         if self.training.average is None:
             return [plain]
-        averaged = score(self.training.average.averages, True)
-        return sorted([averaged, plain], key=lambda scored: scored.nats)
+        return sorted([score(averaged=True), plain], key=lambda scored: scored.nats)
 
     def _nats(self, progress: Progress) -> float:
         """The score of `scored` on the valid part's first symbols; without one, the loss of the training."""

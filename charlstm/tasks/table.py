@@ -43,9 +43,8 @@ def plan(
     budget counts, None: just now, and `typed` what was asked for, `key=value` or the key alone."""
     began = time.monotonic() if began is None else began
     for task, usual in OF_ONE_TASK.items():
-        refuse(
-            "train", settings.train, {} if task == settings.task else usual, f"works with task={task} only"
-        )
+        if task != settings.task:
+            refuse("train", settings.train, usual, f"works with task={task} only")
     made = TASKS[settings.task](settings, saved)
     check_shape(settings, made.settings, {word.lstrip("+").partition("=")[0] for word in typed})
     if settings.task != "lm" and size() > 1:
