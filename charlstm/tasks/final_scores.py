@@ -154,7 +154,7 @@ def table(figures: Figures, names: Mapping[str, str]) -> Iterator[tuple[str, boo
     for name, bits in figures.get("baselines_bpc", {}).items():
         after = " after the training part" if name in baselines.COMPRESSORS else ""
         costs[f"{names[part]}, {name}{after}"] = [bits, figures["baselines_bpb"][name]]
-    known = {said: both for said, both in costs.items() if both[0] is not None}
+    known: dict[str, list[Any]] = {said: both for said, both in costs.items() if both[0] is not None}
     yield f"{'bits/char':>9} {'bits/byte':>9} {'nats/char':>9} {'perplexity':>10}", False
     for said in sorted(known, key=lambda said: (said in rest.keys() - own, known[said][0])):
         bits, size = known[said]

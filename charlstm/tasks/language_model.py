@@ -19,8 +19,6 @@ from charlstm.training import machine, memory, processes, recipe
 if TYPE_CHECKING:
     import torch
 
-    from charlstm.training import speed
-
 UPDATES_PER_EVALUATION = 25  # at least
 BASELINE_SECONDS = 3e-6  # of a symbol that they read, about
 UNITS = {"char": "characters", "byte": "bytes"}
@@ -82,27 +80,18 @@ class LanguageModelPlan(Plan):
     def decided(self) -> Decided:
         """As asked for, as an earlier run at this speed chose where that is not emulated here, or what is
         fastest here. Needs torch, and two seconds about, or as a GPU starts some more."""
-        asked, before = self.settings.precision, self._decided_before(*SPEED)
+        asked, at_speed = self.settings.precision, self._decided_before(*SPEED)
         has = self.kernels if asked == "auto" else (asked,)
-        if before and before.precision in has:
-            precision, threads, seconds = before.precision, before.threads, before.seconds_per_step
-        else:
-            (precision, threads), seconds = self._fastest(has)
+        if at_speed is None or at_speed.precision not in has:
+            at_speed = self._fastest(has)
         config, run = self.config, self.resumed
         made = run.state.numbers.step if run and self.clock.budget else 0
         ahead = self._ahead() if run and not self.clock.budget and config.steps is None else 0
-        steps = recipe.steps_of(config, len(self.corpus.train), self.clock, seconds)
+        steps = recipe.steps_of(config, len(self.corpus.train), self.clock, at_speed.seconds_per_step)
         steps = max(steps + made + ahead, 1)
         before = self._decided_before() if run and run.same_parts else None
         sample = before.sample if before else recipe.sampled(config, steps, self.settings.eval.times)
-        return Decided(
-            precision=precision,
-            threads=threads,
-            seconds_per_step=seconds,
-            steps=steps,
-            ahead=ahead,
-            sample=sample,
-        )
+        return replace(at_speed, steps=steps, ahead=ahead, sample=sample)
 
     def _decided_before(self, *keys: str) -> Decided | None:
         """What the run that is resumed decided, if these keys and the device are the same; else None."""
@@ -122,8 +111,8 @@ class LanguageModelPlan(Plan):
         window = done.window if self.resumed.same_place else 0
         return done.step - done.epoch * recipe.steps_per_epoch(self.config, len(self.corpus.train)) - window
 
-    def _fastest(self, kernels: Sequence[Kernel]) -> "tuple[speed.Choice, float]":
-        """The precision and the threads that make a step shortest, and the seconds that it takes."""
+    def _fastest(self, kernels: Sequence[Kernel]) -> Decided:
+        """The precision and the threads that make a step shortest, and the seconds that it takes; of one."""
         from charlstm.training import speed
 
         is_gpu, threads = self.device.type == "cuda", self.settings.threads
@@ -135,7 +124,8 @@ class LanguageModelPlan(Plan):
         probed = self.first_model(Machine(device=str(self.device), **choices[-1]._asdict()))
         config = replace(self.config, batch=self.config.batch // processes.size())
         best, seconds = speed.fastest(probed, self.corpus.train, self.start_token, config, choices, end)
-        return best, seconds / (1 - self.config.keep)  # with the streams of the old text
+        seconds /= 1 - self.config.keep  # with the streams of the old text
+        return Decided(precision=best.precision, threads=best.threads, seconds_per_step=seconds, steps=1)
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:

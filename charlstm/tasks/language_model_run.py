@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class LanguageModel(Run):
         training = worker.training_of(plan)
         # scores are those of a copy: whatever becomes of a score, training does not notice
         self.scored = copy.deepcopy(training.model)
-        self.read = worker.shared(self.scored)
+        several = training.processes
+        self.read = self.scored if several is None else cast(Model, worker.Shared(self.scored, several))
         super().__init__(plan, path, training)
         none = BestScore(nats=None, step=0, averaged=False)
         self.stands = LanguageModelState(best=none, since_best=0, decided=plan.decided)

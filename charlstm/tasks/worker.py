@@ -84,12 +84,6 @@ class Shared(nn.Module):
         return torch.cat(scores, 1), tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
 
 
-def shared(model: Model) -> Model:
-    """The same model, read by all processes if there are several."""
-    processes = together()
-    return model if processes is None else cast(Model, Shared(model, processes))
-
-
 def serve() -> None:
     """Do what the process of rank 0 says, to its last word; ConnectionError if it ends without that."""
     processes = together()
