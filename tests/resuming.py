@@ -80,13 +80,13 @@ def settings(overrides: Sequence[str]) -> TrainSettings:
 
 def plan(*arguments: str) -> Plan:
     """The plan of a request as the command line would make it, with the state that `resume` names."""
-    complete, saved = resume.complete(arguments, TrainSettings)
+    complete, saved = resume.complete(arguments)
     return table.plan(settings(complete), saved, typed=arguments)
 
 
 def compose(*arguments: str) -> TrainSettings:
     """The settings as the command line would have them, those of `resume` included."""
-    return settings(resume.complete(arguments, TrainSettings)[0])
+    return settings(resume.complete(arguments)[0])
 
 
 def text(symbols: int = 600) -> str:

@@ -74,7 +74,7 @@ def run(
             _check_all(each, lambda words: plan(compose("train", TrainSettings, words), None, None, words))
         else:
             typed = len(keys)
-            keys, job.saved = complete(keys, TrainSettings)
+            keys, job.saved = complete(keys)
             if job.saved:
                 keys.append(_in_no_name(key.partition("=")[0] for key in keys[:-typed]))
             job.began = BEGAN

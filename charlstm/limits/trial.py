@@ -46,7 +46,7 @@ def done(
         asked = overrides(settings, shape, length, path / TEXT)
         if was_stopped := directory.holds_a_run(path):
             asked.append(f"resume={path}")
-        asked, saved = resume.complete(asked, TrainSettings)
+        asked, saved = resume.complete(asked)
         of_training = compose.compose("train", TrainSettings, asked)
         if not was_stopped:
             (path / "config").mkdir(exist_ok=True)  # as Hydra leaves in the run directories of `train.py`

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from charlstm.config.settings import TrainConfig, TrainSettings
 from charlstm.model.numpy_model import parameter_count
 from charlstm.runs.initial import Initial
-from charlstm.runs.resume import Resumed
+from charlstm.runs.resume import Saved
 from charlstm.state import Machine
 from charlstm.text.corpus import Fingerprint
 from charlstm.text.vocabulary import Ids, Vocabulary
@@ -30,7 +30,7 @@ class Plan(ABC):
     data: Fingerprint
     text_length: int  # characters that are trained on
     window: int  # the most steps that gradients flow back through
-    resumed: Resumed | None
+    resumed: Saved | None
     clock: Clock = field(default_factory=Clock, compare=False)
     initial: Initial | None = None  # None: a new model
 

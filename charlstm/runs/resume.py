@@ -1,15 +1,14 @@
 """An earlier run -> one that resumes it: which values are as they were, and what differs."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from charlstm import checkpoint
 from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 from charlstm.config.compose import downloads, groups, literal, quote_free_text, typed
-from charlstm.config.convert import keys_of, values_of
+from charlstm.config.convert import values_of
 from charlstm.config.settings import Optimizer, TrainSettings
 from charlstm.files import PROJECT
 from charlstm.runs import directory
@@ -23,11 +22,14 @@ NOT_TAKEN_OVER = ("resume", "resume_with_other_data", "check")
 
 @dataclass(frozen=True)
 class Saved:
-    """The newest good state of an earlier run, read and verified once; `refusals` are of newer ones."""
+    """The newest good state of an earlier run, read and verified once; `refusals` are of newer ones. What
+    differs in the run that resumes it is known as soon as that is planned."""
 
     path: Path
     trained: Checkpoint
     refusals: list[str]
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # values then and now, by key
+    other_data: bool = False
 
     @property
     def state(self) -> TrainingState:
@@ -54,62 +56,6 @@ class Saved:
                 if not any(folder.joinpath(path).exists() for folder in (Path(), PROJECT)) and there.exists():
                     values[key] = str(there)
         return {key: value for key, value in values.items() if key not in NOT_TAKEN_OVER}
-
-
-def find(path: Path) -> Saved:
-    """The newest state to resume of a run directory, or this very file. CheckpointError if there is none."""
-    refusals = []
-    for candidate in [path / LAST, *directory.older(path)] if path.is_dir() else [path]:
-        try:
-            trained = checkpoint.load(candidate)
-        except CheckpointError as error:
-            refusals.append(str(error))
-            continue
-        if trained.training is None:
-            raise CheckpointError(
-                f"{candidate}: has only what sampling needs; a run is resumed from its {LAST}, "
-                "or its directory"
-            )
-        return Saved(candidate, trained, refusals)
-    raise CheckpointError(refusals[0])
-
-
-def complete(arguments: Sequence[str], settings_type: type[Any]) -> tuple[list[str], Saved | None]:
-    """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them, and
-    its state is returned, too. Raises ValueError if there is no such run, or it cannot be resumed so."""
-    quoted = quote_free_text(arguments, settings_type)
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if "resume" not in given or "resume" not in keys_of(settings_type):
-        return quoted, None
-    if given.get("init"):
-        raise ValueError(
-            f"init = {given['init']}: begins a new run with another text, resume goes on with the same "
-            "one; leave one of them out"
-        )
-    if not given["resume"]:
-        raise ValueError("resume = : names no run; give a run directory or one of its checkpoints")
-    for group in groups():
-        if group in given and group != "task":
-            raise ValueError(
-                f"{group} = {given[group]}: does not go together with resume, which takes all values from "
-                "the run; give single keys"
-            )
-    saved = find(Path(given["resume"]))
-    stored = saved.values()
-    if (task := given.get("task", stored["task"])) != stored["task"]:
-        raise ValueError(f"task = {task}: the run that is resumed has {stored['task']}; leave it out")
-    if not given.keys() & {"data.path", "data.text"}:
-        _refuse_strange(saved, stored["data.path"], given.get("data.url"))
-    taken = [f"{key}={literal(value)}" for key, value in stored.items() if key not in given]
-    return taken + quoted, saved
-
-
-@dataclass(frozen=True)
-class Resumed(Saved):
-    """An earlier run, as the one that resumes it sees it; `changed` has values then and now, by key."""
-
-    changed: dict[str, tuple[Any, Any]]
-    other_data: bool
 
     def unchanged(self, *keys: str) -> bool:
         """Whether these keys, or all keys of these groups, are as they were."""
@@ -146,11 +92,59 @@ class Resumed(Saved):
             yield f"other windows than before: after {self.state.numbers.epoch:,} epochs the next begins anew"
 
 
+def find(path: Path) -> Saved:
+    """The newest state to resume of a run directory, or this very file. CheckpointError if there is none."""
+    refusals = []
+    for candidate in [path / LAST, *directory.older(path)] if path.is_dir() else [path]:
+        try:
+            trained = checkpoint.load(candidate)
+        except CheckpointError as error:
+            refusals.append(str(error))
+            continue
+        if trained.training is None:
+            raise CheckpointError(
+                f"{candidate}: has only what sampling needs; a run is resumed from its {LAST}, "
+                "or its directory"
+            )
+        return Saved(candidate, trained, refusals)
+    raise CheckpointError(refusals[0])
+
+
+def complete(arguments: Sequence[str]) -> tuple[list[str], Saved | None]:
+    """The arguments, quoted for Hydra; with `resume=...` those of the run that it names come before them, and
+    its state is returned, too. Raises ValueError if there is no such run, or it cannot be resumed so."""
+    quoted = quote_free_text(arguments, TrainSettings)
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if "resume" not in given:
+        return quoted, None
+    if given.get("init"):
+        raise ValueError(
+            f"init = {given['init']}: begins a new run with another text, resume goes on with the same "
+            "one; leave one of them out"
+        )
+    if not given["resume"]:
+        raise ValueError("resume = : names no run; give a run directory or one of its checkpoints")
+    for group in groups():
+        if group in given and group != "task":
+            raise ValueError(
+                f"{group} = {given[group]}: does not go together with resume, which takes all values from "
+                "the run; give single keys"
+            )
+    saved = find(Path(given["resume"]))
+    stored = saved.values()
+    if (task := given.get("task", stored["task"])) != stored["task"]:
+        raise ValueError(f"task = {task}: the run that is resumed has {stored['task']}; leave it out")
+    if not given.keys() & {"data.path", "data.text"}:
+        _refuse_strange(saved, stored["data.path"], given.get("data.url"))
+    taken = [f"{key}={literal(value)}" for key, value in stored.items() if key not in given]
+    return taken + quoted, saved
+
+
 def resumed(
     settings: TrainSettings, saved: Saved | None, vocabulary: Vocabulary, corpus: corpora.Corpus | None
-) -> Resumed | None:
-    """What a run that goes on from `saved` takes over from it; None if nothing was saved. Raises ValueError
-    if what was asked for cannot be had by resuming that run. `corpus` is None where the task has none."""
+) -> Saved | None:
+    """The same with what differs in the run that resumes it. Raises ValueError if what is asked for cannot be
+    had so. `corpus` is None where the task has none."""
     if saved is None:
         return None
     before, now = values_of(saved.state.settings), values_of(settings)
@@ -170,14 +164,14 @@ def resumed(
             f"resume = {settings.resume}: the text has changed since ({saved.state.data.size:,} bytes then, "
             f"{corpus.data.size:,} now); give it as it was, or resume_with_other_data=true"
         )
-    return Resumed(saved.path, saved.trained, saved.refusals, changed, other)
+    return replace(saved, changed=changed, other_data=other)
 
 
 def _refuse_strange(saved: Saved, path: str | None, url: str | None) -> None:
     """Check what the checkpoint alone names, which anybody may have made: the text's `path`, unless it is in
     the current folder or is what was trained on, and where it is downloaded from, unless `conf/data` or the
     user, by `url`, names that; ValueError if the user has to name it."""
-    data = dataclasses.replace(saved.state.settings.data, path=path)
+    data = replace(saved.state.settings.data, path=path)
     if data.text is not None or path in (None, "", "-"):
         return
     try:

@@ -11,7 +11,7 @@ from charlstm.checkpoint import LAST, Checkpoint, CheckpointError
 from charlstm.config.settings import TrainSettings
 from charlstm.config.values import Duration
 from charlstm.runs import directory, snapshot
-from charlstm.runs.resume import Resumed
+from charlstm.runs.resume import Saved
 from charlstm.training.loop import DivergedError, Training
 
 log = logging.getLogger("charlstm")
@@ -24,7 +24,7 @@ class Saving:
     """The last state of a run, on disk and in memory, as `save` and `train.on_nonfinite` want it."""
 
     def __init__(
-        self, training: Training, path: Path, settings: TrainSettings, resumed: Resumed | None = None
+        self, training: Training, path: Path, settings: TrainSettings, resumed: Saved | None = None
     ) -> None:
         self._training, self._path, self._config = training, path, settings.save
         self._on_nonfinite = settings.train.on_nonfinite

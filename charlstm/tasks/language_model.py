@@ -138,13 +138,8 @@ class LanguageModelPlan(Plan):
 
     @cached_property
     def machine(self) -> Machine:
-        decided = self.decided
-        return Machine(
-            device=str(self.device),
-            precision=decided.precision,
-            threads=decided.threads,
-            processes=processes.size(),
-        )
+        device, precision, threads = str(self.device), self.decided.precision, self.decided.threads
+        return Machine(device=device, precision=precision, threads=threads, processes=processes.size())
 
     @property
     def chosen(self) -> dict[str, object]:
