@@ -147,19 +147,15 @@ class Run(ABC):
         norms = {f"weight_norm/{layer}": math.sqrt(square) for layer, square in squares.items()}
         return norms | {"train/peak_memory_MiB": memory.peak() / 2**20}
 
-    @property
-    @abstractmethod
-    def excerpt(self) -> Ids:
-        """What pictures show the model reading, always the same: a start token, and at most `EXCERPT` ids."""
-
-    def draw_inside(self, step: int) -> None:
-        """For TensorBoard, rarely: what the model computes while it reads the excerpt, and its weights."""
+    def draw_inside(self, step: int, ids: Ids) -> None:
+        """For TensorBoard, rarely: the weights, and what the model computes while it reads `ids (T,)`, always
+        the same: a start token, and at most `EXCERPT` others."""
 
         def draw(writer: Any) -> None:
             from charlstm.runs import inside  # with Pillow
 
             weights = self.training.model.weights()
-            inside.draw(writer, step, self.settings.model, weights, self.vocabulary, self.excerpt)
+            inside.draw(writer, step, self.settings.model, weights, self.vocabulary, ids)
             inside.save_vectors(self.path, weights, self.vocabulary)
 
         self.tracker.draw(draw)
@@ -301,7 +297,10 @@ class Run(ABC):
             log.warning(f"Not finite, and null in result.json: {', '.join(lost)}.")
         figures = finite(figures)
         last = {name: figures[name] for name in LAST_FIGURES if figures.get(name) is not None}
-        self.tracker.conclude(self.training.step, self._shown_settings(), last)
+        decided = dataclasses.replace(self.settings, train=self.plan.config)
+        told_apart = (*SHOWN_SETTINGS, f"{decided.task}.")  # copy.symbols
+        shown = {key: value for key, value in values_of(decided).items() if key.startswith(told_apart)}
+        self.tracker.conclude(self.training.step, shown | vars(self.plan.machine), last)
         figures["checkpoint"] = str(self.path / BEST)
         if self.resumed is not None:
             figures["resumed_from"] = str(self.resumed.path)
@@ -317,13 +316,6 @@ class Run(ABC):
         # asked to stop when all was done, this run is whole, but what would come after it is not wanted
         stopped, steps = self.signals.received is not None, self.training.step
         return Outcome(code, stopped, best, self.more, self.prompt, steps)
-
-    def _shown_settings(self) -> dict[str, object]:
-        """Those that a run is told apart by, as decided."""
-        decided = dataclasses.replace(self.settings, train=self.plan.config)
-        kept = (*SHOWN_SETTINGS, f"{decided.task}.")  # copy.symbols
-        shown = {key: value for key, value in values_of(decided).items() if key.startswith(kept)}
-        return {**shown, **vars(self.plan.machine)}
 
     def _unsaved(self) -> str | None:
         """Why there is no last state of this run that can be read; None: there is."""

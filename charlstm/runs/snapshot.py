@@ -14,8 +14,7 @@ from charlstm.state import Dtype, Numbers
 from charlstm.training.loop import Training
 from charlstm.training.processes import Order
 
-DTYPES: dict[Dtype, torch.dtype] = {name: getattr(torch, name) for name in get_args(Dtype)}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+NAMES: dict[torch.dtype, Dtype] = {getattr(torch, name): name for name in get_args(Dtype)}
 
 OF_TRAINING = [field.name for field in fields(Numbers) if field.name != "state_dtypes"]
 """The fields of `Numbers` that are attributes of a training of the same name."""
@@ -112,12 +111,12 @@ def put_back(snapshot: Snapshot | None, training: Training, same_place: bool = T
     training.wrong = arrays["figures/wrong"].tolist()
     for name in OF_TRAINING:
         setattr(training, name, copy.copy(getattr(numbers, name)))
-    dtypes = [DTYPES[name] for name in numbers.state_dtypes]
-    parts = (arrays[f"state/{k}"][:, streams].clone() for k in range(len(dtypes)))
-    state = (part.to(training.device, dtype) for part, dtype in zip(parts, dtypes, strict=True))
-    training.state = tuple(state) or None
+    training.state = None
     if not same_place:
-        training.window, training.state = 0, None
+        training.window = 0
+    elif numbers.state_dtypes:
+        parts = ((arrays[f"state/{k}"], getattr(torch, name)) for k, name in enumerate(numbers.state_dtypes))
+        training.state = tuple(part[:, streams].clone().to(training.device, dtype) for part, dtype in parts)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

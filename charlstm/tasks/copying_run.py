@@ -11,7 +11,6 @@ from charlstm.state import CopyState
 from charlstm.tasks import copying
 from charlstm.tasks.copying import EXAMINATION, PASSED, PROOF, TRAINING, CopyPlan
 from charlstm.tasks.memorize_run import WORTH_A_FREE_RUN
-from charlstm.text.vocabulary import Ids
 from charlstm.training.loop import Training
 from charlstm.training.optimizer import Average
 from charlstm.training.progress import Figures, Progress
@@ -56,14 +55,11 @@ class Copy(Run):
         curves["copy/bits_per_hidden_unit"] = bits
         self.tracker.curves(progress.step, {**progress.curves(), **curves, **self.slow_curves()})
         if self.training.step >= self.training.steps:
-            self.draw_inside(progress.step)
+            length = min(max(now.longest, 1), EXCERPT // 2)
+            ids = copying.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))
+            self.draw_inside(progress.step, ids[:, 0])
         self.tracker.advance(progress.shown(f"longest {now.longest:,}, {now.share:.0%} of {now.length:,}"))
         return False
-
-    @property
-    def excerpt(self) -> Ids:
-        length = min(max(self.stands.longest, 1), EXCERPT // 2)
-        return copying.sequences(self.vocabulary, length, 1, (self.settings.seed, PROOF))[:, 0]
 
     def closing_seconds(self) -> float:
         # one more examination of the length in hand and the next one, twice each, and the proof

@@ -21,7 +21,7 @@ from charlstm.scoring.surprisal import NATS_PER_BIT
 from charlstm.state import BestScore, LanguageModelState
 from charlstm.tasks import final_scores, worker
 from charlstm.tasks.language_model import UNITS, LanguageModelPlan
-from charlstm.text.vocabulary import Extent, Ids
+from charlstm.text.vocabulary import Extent
 from charlstm.training.loop import DivergedError
 from charlstm.training.progress import Figures, Progress
 
@@ -127,13 +127,10 @@ class LanguageModel(Run):
         self.tracker.curves(step, drawn | self.slow_curves())
         self.tracker.text(step, "written", {f"temperature {t}": text for t, text in texts.items()})
         if self.training.step >= self.training.steps or self.due & (self.due - 1) == 0:
-            self.draw_inside(step)
-
-    @property
-    def excerpt(self) -> Ids:
-        corpus = self.plan.corpus
-        ids = (corpus.valid if len(corpus.valid) else corpus.train)[:EXCERPT]
-        return np.concatenate([[self.vocabulary.start], ids]).astype(self.vocabulary.dtype)
+            corpus = self.plan.corpus
+            ids = (corpus.valid if len(corpus.valid) else corpus.train)[:EXCERPT]
+            ids = np.concatenate([[self.vocabulary.start], ids]).astype(self.vocabulary.dtype)
+            self.draw_inside(step, ids)
 
     def _is_scored(self, step: int) -> bool:
         """Whether the valid part is scored after this step. With a budget, those are left out that

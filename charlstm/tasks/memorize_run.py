@@ -72,12 +72,8 @@ class Memorize(Run):
             self.tracker.curves(progress.step, self.slow_curves())
             self.tracker.text(progress.step, "written", marked(written, self.vocabulary.decode(self.ids)))
         if is_last:
-            self.draw_inside(progress.step)
+            self.draw_inside(progress.step, self.ids[: EXCERPT + 1])
         return proven.known and config.stop_at_recall
-
-    @property
-    def excerpt(self) -> Ids:
-        return self.ids[: EXCERPT + 1]
 
     def standing(self) -> tuple[float, float | None]:
         if self.plan.clock.budget is None and self.settings.train.stop_at_recall:
