@@ -373,7 +373,7 @@ MUTATIONS = [
     Mutation(
         "segments: borders stay", *BATCHES, "GOLDEN_RATIO = (math.sqrt(5) - 1) / 2", "GOLDEN_RATIO = 0.0"
     ),
-    Mutation("segments: never handed on", *BATCHES, "handover if handover <= len(steps) else None", "None"),
+    Mutation("segments: never handed on", *BATCHES, "left if left <= len(steps) else None", "None"),
     Mutation(
         "segments: cut the gradient where they are handed on",
         *TRAINER,

@@ -209,11 +209,9 @@ class Training:
             self.state = tuple(part.where(kept[:, None], 0) for part in self.state)
         self.lr = lr if math.isfinite(lr) else self.lr  # a step with any other is not made
         self.optimizer.products = self.autocast
-        inputs, targets = self.tensors(window)
-        if self.is_repeated and window.handover is None and not window.beside:
-            step, after = self._replay(inputs, targets, lr)
-        else:
-            step, after = self._learn(inputs, targets, lr, self.state, window.handover, window.beside)
+        is_usual = window.handover is None and not window.beside
+        learn = self._replay if self.is_repeated and is_usual else self._learn
+        step, after = learn(self.on_device(window), lr, self.state)
         if self.average is not None:
             self.average.update()
         with torch.no_grad():
@@ -234,31 +232,22 @@ class Training:
             if self.config.layout != "segments":
                 self.state = None
 
-    def tensors(self, window: Window) -> tuple[Tensor, Tensor]:
-        """Its inputs and its targets, each `(T, B)`, on the device."""
+    def on_device(self, window: Window) -> Window:
+        """The same with tensors in place of ids."""
         inputs, targets = (torch.from_numpy(ids.astype("int64")).to(self.device) for ids in window[:2])
-        return inputs, targets
+        return window._replace(inputs=inputs, targets=targets)
 
-    def _learn(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        lr: float | Tensor,
-        state: State | None,
-        handover: int | None = None,
-        beside: int = 0,
-    ) -> tuple[Step, State]:
-        """A step of the optimizer on a window, inputs and targets `(T, B)`; the state after it."""
+    def _learn(self, window: Window, lr: float | Tensor, state: State | None) -> tuple[Step, State]:
+        """A step of the optimizer on a window on the device; the state after it."""
         held, afters, parts = list[Tensor](), list[State](), self.config.accumulate
-        assert parts == 1 or (handover is None and not beside)  # they are of all streams
-        T, B = targets.shape
+        T, B = window.targets.shape
         for some in shares(B, parts):
             before = state and tuple(part[:, some].contiguous() for part in state)
-            of_both, told, after = self.forward(inputs[:, some], targets[:, some], before, handover, beside)
+            of_both, told, after = self.forward(window if parts == 1 else window.of(some), before)
             afters.append(tuple(part.detach() for part in after))  # gradients stop at a window's border
             if len(afters) < parts:
                 held = self.optimizer.added(held, of_both, *told)
-        if self.config.loss == "hardest" and told[1] == T * (B - beside):
+        if self.config.loss == "hardest" and told[1] == T * (B - window.beside):
             lr *= 0.01  # the scores hardly differ between two steps; what is just right is not to be shaken
         step = self.optimizer.step(of_both, lr, *told, held=held, parts=parts)
         return step, tuple(torch.cat(parts, dim=1) for parts in zip(*afters, strict=True))
@@ -270,28 +259,24 @@ class Training:
         is_same = config.optimizer != "soap" and config.loss != "hardest"
         return self.device.type == "cuda" and self.model.config.engine == "fused" and is_same and is_alone
 
-    def _replay(self, inputs: Tensor, targets: Tensor, lr: float) -> tuple[Step, State]:
+    def _replay(self, window: Window, lr: float, state: State | None) -> tuple[Step, State]:
         """`_learn` as a CUDA graph."""
 
         def learn(inputs: Tensor, targets: Tensor, lr: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-            step, after = self._learn(inputs, targets, lr, state)
+            step, after = self._learn(Window(inputs, targets), lr, state)
             return step.norm, step.made, step.wrong, *step.figures, *after
 
-        shape = self.model.config.layers, targets.shape[1], self.model.config.width
-        state = self.state or [torch.zeros(shape, device=self.device) for _ in STATE[self.model.config.cell]]
+        config, tensors = self.model.config, (*window[:2], torch.full((), lr, device=self.device))
+        shape = config.layers, window.targets.shape[1], config.width
+        state = state or tuple(torch.zeros(shape, device=self.device) for _ in STATE[config.cell])
         recorded = self._recorded.setdefault(self.autocast, Recorded(learn))
-        norm, made, wrong, *others = recorded(inputs, targets, torch.full((), lr, device=self.device), *state)
+        norm, made, wrong, *others = recorded(*tensors, *state)
         return Step(norm, made, wrong, tuple(others[: -len(state)])), tuple(others[-len(state) :])
 
-    def forward(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        state: State | None,
-        handover: int | None = None,
-        beside: int = 0,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
-        """The loss of a window after a state; its figures, loss and characters right; the state after it."""
+    def forward(self, window: Window, state: State | None) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
+        """The loss of a window on the device after a state; its figures, loss and characters right; the state
+        after it."""
+        inputs, targets, handover, _, beside = window
         is_mixed = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast) if is_mixed else nullcontext():
             scores, after = self.model(inputs[:handover], state)
@@ -336,7 +321,6 @@ class Training:
 
 def handed_on(state: State, beside: int = 0) -> State:
     """Each stream's state `(L, B, H)` given to the next; the first gets 0, the last `beside` keep theirs."""
-
     last = state[0].shape[1] - beside
     parts = ((torch.zeros_like(part[:, :1]), part[:, : last - 1], part[:, last:]) for part in state)
     return tuple(torch.cat(one, dim=1) for one in parts)

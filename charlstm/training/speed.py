@@ -108,5 +108,5 @@ def _find_gradients(training: Training) -> None:
     window = training.windows(0)[0]
     training.model.train()
     for streams in shares(window.targets.shape[1], training.config.accumulate):
-        loss, told, _ = training.forward(*training.tensors(window.of(streams)), None)
+        loss, told, _ = training.forward(training.on_device(window.of(streams)), None)
         training.optimizer.added([], loss, *told)[-1].item()

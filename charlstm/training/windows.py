@@ -25,8 +25,8 @@ class Window(NamedTuple):
     a zero state; None: those that have none yet. The last `beside` streams are of another text: they are no
     part of the handover, nor of the figures."""
 
-    inputs: Ids
-    targets: Ids
+    inputs: Any  # ids or, on the device, tensors
+    targets: Any
     handover: int | None = None
     anew: NDArray[np.bool_] | None = None
     beside: int = 0
@@ -86,19 +86,17 @@ class Segments:
         self._text = sliding_window_view(ids, self._length + 1)[:: self._length].T  # (length + 1, B)
 
     def __call__(self, epoch: int) -> list[Window]:
-        begin, end = self._begin(epoch), self._length + self._begin(epoch + 1)
+        # steps later than a pass, less than a window: the multiples of the golden ratio, without their whole
+        # parts, fill the room between 0 and 1 evenly
+        window = self._length / self._windows
+        begin, next_begin = (int(n * self.GOLDEN_RATIO % 1 * window) for n in (epoch, epoch + 1))
+        end, cut = self._length + next_begin, []
         borders = [begin + (end - begin) * k // self._windows for k in range(self._windows + 1)]
-        return [self._window(here, there) for here, there in pairwise(borders)]
-
-    def _begin(self, epoch: int) -> int:
-        """How many steps later than a pass an epoch begins, less than a window: the multiples of the golden
-        ratio, without their whole parts, fill the room between 0 and 1 evenly."""
-        return int(epoch * self.GOLDEN_RATIO % 1 * (self._length / self._windows))
-
-    def _window(self, here: int, there: int) -> Window:
-        steps = np.arange(here, there) % self._length
-        handover = self._length - here % self._length
-        return Window(self._text[steps], self._text[steps + 1], handover if handover <= len(steps) else None)
+        for here, there in pairwise(borders):
+            steps, left = np.arange(here, there) % self._length, self._length - here % self._length
+            handover = left if left <= len(steps) else None
+            cut.append(Window(self._text[steps], self._text[steps + 1], handover))
+        return cut
 
 
 class ShiftedStreams(Sequence[Window]):
