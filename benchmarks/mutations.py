@@ -700,8 +700,8 @@ MUTATIONS = [
     Mutation(
         "train: decay biases",
         *OPTIMIZER,
-        "if self.parameters[k].dim() > 1",
-        "if self.parameters[k].dim() > 0",
+        "if parameter.dim() > 1",
+        "if parameter.dim() > 0",
     ),
     Mutation("train: ignore the warm-up", *SCHEDULE, "if step < warmup:", "if step < 0:"),
     Mutation(

@@ -1,7 +1,7 @@
 """How gradients become steps: clipping, AdamW; and the average of the weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -69,22 +69,17 @@ class Optimizer(ABC):
         self.tensors |= {f"exact/{name}": p for name, p in zip(self.names, self.exact, strict=False)}
         self._round()
 
-    def added(self, held: list[Tensor], loss: Tensor, *figures: Tensor) -> list[Tensor]:
+    def added(self, held: Sequence[Tensor], loss: Tensor, *figures: Tensor) -> list[Tensor]:
         """To what is held of other parts of a batch: the gradients of this one's loss, and the figures."""
         scaled = loss if self.scale is None else loss * self.scale.factor
         mine = [*torch.autograd.grad(scaled, self.parameters), loss.detach(), *figures]
-        return list(torch._foreach_add(held, mine)) if held else mine
+        return list(torch._foreach_add([*held], mine)) if held else mine
 
     def step(
-        self,
-        loss: Tensor,
-        lr: float | Tensor,
-        *figures: Tensor,
-        held: list[Tensor] | None = None,
-        parts: int = 1,
+        self, loss: Tensor, lr: float | Tensor, *figures: Tensor, held: Sequence[Tensor] = (), parts: int = 1
     ) -> Step:
         """Lower `loss` by one step; `figures` are averaged with it. `held` is of a batch's other `parts`."""
-        total, count = self.added(held or [], loss, *figures), len(self.parameters)
+        total, count = self.added(held, loss, *figures), len(self.parameters)
         if parts > 1:
             total = list(torch._foreach_div(total, parts))
         if self.processes is not None:
@@ -134,11 +129,10 @@ class AdamW(Optimizer):
         self.second_moments = [torch.zeros_like(p) for p in self.parameters]
         counts = torch.zeros(len(self.parameters), device=self.parameters[0].device)
         self.steps = list(counts.unbind())
-        indices, decay = range(len(self.parameters)), self.weight_decay
-        matrices = [k for k in indices if self.parameters[k].dim() > 1] if decay else []
-        others = [k for k in indices if k not in matrices]
-        # each is a call of the fused kernel, so there are no more of them than needed
-        self.groups = [(group, d) for group, d in ((matrices, decay), (others, 0.0)) if group]
+        # by their decay; each is a call of the fused kernel, so there are no more of them than needed
+        self.groups = dict[float, list[int]]()
+        for k, parameter in enumerate(self.parameters):
+            self.groups.setdefault(self.weight_decay if parameter.dim() > 1 else 0.0, []).append(k)
         tensors = {"adam/steps": counts}
         for name, first, second in zip(self.names, self.first_moments, self.second_moments, strict=True):
             tensors |= {f"adam/first/{name}": first, f"adam/second/{name}": second}
@@ -146,13 +140,12 @@ class AdamW(Optimizer):
 
     @torch.no_grad()
     def _move(self, gradients: list[Tensor], lr: float | Tensor, stay: Tensor) -> None:
-        config = self.config
-        rates: dict[str, Any] = {"lr": lr, "beta1": config.beta1, "beta2": config.beta2, "eps": 1e-8}
-        how: dict[str, Any] = {"fused": True, "found_inf": stay.float(), "amsgrad": False, "maximize": False}
+        how: dict[str, Any] = {"lr": lr, "beta1": self.config.beta1, "beta2": self.config.beta2, "eps": 1e-8}
+        how |= {"fused": True, "found_inf": stay.float(), "amsgrad": False, "maximize": False}
         every = (self.parameters, gradients, self.first_moments, self.second_moments, self.steps)
-        for group, weight_decay in self.groups:
+        for weight_decay, group in self.groups.items():
             parameters, grads, first, second, steps = ([tensors[k] for k in group] for tensors in every)
-            adamw(parameters, grads, first, second, [], steps, weight_decay=weight_decay, **rates, **how)
+            adamw(parameters, grads, first, second, [], steps, weight_decay=weight_decay, **how)
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
