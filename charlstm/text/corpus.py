@@ -130,16 +130,10 @@ def read(config: DataConfig, known: Vocabulary | None = None) -> Corpus:
         )
     check_unicode(config.alphabet or "", "data.alphabet")
     draft = Draft(source.find(config), config)
-    corpus = _made(draft, config)
-    if known in (None, corpus.vocabulary) or config.alphabet is not None or known.unit != config.unit:
-        return corpus
-    config = replace(config, alphabet=known.characters, min_count=1 if known.unknown is None else 2)
-    return _made(draft, config)
-
-
-def _made(draft: Draft, config: DataConfig) -> Corpus:
-    """The corpus of a draft; with an alphabet, a `min_count` above 1 says that there is an unknown token."""
-    vocabulary, facts = draft.described(config)
+    vocabulary = draft.vocabulary()
+    if known is not None and config.alphabet is None and known.unit == config.unit:
+        vocabulary = known
+    facts = replace(draft.facts, rare=draft.rare(vocabulary))
     ids = vocabulary.ids_of(draft.points)
     ids.flags.writeable = False
     is_unknown = np.zeros(0, bool) if vocabulary.unknown is None else ids == vocabulary.unknown

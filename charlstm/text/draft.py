@@ -1,6 +1,5 @@
 """Sources -> the draft of a corpus: the code points of its symbols, and all that is known of them."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from charlstm.config.settings import DataConfig
 from charlstm.progress_bar import progress_bar
 from charlstm.text import decoding, vocabulary
 from charlstm.text.decoding import BinaryError, UndecodableError
-from charlstm.text.records import START, marked
+from charlstm.text.records import END, START, marked
 from charlstm.text.source import Source
 from charlstm.text.vocabulary import CODE_POINTS, UnknownCharacterError, Vocabulary, as_code_points, describe
 
@@ -22,31 +21,33 @@ CONTROL_POINTS = np.array([ord(control) for control in decoding.CONTROLS])
 SURROGATES = slice(0xD800, 0xE000)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Facts:
     """What a corpus is, for reports; all numbers are counts."""
 
     source: str  # what messages call it
-    files: int
-    left_out: int  # files that are not text in `data.encoding`
-    bytes: int
-    characters: int  # separators of records included, byte order marks not
-    distinct: int  # among the symbols
-    rare: int  # symbols that became the unknown token
-    cr: int  # line ends
-    crlf: int
-    bom: bool  # whether a source began with a byte order mark
-    records: int
+    files: int = 0
+    left_out: int = 0  # files that are not text in `data.encoding`
+    bytes: int = 0
+    characters: int = 0  # separators of records included, byte order marks not
+    distinct: int = 0  # among the symbols
+    rare: int = 0  # symbols that become the unknown token
+    cr: int = 0  # line ends
+    crlf: int = 0
+    bom: bool = False  # whether a source began with a byte order mark
+    records: int = 0
 
 
 class Draft:
     """The symbols of sources, `points (N,)`, and how often each code point occurs among them, marks included;
-    `kept` are the sources that are text. Raises ValueError if a source cannot be read, or is wrong."""
+    what is known of them, but for what is rare; `kept` are the sources that are text. Raises ValueError if a
+    source cannot be read, or is wrong."""
 
     def __init__(self, sources: list[Source], config: DataConfig) -> None:
         self.config, self.kept, self.digests = config, list[Source](), list[str]()  # SHA-256
+        self.name = f"data.path = {config.path}" if config.text is None else "data.text"
+        self.facts = facts = Facts(self.name.removeprefix("data.path = "))
         self.counts = np.zeros(CODE_POINTS, np.int64)
-        self._sums = Counter[str]()
         pieces = list[CodePoints]()
         with progress_bar(len(sources), "reading the text") as bar:
             for one in sources:
@@ -60,67 +61,58 @@ class Draft:
                         raise
                 bar.update()
         self.points = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.uint8), *pieces])
+        self._occur = np.setdiff1d(np.flatnonzero(self.counts), [ord(START), ord(END)])
+        facts.files, facts.left_out = len(self.kept), len(sources) - len(self.kept)
+        facts.distinct = len(self._occur)
+        facts.records = int(self.counts[ord(START)]) if config.records != "none" else 0
 
-    def described(self, config: DataConfig) -> tuple[Vocabulary, Facts]:
-        """The vocabulary that `data.alphabet` and `data.min_count` make, or ValueError; and the facts."""
-        name = f"data.path = {config.path}" if config.text is None else "data.text"
+    def vocabulary(self) -> Vocabulary:
+        """That of `data.alphabet`, or that `data.min_count` makes; ValueError if there is no text for it."""
+        config, occur, name = self.config, self._occur, self.name
         if not self.kept:
             raise ValueError(
                 f"{name}: none of its {len(self.digests)} files is text in data.encoding = "
                 f"{config.encoding}; name another"
             )
-        records = int(self.counts[ord(START)]) if config.records != "none" else 0
-        if self.counts[SURROGATES].sum() != 2 * records:
+        if self.counts[SURROGATES].sum() != 2 * self.facts.records:
             raise ValueError(f"{name}: has lone surrogates in data.encoding = {config.encoding}; convert it")
-        counts = self.counts.copy()
-        counts[SURROGATES] = 0
-        occur = np.flatnonzero(counts)
         if not occur.size:
-            empty = "there are only empty records" if self._sums["characters"] else "the text is empty"
+            empty = "there are only empty records" if self.facts.characters else "the text is empty"
             raise ValueError(f"{name}: {empty}; it needs at least one character")
-        often = occur[counts[occur] >= config.min_count]
         if config.alphabet is not None:
-            known = Vocabulary(config.alphabet, unknown=config.min_count > 1, unit=config.unit)
-            often = np.intersect1d(occur, as_code_points(config.alphabet))
-            missing = set(map(chr, occur)) - set(config.alphabet)
-            if missing and known.unknown is None:
-                raise self._first_unknown(missing, known)
-        elif often.size:
-            unknown = len(often) < len(occur)
-            known = Vocabulary("".join(map(chr, often)), unknown=unknown, unit=config.unit)
-        else:
+            return Vocabulary(config.alphabet, unit=config.unit)
+        counts = self.counts[occur]
+        often = occur[counts >= config.min_count]
+        if not often.size:
             raise ValueError(
                 f"data.min_count = {config.min_count}: no character occurs that often; the most frequent one "
                 f"occurs {counts.max()} times"
             )
-        return known, Facts(
-            source=name.removeprefix("data.path = "),
-            files=len(self.kept),
-            left_out=len(self.digests) - len(self.kept),
-            bytes=self._sums["bytes"],
-            characters=self._sums["characters"],
-            distinct=len(occur),
-            rare=int(counts.sum() - counts[often].sum()),
-            cr=self._sums["cr"],
-            crlf=self._sums["crlf"],
-            bom=self._sums["bom"] > 0,
-            records=records,
-        )
+        return Vocabulary("".join(map(chr, often)), unknown=len(often) < len(occur), unit=config.unit)
+
+    def rare(self, known: Vocabulary) -> int:
+        """How many symbols this vocabulary has not; UnknownCharacterError if it has no token for them."""
+        missing = np.setdiff1d(self._occur, as_code_points(known.characters))
+        if missing.size and known.unknown is None:
+            raise self._first_unknown(set(map(chr, missing)), known)
+        return int(self.counts[missing].sum())
 
     def _symbols(self, one: Source, blob: bytes) -> CodePoints:
         """The code points of a source's symbols; UndecodableError if it is no text."""
-        config, text = self.config, self._text(one, blob)
+        config, facts, text = self.config, self.facts, self._text(one, blob)
         is_file = config.unit == "char" and config.text is None
         points = as_code_points(marked(text, config.records))
         counts = counted(points)
         if is_file and not config.force:
             controls = counts[CONTROL_POINTS[len(counts) > CONTROL_POINTS]].sum()
             decoding.refuse_binary(int(controls), len(text), one.name, blob)
-        pairs, bom = text.count("\r\n"), is_file and decoding.has_byte_order_mark(blob, config.encoding)
         self.kept.append(one)
         self.counts[: len(counts)] += counts
-        self._sums.update(bytes=len(blob), characters=len(text), bom=bom)
-        self._sums.update(crlf=pairs, cr=text.count("\r") - pairs)
+        facts.bytes += len(blob)
+        facts.characters += len(text)
+        facts.crlf += (pairs := text.count("\r\n"))
+        facts.cr += text.count("\r") - pairs
+        facts.bom |= is_file and decoding.has_byte_order_mark(blob, config.encoding)
         return points.astype(np.uint16) if points.itemsize > 2 and len(counts) <= 1 << 16 else points
 
     def _text(self, one: Source, blob: bytes) -> str:

@@ -1,6 +1,7 @@
 """Text -> symbols: its characters, with a mark at both ends of each record, such as no text has."""
 
 import re
+from itertools import pairwise
 
 from charlstm.config.settings import Records
 
@@ -17,24 +18,13 @@ def marked(text: str, records: Records) -> str:
     """The text of a source with a mark at both ends of each record, without what separates them."""
     if records == "none":
         return text
-    return "".join(f"{START}{record}{END}" for record in _records(text, records))
+    return "".join(f"{START}{text[place]}{END}" for place in places(text, records))
 
 
 def places(text: str, records: Records) -> list[slice]:
     """Where the records of a text are in it; without records, all of it."""
-    if records == "none":
-        return [slice(0, len(text))]
-    found, end = [], 0
-    for record in _records(text, records):
-        # the first place is the right one: before it are only separators, and no record begins with one
-        begin = text.index(record, end)
-        end = begin + len(record)
-        found.append(slice(begin, end))
-    return found
-
-
-def _records(text: str, records: Records) -> list[str]:
-    if records == "file":
-        return [text] if text else []
+    if records in ("none", "file"):
+        return [slice(0, len(text))] if text else []
     # so that a text begins and ends with what separates
-    return [record for record in SEPARATORS[records].split(f"\n\n{text}\n\n") if record]
+    gaps = [gap.span() for gap in SEPARATORS[records].finditer(f"\n\n{text}\n\n")]
+    return [slice(end - 2, begin - 2) for (_, end), (begin, _) in pairwise(gaps)]

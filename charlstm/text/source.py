@@ -10,8 +10,7 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -38,8 +37,7 @@ class Source:
 
     def read(self) -> tuple[bytes, str]:
         """Its bytes, and their SHA-256; ValueError if it cannot be read, or is not the text it must be."""
-        with answered_reading(self.name):
-            blob = self.contents()
+        blob = self.contents()
         found = hashlib.sha256(blob).hexdigest()
         if self.sha256 not in (None, found):
             raise ValueError(f"{self.name}: its SHA-256 is {found}, not that of data.sha256; another text")
@@ -66,8 +64,8 @@ def find(config: DataConfig) -> list[Source]:
     if path.is_dir():
         return _in_folder(path, config)
     if path.is_file():
-        return [Source(name, path.read_bytes, sha256)]
-    return [Source(name, partial(_drained, str(path), name), sha256, is_pipe=True)]
+        return [Source(name, partial(contents, path, name), sha256)]
+    return [Source(name, partial(_drained, path, name), sha256, is_pipe=True)]
 
 
 def locate(path: str, key: str) -> Path:
@@ -88,26 +86,15 @@ def locate(path: str, key: str) -> Path:
     raise ValueError(f"{key} = {path}: no such file (looked in {Path.cwd()})")
 
 
-def contents(path: str, name: str) -> bytes:
+def contents(path: str | Path, name: str) -> bytes:
     """All bytes of a file that is looked for nowhere else, or for `-` of standard input; `name` is what
     messages call it. ValueError if it cannot be read."""
-    with answered_reading(name):
+    try:
         if path != "-":
             return Path(path).read_bytes()
         if sys.stdin is None:  # which is what Python makes of a closed one, `<&-`
             raise ValueError(f"{name}: standard input is closed; pipe a text into it or name a file")
         return sys.stdin.buffer.read()
-
-
-_drained = functools.cache(contents)
-"""The same of what comes but once, out of a pipe, and which the runs of a sweep share."""
-
-
-@contextmanager
-def answered_reading(name: str) -> Iterator[None]:
-    """Within this context an OSError is a ValueError that says what is wrong with a source."""
-    try:
-        yield
     except FileNotFoundError:
         raise ValueError(f"{name}: no such file (looked in {Path.cwd()})") from None
     except IsADirectoryError:
@@ -116,6 +103,10 @@ def answered_reading(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: cannot be read: {error.strerror}") from None
     except MemoryError:
         raise ValueError(f"{name}: larger than this machine's free memory") from None
+
+
+_drained = functools.cache(contents)
+"""The same of what comes but once, out of a pipe, and which the runs of a sweep share."""
 
 
 def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
@@ -131,8 +122,10 @@ def _in_folder(folder: Path, config: DataConfig) -> list[Source]:
             f"data.path = {config.path}: a folder without files that match data.glob = {config.glob}{without}"
             f"{_held(folder)}"
         )
-    shown = Path(str(config.path))
-    return [Source(f"data.path = {shown / file}", (folder / file).read_bytes) for file in kept]
+    names = [f"data.path = {Path(str(config.path)) / file}" for file in kept]
+    return [
+        Source(name, partial(contents, folder / file, name)) for name, file in zip(names, kept, strict=True)
+    ]
 
 
 def _held(folder: Path) -> str:

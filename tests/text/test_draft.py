@@ -28,7 +28,7 @@ def test_sources_are_counted_together(texts):
     assert {chr(k): n for k, n in enumerate(draft.counts.tolist()) if n} == Counter(found)
     assert draft.digests == [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     if found:
-        _, facts = draft.described(FORCED)
+        facts = draft.facts
         assert facts.bytes == sum(len(text.encode()) for text in texts)
         assert facts.characters == len(draft.points) == len(found)
         assert facts.crlf == sum(text.count("\r\n") for text in texts)
