@@ -26,7 +26,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from charlstm.cli import command_line, terminal
-from charlstm.config.convert import keys_of, takes_text
+from charlstm.config.compose import WORDS, typed
+from charlstm.config.convert import keys_of
 from charlstm.config.settings import DataConfig, TrainSettings
 from charlstm.runs.plan import Plan
 from charlstm.runs.report import Outcome, quoted, shown
@@ -108,10 +109,11 @@ def _keep_command(plan: Plan, path: Path, made: dict[str, object]) -> None:
     folder = path / str(HydraConfig.get().output_subdir)
     if not folder.is_dir():  # hydra.output_subdir=null
         return
-    given = [override.partition("=")[::2] for override in HydraConfig.get().overrides.task]
-    text = {key for key, hint in keys_of(TrainSettings).items() if takes_text(hint)}
-    values = {key: attrgetter(key)(plan.settings) if key in text else value for key, value in given}
-    keys = shlex.join(f"{key}={value}" for key, value in (values | plan.chosen | made).items())
+    given = dict(override.partition("=")[::2] for override in HydraConfig.get().overrides.task)
+    mine = {key: attrgetter(key)(plan.settings) for key in keys_of(TrainSettings) if key in given}
+    values = given | mine | plan.chosen | made
+    none = [key for key in WORDS if values.get(key, "") is None]  # as it is without the key
+    keys = shlex.join(f"{key}={typed(value)}" for key, value in values.items() if key not in none)
     command = f"cd {shlex.quote(str(Path.cwd()))} && {this_command()} {keys}"
     (folder / "again.sh").write_text(f'{command} "$@"\n', encoding="utf-8", errors="surrogateescape")
 

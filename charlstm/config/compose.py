@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import hydra
 from hydra._internal.core_plugins import file_config_source
@@ -31,6 +31,12 @@ CONF = PROJECT / "conf"
 
 DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PLACES = {"train": "data.path", "limit": "out", "runs": "path"}  # what a path is for that has no key
+WORDS = (
+    "data.text",
+    "data.alphabet",
+    "text",
+    "stop",
+)  # texts that may be the word null; in others it is none
 QUOTED = r"""('(\\.|[^'\\])*'|"(\\.|[^"\\])*")"""
 SEVERAL = re.compile(rf"choice\(.*\)|{QUOTED}(,\s*{QUOTED})+", re.DOTALL)
 
@@ -132,14 +138,15 @@ def _misfit(path: Path, before: str, problem: str) -> RequestError:
 def quote_free_text(arguments: Sequence[str], settings_type: type[Any], several: bool = False) -> list[str]:
     """The arguments with the values of free-text keys quoted, so that they pass Hydra unchanged, and its
     directories, but for interpolations; left are directories in quotes and, where there may be several, what
-    asks for a run each, as 'a','b' or choice(a,b)."""
-    free = {key for key, hint in keys_of(settings_type).items() if takes_text(hint)}
+    asks for a run each, as 'a','b' or choice(a,b), and null for what may be none."""
+    hints = {key: hint for key, hint in keys_of(settings_type).items() if takes_text(hint)}
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         is_directory = key in DIRECTORIES
         is_left = re.fullmatch(QUOTED, value) if is_directory else several and SEVERAL.fullmatch(value)
-        is_text = equals and (is_directory or key in free) and not is_left
+        is_none = value == "null" and key not in WORDS and type(None) in get_args(hints.get(key))
+        is_text = equals and (is_directory or key in hints) and not is_left and not is_none
         quoted.append(f"{key}={quote(value, is_directory)}" if is_text else argument)
     return quoted
 

@@ -115,9 +115,9 @@ def complete(arguments: Sequence[str]) -> tuple[list[str], Saved | None]:
     its state is returned, too. Raises ValueError if there is no such run, or it cannot be resumed so."""
     quoted = quote_free_text(arguments, TrainSettings)
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if "resume" not in given:
+    if given.get("resume", "null") == "null":
         return quoted, None
-    if given.get("init"):
+    if given.get("init", "null") not in ("", "null"):
         raise ValueError(
             f"init = {given['init']}: begins a new run with another text, resume goes on with the same "
             "one; leave one of them out"

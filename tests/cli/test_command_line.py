@@ -19,6 +19,7 @@ from charlstm.config.convert import RequestError, keys_of
 from charlstm.config.settings import TrainSettings
 from charlstm.config.tool_settings import SampleSettings, ScoreSettings
 from charlstm.runs import directory
+from charlstm.runs.resume import complete
 
 
 # what a shell can hand over: any text without NUL, and not undecodable bytes
@@ -48,6 +49,18 @@ def test_only_free_text_is_quoted():
     arguments += ["train.budget=null", "train.budget=90s"]
     quoted = compose.quote_free_text(arguments, TrainSettings)
     assert quoted == ["data.text='a,b'", *arguments[1:]]
+
+
+def test_null_is_none_but_in_a_text():
+    arguments = ["data.url=null", "data.sha256=null", "init=null", "resume=null", "data.text=null"]
+    asked, saved = complete(arguments)
+    assert (asked, saved) == ([*arguments[:-1], "data.text='null'"], None)
+    found = settings("data=shakespeare", *asked)
+    assert (found.data.url, found.data.sha256, found.init, found.data.text) == (None, None, None, "null")
+    assert compose.quote_free_text(["prompt=null", "out=null"], SampleSettings) == [
+        "prompt='null'",
+        "out=null",
+    ]
 
 
 def test_directories_may_interpolate_and_be_quoted_already():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from warm import PYTHON
 
 from charlstm import checkpoint
+from charlstm.config.compose import compose
+from charlstm.config.settings import TrainSettings
 from charlstm.files import PROJECT
+from charlstm.runs import resume
 from charlstm.training import machine
 
 RESULT_KEYS = [
@@ -48,6 +52,19 @@ def test_the_run_directory_is_complete(trained):
     assert {"config", "train.log", "best.safetensors", "result.json"} < names
     assert "layers: 2" in (trained / "config" / "config.yaml").read_text()
     assert "Exact" in (trained / "train.log").read_text("utf-8")
+
+
+def test_the_command_that_a_resumed_run_leaves_asks_for_the_same(trained, command, tmp_path):
+    epochs = json.loads((trained / "result.json").read_text("utf-8"))["epochs"]
+    more = [f"train.epochs={epochs + 1}", "train.stop_at_recall=false", "tensorboard=false"]
+    done = command("train.py", f"resume={trained}", *more, "hydra.run.dir=on")
+    assert (done.returncode, done.stderr) == (0, "")
+    again = (tmp_path / "on" / "config" / "again.sh").read_text("utf-8")
+    asked, saved = resume.complete(shlex.split(again.partition("train.py ")[2])[:-1])  # but for the "$@"
+    settings = compose("train", TrainSettings, asked)
+    kept = checkpoint.load(tmp_path / "on" / "last.safetensors").training.settings
+    assert replace(settings, threads=kept.threads) == kept
+    assert saved.path.parent == trained
 
 
 def test_the_curves_of_the_main_job(trained):
