@@ -242,8 +242,8 @@ def test_killed_by_joblib_a_sweep_leaves_no_process_and_goes_on_with_what_is_mis
     begun = launch(tmp_path, "joblib")
     until(lambda: all_saved(tmp_path))
     begun.kill()
-    begun.communicate()
     until(lambda: not working_in(tmp_path), seconds=10)
+    begun.communicate()  # which waits for whoever holds its output
     begun = launch(tmp_path, "joblib")
     output, error = begun.communicate(timeout=120)
     assert (begun.returncode, error) == (0, "")
