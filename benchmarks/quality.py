@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.machine import describe
 from charlstm.files import PROJECT
 
-FIGURES = ("valid_nats", "valid_windows_nats")
+FIGURES = ("valid_nats", "valid_windows_nats", "test_nats")
 
 
 def short(result: dict[str, Any]) -> str:
