@@ -69,7 +69,7 @@ def read_text(
         raise ValueError(f"train.keep = {settings.train.keep}: {missing}; data.old=... names it")
     origin = f"{settings.init}: {trained.task} of {len(trained.vocabulary.characters)} characters"
     if old is not None:
-        origin += f", {old.facts.source.removeprefix('data.path = ')}"
+        origin += f", {old.facts.source}"
     return settings, corpus, Initial(origin, grown(trained, corpus.vocabulary), old, missing)
 
 
