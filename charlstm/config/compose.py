@@ -31,12 +31,8 @@ CONF = PROJECT / "conf"
 
 DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PLACES = {"train": "data.path", "limit": "out", "runs": "path"}  # what a path is for that has no key
-WORDS = (
-    "data.text",
-    "data.alphabet",
-    "text",
-    "stop",
-)  # texts that may be the word null; in others it is none
+# texts that may be the word null, as it stands; after any other key it is none
+WORDS = ("data.text", "data.alphabet", "text", "stop")
 QUOTED = r"""('(\\.|[^'\\])*'|"(\\.|[^"\\])*")"""
 SEVERAL = re.compile(rf"choice\(.*\)|{QUOTED}(,\s*{QUOTED})+", re.DOTALL)
 
